@@ -1,0 +1,49 @@
+# `make run` sets everything up and runs the pipeline; `make test` sets everything up and runs every check.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lock clean
+SHELL  := /bin/bash
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+TORCH  := torch==2.13.0
+DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
+LOCK   := requirements/$(DEVICE).txt
+READY  := $(VENV)/ready-$(DEVICE)
+export PATH := $(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## a virtual environment with the locked packages (does nothing when it is up to date)
+
+# torch comes first and by pip: pip's own configuration may name a build without CUDA, which uv does not
+# read. The rest is installed as locked, without resolving: the lock is complete but for torch.
+$(READY): pyproject.toml $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "curate needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) $(TORCH) uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r $(LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## the whole pipeline (dvc repro), from raw pairs to the report
+	dvc repro
+	@echo "The report: $(CURDIR)/report/index.html"
+
+test: setup check ## lint, types and all tests
+	python -m pytest
+
+check: setup ## lint and types only
+	ruff check .
+	ruff format --check .
+	mypy
+
+lock: setup ## resolve requirements/*.in again
+	cd requirements && for device in cpu gpu; do \
+	  uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 --excludes excludes.txt \
+	    --no-header --no-annotate $$device.in -o $$device.txt; done
+
+clean: ## the virtual environment and caches (never data, runs or the score store)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,62 @@
+"""The command line: one file a command, its heavy imports inside it, so that `curate --help` answers at once.
+
+Exit codes: 0 done; 1 the data, the model or the machine is at fault; 2 the call is; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import curate
+from curate.cli import prepare, reference, report, score, show, split, train, weigh
+from curate.errors import CurateError
+from curate.progress import say
+
+app = typer.Typer(
+    name="curate",
+    help="Score safety-preference pairs by mutual information, split and weigh them, train B-DPO on the result.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (
+    prepare.prepare,
+    reference.reference,
+    score.score,
+    split.split,
+    weigh.weigh,
+    train.train,
+    report.report,
+    show.show,
+):
+    app.command()(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(curate.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one message and an exit code, never a traceback."""
+    try:
+        app()
+    except CurateError as error:
+        say(f"curate: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("curate: interrupted; what was finished is kept, run the same command to go on")
+        sys.exit(130)

@@ -1,0 +1,61 @@
+"""What went wrong, said once and completely: where, what was found, what was expected, what to do.
+
+Everything a user can cause is raised as a `CurateError`; the command line prints it without a traceback and
+exits with its `exit_code`. Any other exception is a fault of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CurateError(Exception):
+    """A failure that a user can understand and mend; exit code 1.
+
+    `what` is one sentence; the keyword arguments are printed on lines of their own, those given.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | Path | None = None,
+        row: int | None = None,
+        field: str | None = None,
+        found: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.what = what
+        self.details: dict[str, str] = {
+            name: str(value)
+            for name, value in (
+                ("file", file),
+                ("row", row),
+                ("field", field),
+                ("found", found),
+                ("expected", expected),
+                ("remedy", remedy),
+            )
+            if value is not None
+        }
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *(f"  {name + ':':<10}{value}" for name, value in self.details.items())])
+
+
+class InputError(CurateError):
+    """A file, a row or a model that cannot be used as it is; exit code 1."""
+
+
+class UsageError(CurateError):
+    """An option or a parameter that makes no sense; exit code 2, as click and argparse use it."""
+
+    exit_code = 2
+
+
+class OutputError(CurateError):
+    """A result that cannot be written (disk full, folder not writable); exit code 1, nothing half-written."""

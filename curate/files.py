@@ -1,0 +1,146 @@
+"""Reading and writing artefacts: an output appears whole under its name or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.errors import InputError, OutputError
+from curate.schema import check_columns
+
+PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed onto it if the block succeeds and removed if it does not.
+
+    The block may create a file or a folder there. An existing folder is replaced whole.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A private folder, so that two writers never meet and a crash leaves nothing under a real name.
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = holder / path.name
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            path.rename(holder / "old")
+        temporary.replace(path)
+    except OSError as error:
+        if not _is_about_output(error, path):
+            raise
+        raise _output_error(path, error) from error
+    except pl.exceptions.ComputeError as error:  # how polars reports a failed write
+        if "os error" not in str(error):
+            raise
+        raise OutputError("cannot write the output", file=path, found=error, remedy=_REMEDY) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+
+
+_REMEDY = "free space or choose another folder; nothing was written"
+_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR}
+_WRITE_ERRORS |= {errno.EEXIST, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG}
+
+
+def _is_about_output(error: OSError, path: Path) -> bool:
+    """Whether `error` came from writing near `path`, not from reading something else inside the block."""
+    if error.errno not in _WRITE_ERRORS:
+        return False
+    return error.filename is None or str(path.parent) in str(Path(str(error.filename)).absolute()) or str(
+        path.parent
+    ) in str(error.filename)
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    return OutputError("cannot write the output", file=path, found=error.strerror or error, remedy=_REMEDY)
+
+
+def write_parquet(frame: pl.DataFrame, path: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Write `frame` with `provenance` (JSON-able) in the file's own metadata; the same input, the same bytes."""
+    with replacing(path) as temporary:
+        frame.write_parquet(temporary, metadata={PROVENANCE: json.dumps(provenance, sort_keys=True)})
+
+
+def write_text(text: str, path: str | Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(value: object, path: str | Path) -> None:
+    write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def read_json(path: str | Path) -> Any:
+    """Raises `InputError` when the file is missing or is not JSON."""
+    path = existing(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError("not a JSON file", file=path, found=error) from error
+
+
+def existing(path: str | Path, remedy: str = "check the path") -> Path:
+    """`path`, or `InputError` where no such file or folder exists."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError("no such file", file=path, remedy=remedy)
+    return path
+
+
+def read_artefact(path: str | Path, *stages: str) -> pl.DataFrame:
+    """A Parquet file of ours with the columns of every stage named (see `curate.schema.STAGES`).
+
+    Raises:
+        InputError: missing, not Parquet, or without the columns.
+    """
+    path = existing(path, f"make it first with `curate {stages[-1]}`" if stages else "check the path")
+    if path.is_dir():
+        raise InputError("this is a folder, not a Parquet file", file=path)
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(
+            "not a readable Parquet file", file=path, found=str(error).splitlines()[0], remedy="write it again"
+        ) from error
+    check_columns(frame, *stages, file=path)
+    return frame
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """What `write_parquet` was told; empty for a Parquet file that is not ours."""
+    try:
+        return dict(json.loads(pl.read_parquet_metadata(path).get(PROVENANCE, "{}")))
+    except (pl.exceptions.PolarsError, OSError, json.JSONDecodeError):
+        return {}
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's bytes, hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_folder() -> Path:
+    """Where work that must outlive a stage lies (score store, checkpoints): `.curate` in the DVC project.
+
+    DVC sets DVC_ROOT for a stage, also in `dvc exp run --temp`, where the working folder is a copy; elsewhere
+    it is the working folder.
+    """
+    return Path(os.environ.get("CURATE_STATE") or Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".curate")

@@ -1,0 +1,320 @@
+"""params.yaml as typed, validated models. Every default lives here, once; every key says what it means.
+
+`python -m curate.params` prints the commented params.yaml that the defaults amount to; a preset is the same
+file with other values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from curate.errors import InputError, UsageError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class ModelParams(Section):
+    """The reference model: it comprehends (scores) the pairs, and training starts from it."""
+
+    name: str = Field(
+        "scratch", description="`scratch` (trained by the reference stage), a local folder, or a Hub id", min_length=1
+    )
+    revision: str | None = Field(None, description="Hub branch, tag or commit; resolved to a commit and recorded")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+
+
+class ReferenceParams(Section):
+    """The model that `model.name: scratch` trains; without effect for any other model."""
+
+    texts: list[str] = Field(
+        ["sample"],
+        description="what it reads: `sample`, preference files (their training pairs), .txt, .txt.gz, instruction .json",
+        min_length=1,
+    )
+    text_tokens: int = Field(
+        0, ge=0, description="of each plain-text file, read at most this many tokens (0: all of it)"
+    )
+    vocab_size: int = Field(2048, ge=300, le=65536, description="entries of the byte-level BPE tokenizer")
+    hidden_size: Positive = Field(128, description="width; hidden_size / heads must be 32, 64, 96 or 128 for vLLM")
+    layers: Positive = Field(4, description="transformer blocks")
+    heads: Positive = Field(4, description="attention heads")
+    context: int = Field(512, ge=64, description="longest sequence, tokens")
+    steps: Positive = Field(500, description="optimiser steps")
+    batch_tokens: Positive = Field(4096, description="tokens a step")
+    learning_rate: float = Field(3e-3, gt=0, description="peak; warm-up over 5% of the steps, cosine to a tenth")
+    null_fraction: float = Field(
+        0.1, ge=0, lt=1, description="dialogues read with an empty user turn, so that log p(y|null) is in distribution"
+    )
+    seed: Seed = Field(0, description="of the initial weights and the order of the texts")
+
+    @model_validator(mode="after")
+    def _head_dim(self) -> ReferenceParams:
+        if self.hidden_size % self.heads or self.hidden_size // self.heads not in (32, 64, 96, 128):
+            raise ValueError(
+                f"hidden_size / heads is {self.hidden_size}/{self.heads}; it must be 32, 64, 96 or 128 (vLLM's kernels)"
+            )
+        return self
+
+
+class DataParams(Section):
+    """Which pairs."""
+
+    source: str = Field("sample", description="`sample`, a file (JSON, JSONL, CSV, Parquet, each also .gz), or hub:owner/name")
+    format: str = Field("auto", description="a name that `curate prepare --help` lists; `auto` looks at the rows")
+    hub_config: str | None = Field(None, description="configuration of a Hub dataset")
+    hub_split: str = Field("train", description="split of a Hub dataset")
+    hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
+    sample_pairs: Positive = Field(1600, description="pairs that `sample` makes")
+    heldout_fraction: Fraction = Field(0.2, description="of each query type's prompts, kept out of training")
+    seed: Seed = Field(0, description="of the sample and of the held-out draw")
+
+
+class CleaningParams(Section):
+    """Rules that are a choice; the others (empty, identical, malformed) always hold."""
+
+    duplicates: Literal["drop", "keep"] = Field("drop", description="an exact repeat of an earlier pair")
+    contradictions: Literal["drop_both", "keep_first", "keep"] = Field(
+        "drop_both", description="the same two responses preferred in both directions"
+    )
+    max_pairs_per_prompt: int = Field(0, ge=0, description="keep the first so many pairs of a prompt (0: all)")
+
+
+class ScoreParams(Section):
+    """log pi_ref(y|x) and log pi_ref(y|null) of both responses."""
+
+    engine: Literal["vllm", "transformers"] = Field("vllm", description="vllm or transformers")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights and activations")
+    null_prompt: Literal["empty_user", "bos", "contrastive"] = Field(
+        "empty_user", description="what `null` is: empty_user, bos or contrastive (METHOD 1.1)"
+    )
+    contrastive_prompts: int = Field(
+        4, ge=1, description="other prompts of the same query type in the contrastive mean, own x added"
+    )
+    contrastive_seed: Seed = Field(0, description="of the draw of those prompts")
+    too_long: Literal["error", "reject"] = Field(
+        "error", description="a pair longer than the model's context: stop, or put it among the rejects"
+    )
+    max_length: int = Field(0, ge=0, description="longest sequence in tokens (0: the model's context)")
+
+
+class SplitParams(Section):
+    """D_balanced, D_imbalanced and D_random, of one size (METHOD 1.5, ours)."""
+
+    fraction: float = Field(1 / 3, gt=0, le=0.5, description="of the training pairs in each subset")
+    match: list[Literal["sign", "length"]] = Field(
+        ["sign", "length"],
+        description="confounders held equal across subsets besides query type: sign of the gap, token-length difference",
+    )
+    length_bins: int = Field(4, ge=1, description="quantile bins of the token-length difference")
+    seed: Seed = Field(0, description="of the random subset")
+
+
+class WeighParams(Section):
+    """w_w, w_l and s of every pair (METHOD 1.2 and 1.3, ours)."""
+
+    scheme: Literal["tanh", "power", "geometric", "none"] = Field("tanh", description="tanh, power, geometric or none")
+    alpha: float = Field(1.5, ge=0, description="strength; 0 is DPO; the paper finds 1.5 best")
+    direction: Literal["higher_mi_lower_weight", "higher_mi_higher_weight"] = Field(
+        "higher_mi_lower_weight", description="which response is pushed less: the one of higher MI, or of lower"
+    )
+    scaling: Literal["norm", "none", "constant"] = Field(
+        "norm", description="pair_scale: norm (the gradient's coefficient norm stays DPO's), none or constant"
+    )
+    constant: float = Field(1.0, gt=0, description="pair_scale where scaling is `constant`")
+
+
+class TrainParams(Section):
+    """What the arms share."""
+
+    arms: list[str] = Field(["dpo", "bdpo"], description="which of `arms` run", min_length=1)
+    beta: float = Field(0.1, gt=0, description="strength of the KL constraint")
+    learning_rate: float = Field(3e-4, gt=0, description="peak")
+    scheduler: Literal["linear", "cosine", "constant"] = Field("cosine", description="after the warm-up")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of the steps")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    epochs: Positive = Field(3, description="passes over the pairs")
+    batch_pairs: Positive = Field(16, description="pairs in one forward pass")
+    accumulation: Positive = Field(1, description="forward passes a step")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast over float32 weights")
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
+    evaluations: Positive = Field(10, description="evaluations over the run, besides the one before step 1")
+    eval_pairs: Positive = Field(256, description="at most so many pairs of each side in an evaluation")
+    checkpoints: Positive = Field(5, description="points of the run at which an interrupted one resumes")
+    check_pairs: Positive = Field(32, description="pairs whose stored reference log-probs are recomputed at the start")
+    check_tolerance: float = Field(
+        1e-3, gt=0, description="largest mean difference allowed there, nats/token (bfloat16 scores want about 2e-2)"
+    )
+    seed: Seed = Field(0, description="of the order of the pairs")
+
+
+class ArmParams(Section):
+    """One training arm: the same loss, with or without the weights, on all or some training pairs."""
+
+    subset: Literal["all", "balanced", "imbalanced", "random"] = Field("all", description="which training pairs")
+    balance_weight: bool = Field(False, description="use chosen_weight and rejected_weight (BW); else 1")
+    scaling_factor: bool = Field(False, description="use pair_scale (SF); else 1")
+
+
+class ReportParams(Section):
+    """The figures and the page."""
+
+    title: str = Field("B-DPO on the embedded sample", description="of the page")
+    scatter_points: Positive = Field(4000, description="points drawn in the MI scatter, a seeded draw beyond it")
+    examples: int = Field(6, ge=0, description="pairs shown (masked until clicked): largest gaps of either sign")
+
+
+DEFAULT_ARMS = {
+    "dpo": ArmParams(),
+    "bdpo": ArmParams(balance_weight=True, scaling_factor=True),
+    "bw": ArmParams(balance_weight=True),
+    "sf": ArmParams(scaling_factor=True),
+    "dpo-balanced": ArmParams(subset="balanced"),
+    "dpo-imbalanced": ArmParams(subset="imbalanced"),
+    "dpo-random": ArmParams(subset="random"),
+}
+
+
+class Params(Section):
+    """Everything that changes a result."""
+
+    model: ModelParams = Field(default_factory=ModelParams)
+    reference: ReferenceParams = Field(default_factory=ReferenceParams)
+    data: DataParams = Field(default_factory=DataParams)
+    cleaning: CleaningParams = Field(default_factory=CleaningParams)
+    score: ScoreParams = Field(default_factory=ScoreParams)
+    split: SplitParams = Field(default_factory=SplitParams)
+    weigh: WeighParams = Field(default_factory=WeighParams)
+    train: TrainParams = Field(default_factory=TrainParams)
+    arms: dict[str, ArmParams] = Field(
+        default_factory=lambda: dict(DEFAULT_ARMS), description="Training arms by name; train.arms says which run."
+    )
+    report: ReportParams = Field(default_factory=ReportParams)
+
+    @model_validator(mode="after")
+    def _arms_exist(self) -> Params:
+        for name in self.train.arms:
+            if name not in self.arms:
+                raise ValueError(f"train.arms names {name!r}, which is not in arms: {', '.join(self.arms)}")
+        if len(set(self.train.arms)) != len(self.train.arms):
+            raise ValueError("train.arms names an arm twice")
+        return self
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file.
+
+    Raises:
+        InputError: no such file.
+        UsageError: not YAML, an unknown key or a wrong value; the message names the key's path.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            "cannot read the parameters", file=path, found=error.strerror, remedy="run where params.yaml lies"
+        ) from error
+    try:
+        value = yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise UsageError("not a YAML file", file=path, found=str(error).replace("\n", " ")) from error
+    return check(Params, value, file=path)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML where a key written twice is an error, not the later one silently; 1e-3 is a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def check(model: type[S], value: Any, *, file: str | Path | None = None) -> S:
+    """Validate `value` against a section; the first fault becomes a `UsageError` that names the key's path."""
+    try:
+        return model.model_validate({} if value is None else value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        path = [str(part) for part in fault["loc"]]
+        raise UsageError(
+            "unknown parameter" if fault["type"] == "extra_forbidden" else "wrong parameter",
+            file=file,
+            field=".".join(path) or None,
+            found=repr(fault["input"]) if fault["loc"] else None,
+            expected=_expected(model, path, fault),
+            remedy=f"{error.error_count() - 1} more such faults follow" if error.error_count() > 1 else None,
+        ) from error
+
+
+def _expected(model: type[BaseModel], path: list[str], fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        section: Any = model
+        for part in path[:-1]:
+            field = section.model_fields.get(part) if isinstance(section, type) else None
+            section = field.annotation if field else ArmParams
+        names = list(getattr(section, "model_fields", {}))
+        close = difflib.get_close_matches(path[-1], names, n=1)
+        return (f"{close[0]}? " if close else "") + f"one of: {', '.join(names)}"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def to_yaml(params: Params) -> str:
+    """The params file, a comment above every key (each field's description)."""
+    lines = [
+        "# Every number that changes a result. A wrong key or value is refused at once.",
+        "# `dvc exp run -S weigh.alpha=2.0` runs what depends on a key, and nothing else.",
+    ]
+    for name, field in Params.model_fields.items():
+        value = getattr(params, name)
+        doc = field.description or (type(value).__doc__ or "")
+        lines += ["", *(f"# {line}" for line in doc.strip().splitlines()), f"{name}:"]
+        if isinstance(value, Section):
+            lines += _section(value, "  ")
+        else:
+            for key, arm_field in ArmParams.model_fields.items():
+                lines.insert(-1, f"#   {key}: {arm_field.description}")
+            for arm, arm_params in value.items():
+                lines += [f"  # {_describe_arm(arm_params)}", f"  {arm}: {_flow(arm_params.model_dump())}"]
+    return "\n".join(lines) + "\n"
+
+
+def _section(section: Section, indent: str) -> list[str]:
+    lines = []
+    for name, field in type(section).model_fields.items():
+        lines += [f"{indent}# {field.description}", f"{indent}{name}: {_flow(getattr(section, name))}"]
+    return lines
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _describe_arm(arm: ArmParams) -> str:
+    parts = [name for flag, name in ((arm.balance_weight, "balance weights"), (arm.scaling_factor, "scaling factor")) if flag]
+    where = "all training pairs" if arm.subset == "all" else f"D_{arm.subset}"
+    return f"DPO{' with ' + ' and '.join(parts) if parts else ''} on {where}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(to_yaml(Params()))

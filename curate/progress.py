@@ -1,0 +1,70 @@
+"""Progress of long work: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Where everything that is said to a person goes; standard output is for results."""
+
+PLAIN_LINE_SECONDS = 15.0
+
+
+class Advance(Protocol):
+    def __call__(self, amount: float = 1, /) -> None: ...
+
+
+def say(message: str) -> None:
+    """One line to the person who runs the command."""
+    console.print(message, markup=False)
+
+
+@contextmanager
+def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
+    """Yield a function to call with the amount done. `total` and the amounts are in `unit`s."""
+    start = time.monotonic()
+    done = 0.0
+
+    def rate() -> float:
+        return done / max(time.monotonic() - start, 1e-9)
+
+    if console.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit + " {task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+        ) as bar:
+            task = bar.add_task(what, total=total, rate="")
+
+            def advance(amount: float = 1, /) -> None:
+                nonlocal done
+                done += amount
+                bar.update(task, completed=done, rate=f"({rate():,.0f}/s)")
+
+            yield advance
+    else:
+        last = start
+
+        def advance(amount: float = 1, /) -> None:
+            nonlocal done, last
+            done += amount
+            now = time.monotonic()
+            if now - last >= PLAIN_LINE_SECONDS:
+                last = now
+                left = (total - done) / max(rate(), 1e-9)
+                say(f"{what}: {done:,.0f} of {total:,.0f} {unit}, {rate():,.0f}/s, {left:,.0f} s left")
+
+        yield advance
+    if total and sys.exc_info()[0] is None:
+        say(f"{what}: {done:,.0f} {unit} in {time.monotonic() - start:.1f} s ({rate():,.0f}/s)")
