@@ -55,7 +55,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 _REMEDY = "free space or choose another folder; nothing was written"
-_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR}
+_WRITE_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.ENOTDIR,
+}
 _WRITE_ERRORS |= {errno.EEXIST, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG}
 
 
@@ -63,9 +71,11 @@ def _is_about_output(error: OSError, path: Path) -> bool:
     """Whether `error` came from writing near `path`, not from reading something else inside the block."""
     if error.errno not in _WRITE_ERRORS:
         return False
-    return error.filename is None or str(path.parent) in str(Path(str(error.filename)).absolute()) or str(
-        path.parent
-    ) in str(error.filename)
+    return (
+        error.filename is None
+        or str(path.parent) in str(Path(str(error.filename)).absolute())
+        or str(path.parent) in str(error.filename)
+    )
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
@@ -117,7 +127,10 @@ def read_artefact(path: str | Path, *stages: str) -> pl.DataFrame:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
-            "not a readable Parquet file", file=path, found=str(error).splitlines()[0], remedy="write it again"
+            "not a readable Parquet file",
+            file=path,
+            found=str(error).splitlines()[0],
+            remedy="write it again",
         ) from error
     check_columns(frame, *stages, file=path)
     return frame

@@ -32,7 +32,9 @@ class ModelParams(Section):
     """The reference model: it comprehends (scores) the pairs, and training starts from it."""
 
     name: str = Field(
-        "scratch", description="`scratch` (trained by the reference stage), a local folder, or a Hub id", min_length=1
+        "scratch",
+        description="`scratch` (trained by the reference stage), a local folder, or a Hub id",
+        min_length=1,
     )
     revision: str | None = Field(None, description="Hub branch, tag or commit; resolved to a commit and recorded")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
@@ -43,7 +45,7 @@ class ReferenceParams(Section):
 
     texts: list[str] = Field(
         ["sample"],
-        description="what it reads: `sample`, preference files (their training pairs), .txt, .txt.gz, instruction .json",
+        description="what it reads: `sample`, preference files (training pairs), .txt, .txt.gz, instruction .json",
         min_length=1,
     )
     text_tokens: int = Field(
@@ -58,7 +60,10 @@ class ReferenceParams(Section):
     batch_tokens: Positive = Field(4096, description="tokens a step")
     learning_rate: float = Field(3e-3, gt=0, description="peak; warm-up over 5% of the steps, cosine to a tenth")
     null_fraction: float = Field(
-        0.1, ge=0, lt=1, description="dialogues read with an empty user turn, so that log p(y|null) is in distribution"
+        0.1,
+        ge=0,
+        lt=1,
+        description="dialogues read with an empty user turn, so that log p(y|null) is in distribution",
     )
     seed: Seed = Field(0, description="of the initial weights and the order of the texts")
 
@@ -74,7 +79,9 @@ class ReferenceParams(Section):
 class DataParams(Section):
     """Which pairs."""
 
-    source: str = Field("sample", description="`sample`, a file (JSON, JSONL, CSV, Parquet, each also .gz), or hub:owner/name")
+    source: str = Field(
+        "sample", description="`sample`, a file (JSON, JSONL, CSV, Parquet, also .gz), or hub:owner/name"
+    )
     format: str = Field("auto", description="a name that `curate prepare --help` lists; `auto` looks at the rows")
     hub_config: str | None = Field(None, description="configuration of a Hub dataset")
     hub_split: str = Field("train", description="split of a Hub dataset")
@@ -130,7 +137,8 @@ class WeighParams(Section):
     scheme: Literal["tanh", "power", "geometric", "none"] = Field("tanh", description="tanh, power, geometric or none")
     alpha: float = Field(1.5, ge=0, description="strength; 0 is DPO; the paper finds 1.5 best")
     direction: Literal["higher_mi_lower_weight", "higher_mi_higher_weight"] = Field(
-        "higher_mi_lower_weight", description="which response is pushed less: the one of higher MI, or of lower"
+        "higher_mi_lower_weight",
+        description="which response is pushed less: the one of higher MI, or of lower",
     )
     scaling: Literal["norm", "none", "constant"] = Field(
         "norm", description="pair_scale: norm (the gradient's coefficient norm stays DPO's), none or constant"
@@ -158,7 +166,9 @@ class TrainParams(Section):
     checkpoints: Positive = Field(5, description="points of the run at which an interrupted one resumes")
     check_pairs: Positive = Field(32, description="pairs whose stored reference log-probs are recomputed at the start")
     check_tolerance: float = Field(
-        1e-3, gt=0, description="largest mean difference allowed there, nats/token (bfloat16 scores want about 2e-2)"
+        1e-3,
+        gt=0,
+        description="largest mean difference allowed there, nats/token (bfloat16 scores want about 2e-2)",
     )
     seed: Seed = Field(0, description="of the order of the pairs")
 
@@ -202,7 +212,8 @@ class Params(Section):
     weigh: WeighParams = Field(default_factory=WeighParams)
     train: TrainParams = Field(default_factory=TrainParams)
     arms: dict[str, ArmParams] = Field(
-        default_factory=lambda: dict(DEFAULT_ARMS), description="Training arms by name; train.arms says which run."
+        default_factory=lambda: dict(DEFAULT_ARMS),
+        description="Training arms by name; train.arms says which run.",
     )
     report: ReportParams = Field(default_factory=ReportParams)
 
@@ -270,9 +281,10 @@ def _expected(model: type[BaseModel], path: list[str], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         section: Any = model
         for part in path[:-1]:
-            field = section.model_fields.get(part) if isinstance(section, type) else None
-            section = field.annotation if field else ArmParams
-        names = list(getattr(section, "model_fields", {}))
+            field = section.model_fields.get(part)
+            # `arms` is a dictionary: whatever lies below it is an arm.
+            section = field.annotation if field and part != "arms" else ArmParams
+        names = list(section.model_fields)
         close = difflib.get_close_matches(path[-1], names, n=1)
         return (f"{close[0]}? " if close else "") + f"one of: {', '.join(names)}"
     return str(fault["msg"]).removeprefix("Value error, ")
@@ -311,7 +323,9 @@ def _flow(value: Any) -> str:
 
 
 def _describe_arm(arm: ArmParams) -> str:
-    parts = [name for flag, name in ((arm.balance_weight, "balance weights"), (arm.scaling_factor, "scaling factor")) if flag]
+    parts = [
+        name for flag, name in ((arm.balance_weight, "balance weights"), (arm.scaling_factor, "scaling factor")) if flag
+    ]
     where = "all training pairs" if arm.subset == "all" else f"D_{arm.subset}"
     return f"DPO{' with ' + ' and '.join(parts) if parts else ''} on {where}"
 

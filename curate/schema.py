@@ -111,5 +111,3 @@ def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | 
                     expected=dtype,
                     remedy=f"write the file with `curate {MADE_BY[stage]}`, or cast the column",
                 )
-
-

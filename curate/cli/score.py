@@ -1,0 +1,42 @@
+"""`curate score`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.cli.options import Out, with_params
+from curate.params import ScoreParams
+
+
+@with_params(ScoreParams)
+def score(
+    pairs: Annotated[Path, typer.Argument(help="What `curate prepare` wrote, or any file that it reads.")],
+    model: Annotated[str, typer.Option(help="A model's folder or Hub id; the reference model.")],
+    out: Out,
+    params: ScoreParams,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the score store [default: .curate/scores in the working folder]."),
+    ] = None,
+) -> None:
+    """Score pairs: log p(y|x), log p(y|null) and their mutual information, both responses.
+
+    What the score store holds is not computed again, so an interrupted run goes on where it stopped.
+    Pairs set aside go to OUT with the suffix .rejects.parquet.
+    """
+    from curate import files, models
+    from curate.cli import inputs
+    from curate.progress import say
+    from curate.scoring.score import score as score_pairs
+
+    found = inputs.pairs(pairs)
+    resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
+    result = score_pairs(found.pairs, resolved, params, store or files.state_folder() / "scores")
+    rejects = inputs.write_rejects(out, found.rejects, result.rejects, result.provenance)
+    files.write_parquet(result.scores, out, result.provenance)
+    say(f"score: {result.scores.height:,} pairs -> {out}" + (f"; set aside -> {rejects}" if rejects else ""))

@@ -1,0 +1,26 @@
+"""`curate split`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.cli.options import Out, with_params
+from curate.params import SplitParams
+
+
+@with_params(SplitParams)
+def split(
+    scores: Annotated[Path, typer.Argument(help="What `curate score` wrote.")], out: Out, params: SplitParams
+) -> None:
+    """Mark the balanced, imbalanced and random training pairs (|MI gap| low, high, any; matched)."""
+    from curate import files
+    from curate.progress import say
+    from curate.selection import splits
+
+    frame = splits.split(files.read_artefact(scores, "pairs", "scores"), params)
+    files.write_parquet(frame, out, splits.provenance(params, files.read_provenance(scores)))
+    sizes = {name: subset["pairs"] for name, subset in splits.summarise(frame)["subsets"].items()}
+    say(f"split: {', '.join(f'{name} {count:,}' for name, count in sizes.items())} -> {out}")

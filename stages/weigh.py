@@ -1,0 +1,16 @@
+"""splits -> weights"""
+
+from curate import files
+from curate.params import Params
+from curate.selection import weights
+from stages.run import SPLITS, WEIGHTS, run
+
+
+def main(params: Params) -> None:
+    frame = weights.weigh(files.read_artefact(SPLITS, "pairs", "scores", "splits"), params.weigh)
+    files.write_json(weights.summarise(frame, params.weigh), "data/weigh.json")
+    files.write_parquet(frame, WEIGHTS, weights.provenance(params.weigh, files.read_provenance(SPLITS)))
+
+
+if __name__ == "__main__":
+    run(main)

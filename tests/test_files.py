@@ -1,0 +1,88 @@
+"""An output appears whole or not at all, and a failure to write is one clear message."""
+
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from curate import files
+from curate.errors import InputError, OutputError
+
+
+def test_a_failure_inside_leaves_the_old_file_and_nothing_else(tmp_path):
+    out = tmp_path / "out.json"
+    files.write_json({"a": 1}, out)
+    with pytest.raises(RuntimeError), files.replacing(out) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert files.read_json(out) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for content in ("one", "two"):
+        with files.replacing(tmp_path / "run") as folder:
+            folder.mkdir()
+            (folder / content).write_text(content)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["two"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write the output") as caught:
+        files.write_json({}, tmp_path / "file" / "out.json")
+    assert caught.value.exit_code == 1 and "nothing was written" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "text"])
+def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path, kind):
+    """A limit on the size of a written file is the full disk that needs no administrator."""
+    write = {
+        "parquet": "files.write_parquet(pl.DataFrame({'a': range(200_000)}), out, {})",
+        "text": "files.write_text('x' * 200_000, out)",
+    }[kind]
+    code = f"""
+import resource, signal, sys
+import polars as pl
+from curate import files
+from curate.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+out = sys.argv[1]
+try:
+    {write}
+except OutputError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out.parquet")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot write the output" in done.stdout and "File too large" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_bytes_are_the_same_twice_and_carry_provenance(tmp_path):
+    frame = pl.DataFrame({"a": [1.0, 2.0]})
+    for name in ("one", "two"):
+        files.write_parquet(frame, tmp_path / name, {"stage": "test", "params": {"alpha": 1.5}})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert files.read_provenance(tmp_path / "one") == {"stage": "test", "params": {"alpha": 1.5}}
+
+
+def test_what_is_no_artefact_is_refused_with_the_command_that_makes_it(tmp_path):
+    path = tmp_path / "scores.parquet"
+    with pytest.raises(InputError, match="no such file"):
+        files.read_artefact(path, "pairs")
+    path.write_text("not parquet")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        files.read_artefact(path, "pairs")
+    pl.DataFrame({"prompt": ["a"]}).write_parquet(path)
+    with pytest.raises(InputError, match="curate prepare") as caught:
+        files.read_artefact(path, "pairs", "scores")
+    assert "pair_id" in caught.value.details["field"]
+    with pytest.raises(InputError, match="a folder"):
+        files.read_artefact(tmp_path, "pairs")

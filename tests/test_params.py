@@ -1,0 +1,90 @@
+"""params.yaml: complete, commented, and refused at once when a key or a value is wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curate import params
+from curate.errors import InputError, UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_shipped_file_states_every_default():
+    assert (ROOT / "params.yaml").read_text() == params.to_yaml(params.Params())
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.name
+)
+def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
+    loaded = params.load(path)
+    lines = path.read_text().splitlines()
+    keys = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    for i in keys:
+        assert lines[i - 1].lstrip().startswith("#"), f"{path.name}:{i + 1}: no comment above {lines[i]!r}"
+    assert yaml.safe_load(path.read_text()).keys() == params.Params.model_fields.keys()
+    for name, section in yaml.safe_load(path.read_text()).items():
+        if name != "arms":
+            assert section.keys() == type(getattr(loaded, name)).model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "says"),
+    [
+        ("weigh: {alhpa: 1.5}", "weigh.alhpa", "alpha?"),
+        ("wiegh: {}", "wiegh", "weigh?"),
+        ("weigh: {scheme: tan}", "weigh.scheme", "'tanh', 'power', 'geometric' or 'none'"),
+        ("weigh: {alpha: -1}", "weigh.alpha", "greater than or equal to 0"),
+        ("split: {fraction: 0.7}", "split.fraction", "less than or equal to 0.5"),
+        ("train: {epochs: two}", "train.epochs", "valid integer"),
+        ("arms: {mine: {subst: all}}", "arms.mine.subst", "subset?"),
+        ("train: {arms: [mine]}", "", "train.arms names 'mine'"),
+        ("train: {arms: [dpo, dpo]}", "", "names an arm twice"),
+        ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
+        ("weigh: 3", "weigh", "valid dictionary"),
+    ],
+)
+def test_a_fault_names_the_key_what_was_found_and_what_is_allowed(tmp_path, text, field, says):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        params.load(file)
+    assert caught.value.details.get("field", "") == field
+    assert says in caught.value.details["expected"]
+    assert caught.value.details["file"] == str(file)
+    assert caught.value.exit_code == 2
+
+
+def test_a_key_written_twice_is_refused(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("weigh:\n  alpha: 1\n  alpha: 2\n")
+    with pytest.raises(UsageError, match="'alpha' stands twice"):
+        params.load(file)
+
+
+def test_missing_file_and_broken_yaml(tmp_path):
+    with pytest.raises(InputError, match="cannot read the parameters"):
+        params.load(tmp_path / "none.yaml")
+    (tmp_path / "p.yaml").write_text("weigh: [")
+    with pytest.raises(UsageError, match="not a YAML file"):
+        params.load(tmp_path / "p.yaml")
+
+
+def test_the_dump_is_read_back_as_it_was():
+    changed = params.check(
+        params.Params, {"weigh": {"alpha": 2.5}, "train": {"arms": ["bw"]}, "data": {"hub_config": "x"}}
+    )
+    assert params.check(params.Params, yaml.safe_load(params.to_yaml(changed))) == changed
+
+
+def test_dvc_tracks_every_parameter():
+    """A key that no stage names would change a result without running anything."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    tracked = {key for stage in stages.values() for key in stage["params"] if stage is not stages["report"]}
+    for section, field in params.Params.model_fields.items():
+        if section in ("arms", "report") or section in tracked:
+            continue
+        for key in field.annotation.model_fields:
+            assert f"{section}.{key}" in tracked or f"{section}.{key}" == "train.arms", f"{section}.{key}"
