@@ -22,11 +22,21 @@ def test_a_failure_inside_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_folder_is_replaced_whole(tmp_path):
     for content in ("one", "two"):
-        with files.replacing(tmp_path / "run") as folder:
+        with files.replacing(tmp_path / "run", "marker") as folder:
             folder.mkdir()
+            (folder / "marker").write_text(content)
             (folder / content).write_text(content)
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["two"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["marker", "two"]
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("marker", [None, "marker"])
+def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, marker):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").write_text("years of work")
+    with pytest.raises(OutputError, match="would lose what it holds"), files.replacing(tmp_path / "thesis", marker):
+        raise AssertionError("the block must not run")
+    assert (tmp_path / "thesis" / "chapter1").read_text() == "years of work"
 
 
 def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):

@@ -6,7 +6,7 @@ from tiny import save_model
 
 from curate import models
 from curate.errors import OutputError
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 from curate.scoring.store import Store
 
 
@@ -16,7 +16,7 @@ def model(tmp_path_factory):
 
 
 def sequence(prompt, response):
-    return Sequence_(np.array(prompt, dtype=np.int32), np.array(response, dtype=np.int32))
+    return TokenSequence(np.array(prompt, dtype=np.int32), np.array(response, dtype=np.int32))
 
 
 def test_read_gives_what_add_was_given(model, tmp_path):

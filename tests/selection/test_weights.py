@@ -61,16 +61,16 @@ def test_none_and_the_other_scales():
 @given(chosen=MI, rejected=MI, alpha=st.floats(0, 3))
 def test_properties(scheme, chosen, rejected, alpha):
     (row,) = weights((chosen, rejected), scheme=scheme, alpha=alpha)
-    w, l, s = row
-    assert all(map(math.isfinite, row)) and w >= 0 and l >= 0 and s > 0
+    chosen_w, rejected_w, s = row
+    assert all(map(math.isfinite, row)) and chosen_w >= 0 and rejected_w >= 0 and s > 0
     if scheme != "geometric":
-        assert w + l == pytest.approx(2)
+        assert chosen_w + rejected_w == pytest.approx(2)
     # The norm of the gradient's coefficients stays DPO's sqrt(2).
-    assert s * math.hypot(w, l) == pytest.approx(math.sqrt(2))
+    assert s * math.hypot(chosen_w, rejected_w) == pytest.approx(math.sqrt(2))
     # The response of higher MI is never pushed harder; the other direction swaps the two.
-    assert (w - l) * (chosen - rejected) <= 1e-12
+    assert (chosen_w - rejected_w) * (chosen - rejected) <= 1e-12
     (swapped,) = weights((chosen, rejected), scheme=scheme, alpha=alpha, direction="higher_mi_higher_weight")
-    assert swapped == pytest.approx((l, w, s))
+    assert swapped == pytest.approx((rejected_w, chosen_w, s))
 
 
 @pytest.mark.parametrize("scheme", ["tanh", "power", "geometric"])

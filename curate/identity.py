@@ -1,0 +1,37 @@
+"""What makes two pairs the same pair, and two prompts the same prompt (METHOD 1.5 and 5, ours)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+Messages = Sequence[Mapping[str, str]]
+
+DIGITS = 32  # hex digits kept of a sha256: 128 bits, no collision in any data set
+
+
+def digest(value: object) -> str:
+    """sha256 of the value's canonical JSON (UTF-8, sorted keys, no spaces), the first 32 hex digits."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def pair_id(prompt: Messages, chosen: Messages, rejected: Messages) -> str:
+    """The identity of a pair: every role and character of it, in order."""
+    return digest([prompt, chosen, rejected])
+
+
+def prompt_key(prompt: Messages) -> str:
+    """The identity of a prompt but for case, width and spacing: what the split must not tear apart.
+
+    All turns count, with their roles. Each content is put through NFKC, casefolded, and its runs of white
+    space become one space.
+    """
+    return digest([[turn["role"], _normalise(turn["content"])] for turn in prompt])
+
+
+def _normalise(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(folded.split())

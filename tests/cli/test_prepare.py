@@ -1,0 +1,79 @@
+"""`curate prepare` as a person calls it."""
+
+import json
+import sys
+
+import polars as pl
+import pytest
+
+import curate.cli
+from curate.sources import FORMATS
+
+ROWS = [{"prompt": f"Q{i}", "chosen": "yes", "rejected": "no"} for i in range(8)]
+
+
+def call(monkeypatch, capsys, *arguments: object) -> tuple[int, str]:
+    """Exit code, and what a person sees."""
+    monkeypatch.setattr(sys, "argv", ["curate", "prepare", *map(str, arguments)])
+    try:
+        curate.cli.main()
+    except SystemExit as error:
+        code = error.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+@pytest.fixture
+def raw(tmp_path):
+    path = tmp_path / "raw.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*ROWS, ROWS[0], {**ROWS[1], "prompt": None}])))
+    return path
+
+
+def test_writes_three_files_and_a_table(raw, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out" / "pairs.parquet"
+    code, seen = call(monkeypatch, capsys, raw, "--out", out, "--heldout-fraction", 0.25, "--seed", 7)
+    assert code == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "pairs.parquet",
+        "pairs.prepare.json",
+        "pairs.rejects.parquet",
+    ]
+    pairs = pl.read_parquet(out)
+    assert pairs["split"].to_list().count("heldout") == 2
+    assert pl.read_parquet(out.with_suffix(".rejects.parquet"))["rule"].to_list() == ["duplicate", "null_prompt"]
+    summary = json.loads(out.with_suffix(".prepare.json").read_text())
+    assert summary["params"]["data"]["seed"] == 7
+    for part in ("format trl (detected)", "read 10 = kept 8 + rejected 2", "rows 8", "rows 9", "6 (6)", "2 (2)"):
+        assert part in seen
+    assert "Q1" not in seen
+
+
+def test_cleaning_options_reach_the_rules(raw, tmp_path, monkeypatch, capsys):
+    code, _ = call(monkeypatch, capsys, raw, "--out", tmp_path / "p.parquet", "--duplicates", "keep")
+    assert (code, pl.read_parquet(tmp_path / "p.parquet").height) == (0, 9)
+
+
+def test_faults_are_messages_with_exit_codes(raw, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "p.parquet"
+    for code, part, arguments in (
+        (1, "no such file", ("none.json", "--out", out)),
+        (1, "row:      9", (raw, "--out", out, "--strict")),
+        (1, "no pair is left", (raw, "--out", out, "--format", "hh")),
+        (2, "unknown format", (raw, "--out", out, "--format", "x")),
+        (2, "heldout_fraction", (raw, "--out", out, "--heldout-fraction", "1.5")),
+        (2, "Parquet file", (raw, "--out", tmp_path)),
+        (2, "Parquet file", (raw, "--out", "pairs.json")),
+        (2, "input itself", (out, "--out", out)),
+        (2, "--duplicates", (raw, "--out", out, "--duplicates", "maybe")),
+    ):
+        got, seen = call(monkeypatch, capsys, *arguments)
+        assert (got, part in seen, "Traceback" in seen) == (code, True, False), seen
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.jsonl"]
+
+
+def test_help_lists_formats(monkeypatch, capsys):
+    code, seen = call(monkeypatch, capsys, "--help")
+    assert code == 0
+    assert all(f"  {name} " in seen for name in FORMATS)
+    assert "--max-pairs-per-prompt" in seen

@@ -1,0 +1,231 @@
+"""Scoring end to end, with the real engines on the embedded model."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tiny import many, pairs, save_model
+
+from curate import files, models, params, rendering
+from curate.errors import InputError
+from curate.rendering import TokenSequence
+from curate.schema import SCORES
+from curate.scoring import score as scoring
+from curate.scoring.score import score
+from curate.scoring.store import Store
+from curate.scoring.transformers import TransformersEngine, load_model
+
+FAST = params.ScoreParams(engine="transformers")
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    return models.resolve(save_model(tmp_path_factory.mktemp("random")))
+
+
+@pytest.mark.vllm
+def test_the_two_engines_agree(vllm_engine, reference_model, sample_pairs):
+    """Within 1e-3 nats a token, float32, on the embedded model; measured here it is about 1e-6."""
+    model = models.resolve(reference_model)
+    frame = sample_pairs.head(60)
+    store_of = {}
+    for engine in ("vllm", "transformers"):
+        chosen = rendering.render_pairs(rendering.load_tokenizer(model), frame)
+        sequences = [
+            TokenSequence(np.array(row["prompt_ids"], dtype=np.int32), np.array(row[f"{side}_ids"], dtype=np.int32))
+            for row in chosen.rows(named=True)
+            for side in ("chosen", "rejected")
+        ]
+        opened = vllm_engine if engine == "vllm" else TransformersEngine(model, "float32")
+        tokens = np.array([len(s.response_ids) for s in sequences])
+        store_of[engine] = opened.logps(sequences) / tokens
+    difference = np.abs(store_of["vllm"] - store_of["transformers"])
+    assert difference.max() < 1e-3
+    assert store_of["vllm"].max() < 0
+
+
+def test_a_score_is_the_sum_of_the_response_tokens_log_softmax(random_model, tmp_path):
+    """One pair against a forward pass without batching, padding or any code of ours."""
+    frame = pairs(("the quick", "brown fox", "fox"), ("a much longer question than that", "no", "yes and no"))
+    got = score(frame, random_model, FAST, tmp_path).scores
+    tokenizer = rendering.load_tokenizer(random_model)
+    policy = load_model(random_model, "float32").eval()
+
+    def by_hand(prompt, response):
+        text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        before = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = before + tokenizer(response + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logps = policy(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        return sum(logps[i - 1, ids[i]].item() for i in range(len(before), len(ids))), len(ids) - len(before)
+
+    for row, prompt, chosen in zip(
+        got.rows(named=True), ("the quick", "a much longer question than that"), ("brown fox", "no"), strict=True
+    ):
+        ref, tokens = by_hand(prompt, chosen)
+        null, _ = by_hand("", chosen)
+        assert row["chosen_tokens"] == tokens
+        assert row["ref_chosen_logps"] == pytest.approx(ref, abs=1e-4)
+        assert row["null_chosen_logps"] == pytest.approx(null, abs=1e-4)
+        assert row["chosen_pmi"] == pytest.approx((ref - null) / tokens, abs=1e-5)
+        assert row["pmi_gap"] == pytest.approx(row["chosen_pmi"] - row["rejected_pmi"])
+
+
+def test_scores_have_the_schema_and_what_is_held_is_not_computed_again(random_model, tmp_path, monkeypatch):
+    frame = many(40)
+    first = score(frame, random_model, FAST, tmp_path)
+    assert list(first.scores.schema.items())[-len(SCORES) :] == [(n, t) for n, t in pl.Schema(SCORES).items()]
+    calls = []
+    monkeypatch.setattr(scoring, "open_engine", lambda *_: calls.append(1))
+    assert score(frame, random_model, FAST, tmp_path).scores.equals(first.scores)
+    assert not calls
+
+
+def test_added_pairs_alone_are_computed(random_model, tmp_path, monkeypatch):
+    score(many(40), random_model, FAST, tmp_path)
+    scored = []
+    open_engine = scoring.open_engine
+
+    def watched(*arguments):
+        engine = open_engine(*arguments)
+        logps = engine.logps
+        engine.logps = lambda sequences: scored.extend(sequences) or logps(sequences)
+        return engine
+
+    monkeypatch.setattr(scoring, "open_engine", watched)
+    score(many(42), random_model, FAST, tmp_path)
+    assert 0 < len(scored) <= 2 * 4  # two pairs, four numbers each
+
+
+def test_batches_do_not_change_the_numbers(random_model, tmp_path, monkeypatch):
+    whole = score(many(60), random_model, FAST, tmp_path / "a").scores
+    monkeypatch.setattr(scoring, "BATCH_TOKENS", 500)
+    cut = score(many(60).reverse(), random_model, FAST, tmp_path / "b").scores.sort("source_row")
+    for column in ("ref_chosen_logps", "null_rejected_logps"):
+        difference = (whole[column] - cut[column]).abs() / whole["chosen_tokens"]
+        assert difference.max() < 1e-5
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from curate import files, models, params
+from curate.scoring import score as scoring
+scoring.BATCH_TOKENS = 400
+from curate.scoring.store import Store
+add = Store.add
+def slow(self, keys, logps):
+    add(self, keys, logps)
+    print("wrote", flush=True)
+    time.sleep(0.2)
+Store.add = slow
+pairs, model, store = map(Path, sys.argv[1:])
+options = params.ScoreParams(engine="transformers")
+scoring.score(files.read_artefact(pairs, "pairs"), models.resolve(model), options, store)
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(random_model, tmp_path, monkeypatch):
+    frame = many(60)
+    files.write_parquet(frame, tmp_path / "pairs.parquet", {})
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            str(tmp_path / "pairs.parquet"),
+            str(random_model.path),
+            str(tmp_path / "store"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for _ in range(3):
+            assert process.stdout.readline() == "wrote\n"
+        time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    monkeypatch.setattr(scoring, "BATCH_TOKENS", 400)
+    held = Store(tmp_path / "store", random_model, "float32", scoring.version("transformers")).read()
+    assert 0 < held.height < 240
+    resumed = score(frame, random_model, FAST, tmp_path / "store")
+    whole = score(frame, random_model, FAST, tmp_path / "other")
+    files.write_parquet(resumed.scores, tmp_path / "resumed.parquet", resumed.provenance)
+    files.write_parquet(whole.scores, tmp_path / "whole.parquet", whole.provenance)
+    assert (tmp_path / "resumed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_too_long_stops_with_the_pair_named_or_sets_it_aside(random_model, tmp_path):
+    frame = pl.concat([many(10), pairs(("why", "the fox " * 300, "no"))])
+    with pytest.raises(InputError, match="1 of 11 pairs are longer") as caught:
+        score(frame, random_model, FAST, tmp_path)
+    assert frame["pair_id"][10] in caught.value.details["field"] and caught.value.exit_code == 1
+    result = score(frame, random_model, FAST.model_copy(update={"too_long": "reject"}), tmp_path)
+    assert result.scores.height == 10 and result.rejects.height == 1
+    assert result.rejects["rule"][0] == "too_long" and "limit is 255" in result.rejects["reason"][0]
+    assert result.summary["pairs"] + result.summary["rejected"] == frame.height
+
+
+@pytest.mark.vllm
+def test_vllm_takes_a_sequence_as_long_as_the_limit(vllm_engine, reference_model):
+    model = models.resolve(reference_model)
+    ids = np.arange(model.context - 1, dtype=np.int32) % 250 + 10
+    sequence = TokenSequence(ids[:20], ids[20:])
+    expected = TransformersEngine(model, "float32").logps([sequence])
+    assert vllm_engine.logps([sequence]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_contrastive_null_is_the_log_of_a_mean(random_model, tmp_path):
+    frame = many(12)
+    options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3})
+    got = score(frame, random_model, options, tmp_path).scores
+    rendered = rendering.render_pairs(rendering.load_tokenizer(random_model), frame)
+    contexts = scoring._null_prompts(None, frame, rendered, options)
+    engine = TransformersEngine(random_model, "float32")
+    for row in (0, 7):
+        pair, own = rendered["pair_id"][row], rendered["prompt_ids"][row].to_list()
+        assert len(contexts[pair]) == 4 and contexts[pair][0].tolist() == own
+        assert len({tuple(c) for c in contexts[pair]}) == 4
+        response = np.array(rendered["chosen_ids"][row].to_list(), dtype=np.int32)
+        logps = engine.logps([TokenSequence(context, response) for context in contexts[pair]])
+        mean = math.log(sum(math.exp(x - logps.max()) for x in logps) / 4) + logps.max()
+        assert got["null_chosen_logps"][row] == pytest.approx(mean, abs=1e-4)
+
+
+def test_contrastive_wants_enough_prompts(random_model, tmp_path):
+    options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 4})
+    with pytest.raises(InputError, match="too few distinct prompts"):
+        score(many(3), random_model, options, tmp_path)
+
+
+def test_a_model_that_gives_no_number_is_refused(random_model, tmp_path, monkeypatch):
+    class Broken:
+        def __init__(self, *_): ...
+
+        def logps(self, sequences):
+            return np.full(len(sequences), np.nan)
+
+        def close(self): ...
+
+    monkeypatch.setattr(scoring, "open_engine", Broken)
+    with pytest.raises(InputError, match="no finite number"):
+        score(many(5), random_model, FAST, tmp_path)
+    assert Store(tmp_path, random_model, "float32", scoring.version("transformers")).read().is_empty()
+
+
+def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
+    from importlib import metadata
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(InputError, match="not installed") as caught:
+        scoring.version("vllm")
+    assert "--engine transformers" in caught.value.details["remedy"]
