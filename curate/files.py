@@ -21,16 +21,33 @@ from curate.schema import check_columns
 PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed onto it if the block succeeds and removed if it does not.
-
-    The block may create a file or a folder there. An existing folder is replaced whole.
+def check_replaceable(path: str | Path, marker: str | None = None) -> None:
+    """Refuse to replace what we did not make.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+        OutputError: `path` is a folder that is not empty, unless it holds the file `marker`, which says it is ours.
     """
     path = Path(path)
+    if path.is_dir() and any(path.iterdir()) and not (marker and (path / marker).exists()):
+        raise OutputError(
+            "a folder stands where the output goes, and replacing it would lose what it holds",
+            file=path,
+            expected=f"no such folder, an empty one, or one with {marker}" if marker else "a file's name",
+            remedy="choose another --out",
+        )
+
+
+@contextmanager
+def replacing(path: str | Path, marker: str | None = None) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed onto it if the block succeeds and removed if it does not.
+
+    The block may create a file, or a folder with the file `marker`; an existing folder that has it is replaced.
+
+    Raises:
+        OutputError: `path` is a folder that is not ours, it cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    check_replaceable(path, marker)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +55,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         temporary = holder / path.name
         yield temporary
-        if path.is_dir() and not path.is_symlink():
+        if path.is_dir():
             path.rename(holder / "old")
         temporary.replace(path)
     except OSError as error:

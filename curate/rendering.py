@@ -24,13 +24,15 @@ RENDERED = {
 }
 
 
-class Sequence_(NamedTuple):
+class TokenSequence(NamedTuple):
     """What an engine scores: log p(response_ids | prompt_ids)."""
 
     prompt_ids: np.ndarray  # int32, [prompt tokens], at least one
     response_ids: np.ndarray  # int32, [response tokens], at least one
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """Tokens, prompt and response together."""
         return len(self.prompt_ids) + len(self.response_ids)
 
 

@@ -6,13 +6,18 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
 from curate import params
 
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes; replaced only when all went well.")]
+
+
+def _annotation(annotation: Any) -> Any:
+    """typer takes no list of literals; the params model checks the words."""
+    return list[str] if get_origin(annotation) is list else annotation
 
 
 def with_params(section: type[params.Section], skip: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
@@ -29,7 +34,7 @@ def with_params(section: type[params.Section], skip: tuple[str, ...] = ()) -> Ca
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.default,
-                annotation=Annotated[field.annotation, typer.Option(help=field.description)],  # type: ignore[name-defined]
+                annotation=Annotated[_annotation(field.annotation), typer.Option(help=field.description)],  # type: ignore[misc]
             )
             for name, field in fields.items()
         ]

@@ -9,13 +9,13 @@ import numpy as np
 
 from curate.errors import InputError, UsageError
 from curate.models import Model
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 
 
 class Engine(Protocol):
     """Scores token sequences with one model in one dtype."""
 
-    def logps(self, sequences: Sequence[Sequence_]) -> np.ndarray:
+    def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         """log p(response | prompt) of each, nats, summed over the response's tokens: float64, [sequences]."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 
 
 class Batch(NamedTuple):
@@ -22,9 +22,9 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-def pad(sequences: Sequence[Sequence_]) -> Batch:
+def pad(sequences: Sequence[TokenSequence]) -> Batch:
     """Left-pad to the longest."""
-    length = max(len(sequence) for sequence in sequences)
+    length = max(sequence.length for sequence in sequences)
     input_ids = np.zeros((len(sequences), length), dtype=np.int64)
     mask = np.zeros_like(input_ids)
     for row, (prompt, response) in enumerate(sequences):

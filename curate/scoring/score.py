@@ -15,7 +15,7 @@ from curate.errors import InputError
 from curate.models import Model
 from curate.params import ScoreParams
 from curate.progress import progress, say
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 from curate.schema import REJECTS, SCORES
 from curate.scoring.engine import open_engine, version
 from curate.scoring.information import with_information
@@ -37,7 +37,7 @@ class Scored(NamedTuple):
 
 class _Requests(NamedTuple):
     frame: pl.DataFrame  # pair_id, side, kind (ref | null), key; several null rows a side when contrastive
-    sequences: Mapping[bytes, Sequence_]  # by key, each once
+    sequences: Mapping[bytes, TokenSequence]  # by key, each once
 
 
 def score(pairs: pl.DataFrame, model: Model, params: ScoreParams, store_root: Path) -> Scored:
@@ -157,14 +157,14 @@ def _arrays(column: pl.Series) -> list[np.ndarray]:
 
 def _requests(rendered: pl.DataFrame, contexts: Mapping[str, list[np.ndarray]], store: Store) -> _Requests:
     rows: dict[str, list[Any]] = {"pair_id": [], "side": [], "kind": [], "key": []}
-    sequences: dict[bytes, Sequence_] = {}
+    sequences: dict[bytes, TokenSequence] = {}
     prompts = _arrays(rendered["prompt_ids"])
     for side in SIDES:
         responses = _arrays(rendered[f"{side}_ids"])
         for pair, prompt, response in zip(rendered["pair_id"], prompts, responses, strict=True):
             for kind, contexts_of_kind in (("ref", [prompt]), ("null", contexts[pair])):
                 for context in contexts_of_kind:
-                    sequence = Sequence_(context, response)
+                    sequence = TokenSequence(context, response)
                     key = store.key(sequence)
                     sequences[key] = sequence
                     for name, value in zip(rows, (pair, side, kind, key), strict=True):
@@ -186,7 +186,7 @@ def _fill(requests: _Requests, store: Store, model: Model, params: ScoreParams) 
     )
     if not todo:
         return held
-    tokens = sum(len(requests.sequences[key]) for batch in todo for key in batch)
+    tokens = sum(requests.sequences[key].length for batch in todo for key in batch)
     engine = open_engine(params.engine, model, params.dtype)
     new = []
     try:
@@ -197,22 +197,22 @@ def _fill(requests: _Requests, store: Store, model: Model, params: ScoreParams) 
                 _check_finite(logps, batch, requests.frame)
                 store.add(batch, logps)
                 new.append(pl.DataFrame({"key": batch, "logp": logps}, schema=held.schema))
-                advance(sum(len(sequence) for sequence in sequences))
+                advance(sum(sequence.length for sequence in sequences))
     finally:
         engine.close()
     return pl.concat([held, *new])
 
 
-def _batches(sequences: Mapping[bytes, Sequence_]) -> Iterator[list[bytes]]:
+def _batches(sequences: Mapping[bytes, TokenSequence]) -> Iterator[list[bytes]]:
     """Keys, longest sequences first (an engine that runs out of memory does so at once), about BATCH_TOKENS each."""
     batch: list[bytes] = []
     tokens = 0
-    for key in sorted(sequences, key=lambda key: (-len(sequences[key]), key)):
-        if batch and tokens + len(sequences[key]) > BATCH_TOKENS:
+    for key in sorted(sequences, key=lambda key: (-sequences[key].length, key)):
+        if batch and tokens + sequences[key].length > BATCH_TOKENS:
             yield batch
             batch, tokens = [], 0
         batch.append(key)
-        tokens += len(sequences[key])
+        tokens += sequences[key].length
     if batch:
         yield batch
 

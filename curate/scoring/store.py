@@ -20,7 +20,7 @@ import polars as pl
 from curate import files
 from curate.models import Model
 from curate.progress import say
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 
 ROWS = {"key": pl.Binary, "logp": pl.Float64}  # nats, summed over the response's tokens
 NAME_DIGITS = 32
@@ -35,7 +35,7 @@ class Store:
         self.folder = root / hashlib.sha256(self._scope).hexdigest()[:16]
         self._label = {**self.scope, "name": model.name, "commit": model.commit}
 
-    def key(self, sequence: Sequence_) -> bytes:
+    def key(self, sequence: TokenSequence) -> bytes:
         """16 bytes: scope, boundary and token ids (which spell out template, prompt or null prompt, response)."""
         key = hashlib.blake2b(self._scope, digest_size=16)
         key.update(len(sequence.prompt_ids).to_bytes(8, "little"))

@@ -9,7 +9,7 @@ import torch
 
 from curate.errors import InputError
 from curate.models import Model
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 from curate.scoring.forward import pad, response_logps
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}  # padded tokens in one forward pass
@@ -59,7 +59,7 @@ class TransformersEngine:
         self.device = device()
 
     @torch.inference_mode()
-    def logps(self, sequences: Sequence[Sequence_]) -> np.ndarray:
+    def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         out = np.empty(len(sequences), dtype=np.float64)
         for rows in _buckets(sequences, BATCH_TOKENS[self.device.type]):
             batch = pad([sequences[row] for row in rows]).to(self.device)
@@ -70,15 +70,15 @@ class TransformersEngine:
         del self.model
 
 
-def _buckets(sequences: Sequence[Sequence_], budget: int) -> Iterator[list[int]]:
+def _buckets(sequences: Sequence[TokenSequence], budget: int) -> Iterator[list[int]]:
     """Row numbers of forward passes: longest first, at most `budget` padded tokens each (or one sequence)."""
     rows: list[int] = []
     longest = 0
-    for row in sorted(range(len(sequences)), key=lambda row: -len(sequences[row])):
-        longest = longest or len(sequences[row])
+    for row in sorted(range(len(sequences)), key=lambda row: -sequences[row].length):
+        longest = longest or sequences[row].length
         if rows and longest * (len(rows) + 1) > budget:
             yield rows
-            rows, longest = [], len(sequences[row])
+            rows, longest = [], sequences[row].length
         rows.append(row)
     if rows:
         yield rows

@@ -15,7 +15,7 @@ import torch
 
 from curate.errors import InputError
 from curate.models import Model
-from curate.rendering import Sequence_
+from curate.rendering import TokenSequence
 
 # Tokens of one engine step: prompt log-probs hold [step tokens x vocabulary] in float32.
 STEP_TOKENS = 2048
@@ -81,7 +81,7 @@ class VllmEngine:
         )
         self._prompt = vllm.TokensPrompt
 
-    def logps(self, sequences: Sequence[Sequence_]) -> np.ndarray:
+    def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         prompts: list[Any] = [
             self._prompt(prompt_token_ids=np.concatenate([prompt, response]).tolist()) for prompt, response in sequences
         ]
@@ -92,9 +92,9 @@ class VllmEngine:
         del self.engine
 
 
-def _response_sum(logprobs: Any, sequence: Sequence_) -> float:
+def _response_sum(logprobs: Any, sequence: TokenSequence) -> float:
     """Sum of the response tokens' log-probs out of vLLM's flat list (position 0 has none), in float64."""
     responses = len(sequence.response_ids)
-    if len(logprobs) != len(sequence) or logprobs.token_ids[-responses:] != sequence.response_ids.tolist():
+    if len(logprobs) != sequence.length or logprobs.token_ids[-responses:] != sequence.response_ids.tolist():
         raise AssertionError("vLLM returned log-probs of other tokens than it was given")
     return float(np.sum(np.array(logprobs.logprobs[-responses:], dtype=np.float64)))

@@ -12,7 +12,7 @@ import torch
 
 from curate.errors import InputError
 from curate.params import ArmParams
-from curate.rendering import Sequence_, render_pairs
+from curate.rendering import TokenSequence, render_pairs
 from curate.schema import Split
 from curate.scoring.forward import pad
 
@@ -22,8 +22,8 @@ NUMBERS = ("ref_chosen_logps", "ref_rejected_logps", "chosen_weight", "rejected_
 class Pair(NamedTuple):
     """One training example."""
 
-    chosen: Sequence_
-    rejected: Sequence_
+    chosen: TokenSequence
+    rejected: TokenSequence
     numbers: tuple[float, ...]  # NUMBERS, in that order
 
 
@@ -79,8 +79,8 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         _, prompt, chosen, rejected = self.rendered.row(row)
         prompt_ids = np.asarray(prompt, dtype=np.int32)
         return Pair(
-            Sequence_(prompt_ids, np.asarray(chosen, dtype=np.int32)),
-            Sequence_(prompt_ids, np.asarray(rejected, dtype=np.int32)),
+            TokenSequence(prompt_ids, np.asarray(chosen, dtype=np.int32)),
+            TokenSequence(prompt_ids, np.asarray(rejected, dtype=np.int32)),
             self.numbers[row],
         )
 

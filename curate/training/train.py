@@ -29,6 +29,7 @@ from curate.training.pairs import PairDataset, collate, draw, select
 from curate.training.trainer import METRICS, PairTrainer, ShowProgress
 
 SIDES = ("train", "heldout")
+METRICS_FILE = "metrics.json"
 
 
 def train(
@@ -55,6 +56,7 @@ def train(
         InputError: no pairs, reference log-probs that are not this model's, or a run that diverges.
         OutputError: `out` or `state` cannot be written.
     """
+    files.check_replaceable(out, METRICS_FILE)
     set_seed(params.seed)
     tokenizer = load_tokenizer(model)
     training, heldout = select(weights, arm)
@@ -63,6 +65,8 @@ def train(
     check_reference(policy, tokenizer, draw(training, params.check_pairs, params.seed), params.check_tolerance)
 
     checkpoints = state / "checkpoints" / _digest(training, model, params, arm)
+    with _checkpoint_errors(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
     last = _last_checkpoint(checkpoints)
     steps_an_epoch = math.ceil(math.ceil(training.height / params.batch_pairs) / params.accumulation)
     steps = steps_an_epoch * params.epochs
@@ -87,7 +91,7 @@ def train(
             trainer.evaluate()
     curve = _curve(trainer.state.log_history, steps, steps_an_epoch)
     metrics = _metrics(curve, name, training.height, steps)
-    with files.replacing(out) as folder:
+    with files.replacing(out, METRICS_FILE) as folder:
         policy.config.use_cache = True
         policy.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "model")
@@ -100,7 +104,7 @@ def train(
         record |= {"train": params.model_dump(exclude={"arms"}), "settings": arm.model_dump()}
         files.write_json(record, folder / "model" / "curate.json")
         curve.write_csv(folder / "curve.csv")
-        files.write_json(metrics, folder / "metrics.json")
+        files.write_json(metrics, folder / METRICS_FILE)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return metrics
 
