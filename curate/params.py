@@ -18,6 +18,7 @@ from curate.errors import InputError, UsageError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+SAMPLE_FOLDER = "curate/sample"
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -81,6 +82,11 @@ class DataParams(Section):
 
     source: str = Field(
         "sample", description="`sample`, a file (JSON, JSONL, CSV, Parquet, also .gz), or hub:owner/name"
+    )
+    watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: the source itself where it is a file, else curate/sample",
+        min_length=1,
     )
     format: str = Field("auto", description="a name that `curate prepare --help` lists; `auto` looks at the rows")
     hub_config: str | None = Field(None, description="configuration of a Hub dataset")
@@ -216,6 +222,14 @@ class Params(Section):
         description="Training arms by name; train.arms says which run.",
     )
     report: ReportParams = Field(default_factory=ReportParams)
+
+    @model_validator(mode="after")
+    def _source_is_watched(self) -> Params:
+        source = self.data.source
+        expected = SAMPLE_FOLDER if source == "sample" or source.startswith("hub:") else source
+        if self.data.watch != expected:
+            raise ValueError(f"data.watch must be {expected}, or a change of the source would go unnoticed")
+        return self
 
     @model_validator(mode="after")
     def _arms_exist(self) -> Params:

@@ -43,6 +43,7 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("train: {arms: [mine]}", "", "train.arms names 'mine'"),
         ("train: {arms: [dpo, dpo]}", "", "names an arm twice"),
         ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
+        ("data: {source: mine.jsonl}", "", "data.watch must be mine.jsonl"),
         ("weigh: 3", "weigh", "valid dictionary"),
     ],
 )

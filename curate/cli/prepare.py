@@ -18,7 +18,7 @@ class _Options(DataParams, CleaningParams):
     """The keys of both sections are this command's options."""
 
 
-@with_params(_Options, skip=("source",))
+@with_params(_Options, skip=("source", "watch"))
 def prepare(
     source: Annotated[str, typer.Argument(metavar="INPUT", help=DataParams.model_fields["source"].description)],
     out: Out,

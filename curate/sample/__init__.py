@@ -1,0 +1,1 @@
+"""The embedded default: a seeded generator of synthetic safety pairs."""

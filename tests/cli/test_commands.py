@@ -1,0 +1,116 @@
+"""The commands as a person calls them: help at once, files in and out, exit codes, no traceback."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tiny import many, save_model
+
+from curate import files
+
+CURATE = Path(sys.executable).with_name("curate")
+
+
+def curate(*arguments, cwd=None):
+    command = [CURATE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """pairs.parquet, raw.jsonl and model/ in one folder."""
+    folder = tmp_path_factory.mktemp("cli")
+    save_model(folder / "model")
+    files.write_parquet(many(40), folder / "pairs.parquet", {"stage": "prepare"})
+    many(12).select(
+        prompt=pl.col("prompt").list.get(0).struct.field("content"),
+        chosen=pl.col("chosen").list.get(0).struct.field("content"),
+        rejected=pl.col("rejected").list.get(0).struct.field("content"),
+    ).write_ndjson(folder / "raw.jsonl")
+    return folder
+
+
+def test_help_lists_every_command_and_is_quick():
+    start = time.monotonic()
+    done = curate("--help")
+    took = time.monotonic() - start
+    assert done.returncode == 0
+    for command in ("prepare", "reference", "score", "split", "weigh", "train", "report", "show"):
+        assert command in done.stdout
+    # Under a second on an idle machine; a heavy import would take three or more.
+    assert took < 2.5
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, curate.cli; print([m for m in ('torch', 'vllm', 'transformers', 'datasets', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["prepare", "reference", "score", "split", "weigh", "train", "report", "show"])
+def test_every_command_explains_itself(command):
+    done = curate(command, "--help")
+    assert done.returncode == 0 and "Usage: curate" in done.stdout
+
+
+def test_score_split_weigh_train_on_files(folder):
+    steps = [
+        ("score", "pairs.parquet", "--model", "model", "--engine", "transformers", "--out", "scores.parquet"),
+        ("split", "scores.parquet", "--out", "splits.parquet", "--length-bins", "1"),
+        ("weigh", "splits.parquet", "--out", "weights.parquet", "--alpha", "2"),
+        (
+            *("train", "weights.parquet", "--model", "model", "--out", "run", "--arm", "bdpo"),
+            *("--epochs", "1", "--eval-pairs", "8", "--evaluations", "1", "--checkpoints", "1"),
+        ),
+    ]
+    for step in steps:
+        done = curate(*step, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    record = files.read_provenance(folder / "weights.parquet")
+    assert record["params"]["alpha"] == 2 and record["from"]["from"]["model"]["name"] == "model"
+    assert (folder / "run" / "model" / "model.safetensors").is_file()
+    again = curate(*steps[0], cwd=folder)
+    assert "to compute 0" in again.stderr
+
+
+def test_a_raw_file_is_scored_too(folder):
+    done = curate(
+        *("score", "raw.jsonl", "--model", "model", "--engine", "transformers", "--out", "from_raw.parquet"), cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert files.read_artefact(folder / "from_raw.parquet", "pairs", "scores").height == 12
+
+
+def test_match_is_a_list(folder):
+    done = curate("split", "scores.parquet", "--out", "s2.parquet", "--match", "sign", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = curate("split", "scores.parquet", "--out", "s2.parquet", "--match", "sing", cwd=folder)
+    assert done.returncode == 2 and "'sign' or 'length'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["score", "none.parquet", "--model", "model", "--out", "x.parquet"], 1, "no such"),
+        (["score", "pairs.parquet", "--model", "nowhere", "--out", "x.parquet"], 1, "no such model"),
+        (["score", "pairs.parquet", "--model", "model", "--out", "x.parquet", "--engine", "vlm"], 2, "vlm"),
+        (["score", "pairs.parquet", "--model", "model", "--out", "x.parquet", "--dtype", "int8"], 2, "int8"),
+        (["score", "pairs.parquet", "--model", "model"], 2, "--out"),
+        (["split", "pairs.parquet", "--out", "x.parquet"], 1, "curate score"),
+        (["weigh", "pairs.parquet", "--out", "x.parquet"], 1, "curate score"),
+        (["weigh", "scores.parquet", "--out", "x.parquet", "--alpha", "-1"], 2, "greater than or equal to 0"),
+        (["train", "scores.parquet", "--model", "model", "--out", "x"], 1, "curate weigh"),
+        (["train", "weights.parquet", "--model", "model", "--out", "x", "--arm", "ppo"], 2, "no such arm"),
+        (["train", "weights.parquet", "--model", "model", "--out", "model"], 1, "would lose what it holds"),
+        (["split", "scores.parquet", "--out", "model"], 1, "would lose what it holds"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_users_mistake_is_one_message(folder, arguments, code, says):
+    done = curate(*arguments, cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr and "Traceback" not in done.stderr
+    assert not list(folder.glob("x*"))
