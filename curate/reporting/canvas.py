@@ -1,0 +1,71 @@
+"""How every figure looks and is written: one style, a palette for all eyes, the same bytes every time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, told apart by people of every colour vision."""
+QUERY_COLOURS = {"safe": PALETTE[0], "unsafe": PALETTE[1], "unknown": "#777777"}
+SUBSET_COLOURS = {"balanced": PALETTE[0], "imbalanced": PALETTE[4]}
+INK = "#1b1f24"
+PALE = "#c8cdd3"
+
+_STYLE = {
+    "font.family": "DejaVu Sans",  # matplotlib brings it along
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.edgecolor": "#8a9099",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8eb",
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "curate",
+    "svg.fonttype": "path",
+    "path.simplify": True,
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Figures must be made and saved inside it."""
+    context: AbstractContextManager[None] = matplotlib.rc_context(_STYLE)
+    return context
+
+
+def panels(columns: int, width: float, height: float, **subplots: object) -> tuple[Figure, list[Axes]]:
+    """A figure with `columns` panels side by side; `width` and `height` in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, squeeze=False, **subplots)
+    return figure, list(axes[0])
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write NAME.svg and NAME.png, without dates or versions in them."""
+    figure.savefig(folder / f"{name}.svg", format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    figure.savefig(folder / f"{name}.png", format="png", dpi=150, metadata={"Software": None})
+
+
+def limits(values: np.ndarray, outside: float = 0.002) -> tuple[float, float]:
+    """A range that leaves out at most the fraction `outside` at either end, with a margin; never empty."""
+    if values.size == 0:
+        return (-1.0, 1.0)
+    low, high = np.quantile(values, [outside, 1 - outside])
+    margin = 0.06 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)

@@ -1,0 +1,74 @@
+"""The same data as CSV files for `dvc plots`, and the few numbers for `dvc metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.reporting.canvas import limits
+from curate.reporting.figures import BINS, drawn_points, finite
+from curate.reporting.inputs import CURVE, Material, Run
+from curate.reporting.tables import by_query_type
+from curate.schema import WEIGHTS
+
+
+def write_plots(material: Material, folder: Path, points: int) -> None:
+    """pmi.csv, gap_histogram.csv, weights_histogram.csv and, where there are runs, curves.csv."""
+    scored = finite(material.frame)
+    pmi = drawn_points(scored, points).select("rejected_pmi", "chosen_pmi", "query_type")
+    gap_edges = np.linspace(*limits(scored["pmi_gap"].to_numpy()), BINS + 1)
+    gaps = [histogram(part["pmi_gap"], gap_edges, query_type=name) for name, part in by_query_type(scored)]
+    every = material.frame.select(pl.concat_list(list(WEIGHTS)).explode()).to_series().drop_nulls().to_numpy()
+    weight_edges = np.linspace(*limits(every, 0.0), BINS + 1)
+    weights = [histogram(material.frame[name], weight_edges, weight=name) for name in WEIGHTS]
+    pmi.write_csv(folder / "pmi.csv")
+    pl.concat(gaps).write_csv(folder / "gap_histogram.csv")
+    pl.concat(weights).write_csv(folder / "weights_histogram.csv")
+    if material.runs:
+        curves(material.runs).write_csv(folder / "curves.csv")
+
+
+def histogram(values: pl.Series, edges: np.ndarray, **label: str) -> pl.DataFrame:
+    """Columns: the label's, `value` (middle of the bin), `pairs`; values beyond the edges are in the last bins."""
+    inside = np.clip(values.drop_nulls().to_numpy(), edges[0], edges[-1])
+    middles = np.round((edges[:-1] + edges[1:]) / 2, 6)
+    frame = pl.DataFrame({"value": middles, "pairs": np.histogram(inside, edges)[0]})
+    return frame.select(*(pl.lit(text).alias(name) for name, text in label.items()), pl.all())
+
+
+def curves(runs: Sequence[Run]) -> pl.DataFrame:
+    """Every run's curve in one frame, with its arm."""
+    return pl.concat([run.curve.select(pl.lit(run.arm).alias("arm"), *CURVE) for run in runs], how="vertical_relaxed")
+
+
+def metrics(material: Material) -> dict[str, Any]:
+    """What `dvc metrics diff` compares. Shares lie in 0..1, gaps are in nats/token, margins in nats."""
+    scored = finite(material.frame)
+    parts = [("all", scored), *by_query_type(scored)]
+    return {
+        "pairs": material.frame.height,
+        "positive_gap": {name: _number((part["pmi_gap"] > 0).mean()) for name, part in parts},
+        "mean_abs_gap": {name: _number(part["pmi_gap"].abs().mean()) for name, part in parts},
+        "arms": {run.arm: arm_metrics(run) for run in material.runs},
+    }
+
+
+def arm_metrics(run: Run) -> dict[str, float | None]:
+    """An arm at its end; `margin_gap` is the training margin minus the held-out one: overfitting."""
+    train, heldout = run.final("train", "rewards/margins"), run.final("heldout", "rewards/margins")
+    return {
+        "heldout_accuracy": run.final("heldout", "rewards/accuracies"),
+        "heldout_margin": heldout,
+        "train_margin": train,
+        "margin_gap": None if train is None or heldout is None else train - heldout,
+        "heldout_chosen_reward": run.final("heldout", "rewards/chosen"),
+        "heldout_rejected_reward": run.final("heldout", "rewards/rejected"),
+    }
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

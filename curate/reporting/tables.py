@@ -1,0 +1,137 @@
+"""Tables of the artefacts' columns; each takes a frame that has the columns of the stage it is named after."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+
+from curate.reporting.table import Table, from_frame
+from curate.schema import SUBSETS, WEIGHTS, Split
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+CLIPPED_AT = (1 - math.tanh(2), 1 + math.tanh(2), 0.2, 5.0)
+"""The values at which the schemes `tanh` and `geometric` clip a weight (METHOD 1.2)."""
+
+
+def pair_counts(frame: pl.DataFrame) -> Table:
+    """Query type x side of the prompt-wise split; a prompt counts once."""
+    counts = [
+        *((pl.col("split") == side.value).sum().alias(f"{side.value} pairs") for side in Split),
+        pl.len().alias("pairs"),
+        pl.col("prompt_key").n_unique().alias("prompts"),
+    ]
+    by_type = frame.group_by("query_type").agg(counts).sort("query_type").cast({"query_type": pl.String})
+    total = frame.select(pl.lit("all").alias("query_type"), *counts)
+    return from_frame("Pairs by query type", _titled(pl.concat([by_type, total], how="vertical_relaxed")))
+
+
+def sources(frame: pl.DataFrame) -> Table:
+    grouped = frame.group_by("source", "source_format").agg(pl.len().alias("pairs")).sort("source", "source_format")
+    return from_frame("Sources", grouped.rename({"source_format": "format"}))
+
+
+def lengths(frame: pl.DataFrame) -> Table:
+    """Characters of every text and, where scored, its tokens."""
+    characters = frame.select(
+        pl.col(name).list.eval(pl.element().struct.field("content").str.len_chars()).list.sum().alias(name)
+        for name in ("prompt", "chosen", "rejected")
+    )
+    tokens = [name for name in ("prompt_tokens", "chosen_tokens", "rejected_tokens") if name in frame.columns]
+    measured = [
+        *(_quantile_row(f"{name}, characters", characters[name]) for name in characters.columns),
+        *(_quantile_row(f"{name.removesuffix('_tokens')}, tokens", frame[name]) for name in tokens),
+    ]
+    return Table("Lengths", _QUANTILE_COLUMNS, measured)
+
+
+def pmi_quantiles(frame: pl.DataFrame) -> Table:
+    """Both sides' MI and the gap, by query type; nats/token; numbers that are not finite are left out."""
+    rows = [
+        _quantile_row(f"{label}, {query_type} queries", part[column])
+        for query_type, part in by_query_type(frame)
+        for column, label in (("chosen_pmi", "chosen"), ("rejected_pmi", "rejected"), ("pmi_gap", "gap"))
+    ]
+    return Table("Mutual information, nats/token", _QUANTILE_COLUMNS, rows)
+
+
+def gap_signs(frame: pl.DataFrame) -> Table:
+    """How often each response has the higher MI, as shares of the pairs whose gap is finite."""
+    gap = pl.col("pmi_gap").filter(pl.col("pmi_gap").is_finite())
+    measures = [
+        gap.len().alias("pairs"),
+        (gap > 0).mean().alias("chosen higher"),
+        (gap < 0).mean().alias("rejected higher"),
+        (gap == 0).mean().alias("equal"),
+        gap.mean().alias("mean gap"),
+        gap.abs().mean().alias("mean |gap|"),
+    ]
+    by_type = frame.group_by("query_type").agg(measures).sort("query_type").cast({"query_type": pl.String})
+    total = frame.select(pl.lit("all").alias("query_type"), *measures)
+    table = pl.concat([by_type, total], how="vertical_relaxed")
+    return from_frame("Which response has the higher mutual information", _titled(table))
+
+
+def subset_sizes(frame: pl.DataFrame) -> Table:
+    gap = pl.col("pmi_gap")
+    rows = [
+        frame.filter(pl.col(subset)).select(
+            pl.lit(subset).alias("subset"),
+            pl.len().alias("pairs"),
+            (pl.col("query_type") == "safe").sum().alias("safe"),
+            (pl.col("query_type") == "unsafe").sum().alias("unsafe"),
+            gap.abs().mean().alias("mean |gap|"),
+            gap.abs().max().alias("largest |gap|"),
+            (gap > 0).mean().alias("chosen higher"),
+        )
+        for subset in SUBSETS
+    ]
+    return from_frame("Subsets of the training pairs", pl.concat(rows, how="vertical_relaxed"))
+
+
+def weight_quantiles(frame: pl.DataFrame) -> Table:
+    rows = [[*_quantile_row(name, frame[name]), frame[name].sum()] for name in WEIGHTS]
+    return Table("Weights", [*_QUANTILE_COLUMNS, "sum"], rows)
+
+
+def clipped_share(frame: pl.DataFrame) -> float | None:
+    """Share of pairs with a weight at one of the schemes' clipping points."""
+    at_limit = pl.any_horizontal(
+        (pl.col(name) - limit).abs() < 1e-9 for name in ("chosen_weight", "rejected_weight") for limit in CLIPPED_AT
+    )
+    share = frame.select(at_limit.mean()).item()
+    return None if share is None else float(share)
+
+
+def reject_rules(frame: pl.DataFrame) -> Table:
+    """Refused rows by rule, with some of their 0-based row numbers in the source."""
+    grouped = (
+        frame.group_by("rule")
+        .agg(
+            pl.len().alias("rows"),
+            pl.col("source_row").sort().head(5).cast(pl.String).str.join(", ").alias("for example rows"),
+            pl.col("reason").sort_by("source_row").first().alias("reason of the first"),
+        )
+        .sort(["rows", "rule"], descending=[True, False])
+    )
+    return from_frame("Refused rows by rule", grouped)
+
+
+def by_query_type(frame: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """The query types present, in the schema's order, each with its rows."""
+    present = frame["query_type"].unique().sort().drop_nulls().to_list()
+    return [(name, frame.filter(pl.col("query_type") == name)) for name in present]
+
+
+_QUANTILE_COLUMNS = ["", "n", "mean", "min", *(f"{q:.0%}" for q in QUANTILES), "max"]
+
+
+def _quantile_row(name: str, values: pl.Series) -> list:
+    numbers = values.cast(pl.Float64)
+    numbers = numbers.filter(numbers.is_finite())
+    quantiles = [numbers.quantile(q, interpolation="linear") for q in QUANTILES]
+    return [name, len(numbers), numbers.mean(), numbers.min(), *quantiles, numbers.max()]
+
+
+def _titled(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.rename({"query_type": "query type"})
