@@ -48,11 +48,13 @@ def style() -> AbstractContextManager[None]:
     return context
 
 
-def panels(columns: int, width: float, height: float, **subplots: object) -> tuple[Figure, list[Axes]]:
+def panels(
+    columns: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure with `columns` panels side by side; `width` and `height` in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False, **subplots)
+    axes = figure.subplots(1, columns, squeeze=False, sharex=sharex, sharey=sharey)
     return figure, list(axes[0])
 
 

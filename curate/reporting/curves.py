@@ -45,7 +45,7 @@ def accuracies(runs: Sequence[Run]) -> Drawn:
         "Reward accuracy",
         f"Share of pairs with a positive reward margin over the steps. {_ends(runs, 'rewards/accuracies')}",
         "The share of pairs whose margin is positive. The dotted line is chance. At step 0 policy and reference are "
-        "the same model, every margin is zero and none is positive.",
+        "the same model and every margin is zero but for rounding, so the first point says nothing.",
         figure,
     )
 
@@ -92,9 +92,7 @@ def _legend(figure: Figure, runs: Sequence[Run]) -> None:
         for position, run in enumerate(runs)
     ]
     labels = {"train": "train", "heldout": "held out"}
-    handles += [
-        Line2D([], [], color=INK, linestyle=DASHES[side], linewidth=1.6, label=labels[side]) for side in SIDES
-    ]
+    handles += [Line2D([], [], color=INK, linestyle=DASHES[side], linewidth=1.6, label=labels[side]) for side in SIDES]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
 
 

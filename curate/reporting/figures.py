@@ -61,15 +61,15 @@ def scatter(frame: pl.DataFrame, points: int) -> Drawn:
             zorder=2,
         )
         axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-        axis.set(xlabel="MI(x, y_l), rejected (nats/token)", title=f"{query_type} queries ({part.height:,} pairs)")
+        axis.set(xlabel=r"MI($x$, $y_l$), rejected (nats/token)", title=f"{query_type} queries ({part.height:,} pairs)")
         _corner(axis, 0.03, 0.97, f"{above:.0%} above:\nchosen higher")
         _corner(axis, 0.97, 0.03, f"{below:.0%} below:\nrejected higher")
         said.append(f"{query_type}: {above:.0%} of {part.height:,} pairs above the diagonal, {below:.0%} below")
-    axes[0].set_ylabel("MI(x, y_w), chosen (nats/token)")
+    axes[0].set_ylabel(r"MI($x$, $y_w$), chosen (nats/token)")
     outside = frame.filter(
         pl.any_horizontal(~pl.col("chosen_pmi", "rejected_pmi").is_between(low, high, closed="both"))
     ).height
-    left_out = f" {outside:,} extreme pairs lie outside the frame." if outside else ""
+    left_out = f" Outside the frame: {outside:,} extreme pairs." if outside else ""
     return Drawn(
         "mutual-information",
         "Mutual information of both responses",
@@ -119,7 +119,9 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
                 axis.axvline(sign * edge, color=colour, linewidth=1.2, linestyle=(0, (2, 2)))
             bounds.append(f"{query_type} D_{subset} {word} |gap| {edge:.3f}")
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set(xlabel="gap: MI(x, y_w) − MI(x, y_l) (nats/token)", title=f"{query_type} queries", xlim=(low, high))
+        axis.set(
+            xlabel=r"gap: MI($x$, $y_w$) − MI($x$, $y_l$) (nats/token)", title=f"{query_type} queries", xlim=(low, high)
+        )
         axis.grid(False, axis="x")
     axes[0].set_ylabel("pairs")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -154,7 +156,7 @@ def weights(frame: pl.DataFrame, points: int) -> Drawn:
             right.plot(shown["pmi_gap"], shown[name], color=WEIGHT_COLOURS[name], linewidth=1)
     right.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     right.set(xlabel="gap d (nats/token)", ylabel="weight (no unit)", title="weight of each pair by its gap")
-    right.set_xlim(*limits(frame["pmi_gap"].to_numpy()))
+    right.set_xlim(*limits(frame["pmi_gap"].to_numpy(), 0.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     means = ", ".join(f"{name} {frame[name].mean():.3f}" for name in columns)
     return Drawn(
@@ -177,6 +179,5 @@ def _is_curve(frame: pl.DataFrame, name: str) -> bool:
     """Whether the weight never turns back within a sign of the gap, so that it is a function of the gap."""
     halves = (frame.filter(pl.col("pmi_gap") <= 0)[name], frame.filter(pl.col("pmi_gap") > 0)[name])
     return all(
-        bool((half.diff().drop_nulls() <= 1e-9).all() or (half.diff().drop_nulls() >= -1e-9).all())
-        for half in halves
+        bool((half.diff().drop_nulls() <= 1e-9).all() or (half.diff().drop_nulls() >= -1e-9).all()) for half in halves
     )

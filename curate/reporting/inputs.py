@@ -50,8 +50,8 @@ class Material:
     runs: list[Run] = field(default_factory=list)
 
     def fact(self, name: str) -> Any:
-        """The first plain value called `name` in the score summary, the reference or the file's provenance."""
-        for document in (self.documents.get("score"), self.documents.get("reference"), self.provenance):
+        """The first plain value called `name` in the stages' summaries or the provenance of the weights."""
+        for document in (*(self.documents.get(name) for name in ("score", "reference", "weigh")), self.provenance):
             found = _find(document or {}, name)
             if found is not None:
                 return found
@@ -100,9 +100,7 @@ def read_run(folder: Path) -> Run:
     metrics = read_object(existing(folder / "metrics.json", remedy))
     absent = [side for side in SIDES if not isinstance(metrics.get(side), dict)]
     if absent:
-        raise InputError(
-            "no metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy
-        )
+        raise InputError("no metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy)
     path = existing(folder / "curve.csv", remedy)
     try:
         curve = pl.read_csv(path, infer_schema_length=None)

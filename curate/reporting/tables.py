@@ -39,8 +39,8 @@ def lengths(frame: pl.DataFrame) -> Table:
     )
     tokens = [name for name in ("prompt_tokens", "chosen_tokens", "rejected_tokens") if name in frame.columns]
     measured = [
-        *(_quantile_row(f"{name}, characters", characters[name]) for name in characters.columns),
-        *(_quantile_row(f"{name.removesuffix('_tokens')}, tokens", frame[name]) for name in tokens),
+        *(_count_row(f"{name}, characters", characters[name]) for name in characters.columns),
+        *(_count_row(f"{name.removesuffix('_tokens')}, tokens", frame[name]) for name in tokens),
     ]
     return Table("Lengths", _QUANTILE_COLUMNS, measured)
 
@@ -131,6 +131,12 @@ def _quantile_row(name: str, values: pl.Series) -> list:
     numbers = numbers.filter(numbers.is_finite())
     quantiles = [numbers.quantile(q, interpolation="linear") for q in QUANTILES]
     return [name, len(numbers), numbers.mean(), numbers.min(), *quantiles, numbers.max()]
+
+
+def _count_row(name: str, values: pl.Series) -> list:
+    """As _quantile_row, to the nearest whole number; the mean keeps its fraction."""
+    row = _quantile_row(name, values)
+    return [*row[:3], *(None if cell is None else round(cell) for cell in row[3:])]
 
 
 def _titled(frame: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,51 @@
+"""`curate reference`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.cli.options import Out, with_params
+from curate.params import CleaningParams, DataParams, ReferenceParams
+
+_DATA = DataParams()
+
+
+@with_params(ReferenceParams)
+def reference(
+    out: Out,
+    params: ReferenceParams,
+    sample_pairs: Annotated[int, typer.Option(help="Pairs that `sample` makes.", min=1)] = _DATA.sample_pairs,
+    heldout_fraction: Annotated[
+        float, typer.Option(help="Of the prompts of preference files, not read: as given to `curate prepare`.")
+    ] = _DATA.heldout_fraction,
+    heldout_seed: Annotated[
+        int, typer.Option(help="Of the held-out draw: the --seed given to `curate prepare`.")
+    ] = _DATA.seed,
+) -> None:
+    """Train a small model from scratch, to score with: a tokenizer and a Qwen2, in the folder OUT.
+
+    Give --texts once for each text. Of preference files it reads the training pairs only, so that held-out
+    pairs stay unseen.
+    """
+    from curate import files, models
+    from curate.params import check
+    from curate.progress import say
+    from curate.reference.pretrain import train_reference
+    from curate.reference.texts import Kind, kind
+
+    files.check_replaceable(out, models.REFERENCE_FILE)
+    source = next((name for name in params.texts if kind(name) == Kind.PREFERENCES), "sample")
+    data = check(
+        DataParams,
+        {
+            "source": source,
+            "sample_pairs": sample_pairs,
+            "heldout_fraction": heldout_fraction,
+            "seed": heldout_seed,
+        },
+    )
+    summary = train_reference(params, data, CleaningParams(), out)
+    say(f"reference: {summary['parameters']:,} parameters, {summary['vocab_size']:,} tokens of vocabulary -> {out}")

@@ -1,0 +1,43 @@
+"""`curate report`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Optional = Annotated[Path | None, typer.Option(help="The summary that this step wrote (JSON).")]
+
+
+def report(
+    weights: Annotated[Path, typer.Option(help="What `curate weigh` wrote from splits.")],
+    out: Annotated[Path, typer.Option(help="Folder for index.html, figures/, plots/ and metrics.json.")],
+    runs: Annotated[Path | None, typer.Option(help="Folder that holds a run folder for each arm.")] = None,
+    prepare: Optional = None,
+    reference: Optional = None,
+    score: Optional = None,
+    split: Optional = None,
+    weigh: Optional = None,
+    params: Annotated[Path | None, typer.Option(help="The params.yaml that made it all; shown on the page.")] = None,
+) -> None:
+    """Write the figures and one self-contained page. A section whose input is not given says so."""
+    from curate import params as parameters
+    from curate.errors import UsageError
+    from curate.progress import say
+
+    try:
+        from curate.reporting.inputs import read_material
+        from curate.reporting.write import write_report
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "the report needs packages that are not installed",
+            found=f"no {error.name}",
+            remedy="pip install 'curate[report]'",
+        ) from error
+
+    given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
+    documents = {name: path for name, path in given.items() if path is not None}
+    material = read_material(weights, documents, runs)
+    metrics = write_report(material, out, parameters.load(params) if params else None)
+    say(f"report: {metrics['pairs']:,} pairs, {len(metrics['arms'])} arms -> {out / 'index.html'}")

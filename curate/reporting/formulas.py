@@ -1,0 +1,75 @@
+"""The formulas that made the numbers, and whose each is: the paper's or ours (METHOD's tags)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from curate.reporting.inputs import Material
+
+
+class Formula(NamedTuple):
+    what: str
+    text: str
+    tag: str  # as in METHOD: paper, digest, ours
+
+
+NULL_PROMPTS = {
+    "empty_user": "null is the same chat template with an empty user turn",
+    "bos": "null is the beginning-of-sequence token alone",
+    "contrastive": "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the query type "
+    "and the own one",
+}
+WEIGHTS = {
+    "tanh": "w_w = 1 − tanh(α·d_c / 2), w_l = 1 + tanh(α·d_c / 2), d_c = d clipped to ±4/α",
+    "power": "w_w = 2·M_l^α / (M_w^α + M_l^α), w_l = 2 − w_w, M = max(MI, 0.01)",
+    "geometric": "w_w = exp(−α·d / 2), w_l = exp(+α·d / 2), each clipped to 0.2 … 5",
+    "none": "w_w = w_l = 1",
+}
+SCALINGS = {
+    "norm": "s = sqrt(2 / (w_w² + w_l²)): the norm of the gradient's coefficients stays DPO's",
+    "none": "s = 1",
+    "constant": "s is a constant",
+}
+
+
+def formulas(material: Material) -> list[Formula]:
+    """The choices named in the file's own record are shown; where it is silent, all of them."""
+    made = [
+        Formula(
+            "The observation",
+            "A model comprehends the two responses of a safety pair unequally, for safe and unsafe queries alike; "
+            "data of imbalanced pairs are fitted with a higher reward margin, data of balanced pairs align better.",
+            "paper",
+        ),
+        Formula(
+            "The idea",
+            "The response with the higher mutual information gets the lower weight; a scaling factor keeps the "
+            "overall gradient magnitude stable. The exact equations were not to be found.",
+            "digest",
+        ),
+        Formula(
+            "Mutual information", "MI(x, y) = ( log π_ref(y | x) − log π_ref(y | null) ) / |y|, nats/token", "ours"
+        ),
+    ]
+    chosen = {name: str(material.fact(name)) for name in ("null_prompt", "scheme", "scaling", "alpha", "direction")}
+    made += [Formula("Null prompt", text, "ours") for text in _picked(NULL_PROMPTS, chosen["null_prompt"])]
+    alpha = f"; α = {chosen['alpha']}" if material.fact("alpha") is not None else ""
+    turned = "; w_w and w_l exchanged" if chosen["direction"] == "higher_mi_higher_weight" else ""
+    made += [
+        Formula("Balance weights", f"{text}{alpha}{turned}", "ours") for text in _picked(WEIGHTS, chosen["scheme"])
+    ]
+    made += [Formula("Scaling factor", text, "ours") for text in _picked(SCALINGS, chosen["scaling"])]
+    return [
+        *made,
+        Formula("Loss", "L = − s · log σ( β · ( w_w·Δ(y_w) − w_l·Δ(y_l) ) ); DPO where w_w = w_l = s = 1", "ours"),
+        Formula(
+            "Splits",
+            "D_balanced and D_imbalanced: lowest and highest |d| of the training pairs within each query type; "
+            "D_random: a draw of the same size; confounders matched.",
+            "ours",
+        ),
+    ]
+
+
+def _picked(choices: dict[str, str], name: str) -> list[str]:
+    return [choices[name]] if name in choices else list(choices.values())

@@ -1,0 +1,119 @@
+"""What a file or folder of ours is and holds: the content of `curate show`. No text of a pair is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curate.errors import InputError
+from curate.files import existing, read_artefact, read_provenance
+from curate.reporting import faults, tables
+from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
+from curate.reporting.table import Cell, Table, from_json
+from curate.schema import MADE_BY, PAIRS, REJECTS, STAGES
+
+KINDS = "pairs, scores, splits, weights or rejects (Parquet), a run folder, a reference folder, a JSON summary"
+
+
+class Summary(NamedTuple):
+    """`faults` is None where nothing was checked; `frame` is the Parquet file's content, for its texts."""
+
+    kind: str
+    path: Path
+    tables: list[Table]
+    faults: list[str] | None
+    provenance: dict[str, Any]
+    frame: pl.DataFrame | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The summary as JSON."""
+        return {
+            "kind": self.kind,
+            "path": str(self.path),
+            "provenance": self.provenance,
+            "tables": {table.title: table.records() for table in self.tables},
+            "faults": self.faults,
+        }
+
+
+def summarise(path: Path) -> Summary:
+    """Find out by its columns or files what `path` is, and summarise it.
+
+    Raises:
+        InputError: nothing there, or nothing of ours.
+    """
+    existing(path)
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".json":
+        return Summary("summary", path, from_json("", read_object(path)), None, {})
+    if path.suffix != ".parquet":
+        raise InputError("cannot tell what this is", file=path, expected=KINDS)
+    frame = read_artefact(path)
+    if set(REJECTS) <= set(frame.columns):
+        return Summary("rejects", path, _rejects(frame), None, read_provenance(path), frame)
+    return _stages(path, frame)
+
+
+def _rejects(frame: pl.DataFrame) -> list[Table]:
+    return [Table("Rows", ["", "value"], [["refused rows", frame.height]]), tables.reject_rules(frame)]
+
+
+def _stages(path: Path, frame: pl.DataFrame) -> Summary:
+    if not set(PAIRS) <= set(frame.columns):
+        raise InputError(
+            "no artefact of ours",
+            file=path,
+            found=f"columns {', '.join(frame.columns)}",
+            expected=KINDS,
+            remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
+        )
+    present = [stage for stage, columns in STAGES.items() if set(columns) <= set(frame.columns)]
+    frame = read_artefact(path, *present)  # once more, to check the dtypes
+    found = [table for stage in present for table in _TABLES[stage](frame)]
+    wrong = [fault for stage in present for fault in faults.CHECKS[stage](frame)]
+    return Summary(present[-1], path, found, wrong, read_provenance(path), frame)
+
+
+def _weights(frame: pl.DataFrame) -> list[Table]:
+    return [
+        tables.weight_quantiles(frame),
+        Table("Clipping", ["", "share of pairs"], [["a weight at the scheme's bound", tables.clipped_share(frame)]]),
+    ]
+
+
+_TABLES = {
+    "pairs": lambda frame: [tables.pair_counts(frame), tables.sources(frame), tables.lengths(frame)],
+    "scores": lambda frame: [tables.gap_signs(frame), tables.pmi_quantiles(frame)],
+    "splits": lambda frame: [tables.subset_sizes(frame)],
+    "weights": _weights,
+}
+
+
+def _folder(path: Path) -> Summary:
+    if (path / "metrics.json").is_file() and (path / "curve.csv").is_file():
+        return _run(path)
+    if (path / "reference.json").is_file():
+        return Summary("reference", path, from_json("", read_object(path / "reference.json")), None, {})
+    raise InputError("cannot tell what this folder is", file=path, expected=KINDS)
+
+
+def _run(path: Path) -> Summary:
+    run = read_run(path)
+    plain = {key: value for key, value in run.metrics.items() if not isinstance(value, dict)}
+    ends = [side for side in ("start", *SIDES) if isinstance(run.metrics.get(side), dict)]
+    rows: list[list[Cell]] = [[side, *(run.metrics[side].get(name) for name in MEASURES)] for side in ends]
+    overfitting = run.final("train", "rewards/margins"), run.final("heldout", "rewards/margins")
+    gap = None if None in overfitting else overfitting[0] - overfitting[1]  # type: ignore[operator]
+    wrong = [
+        f"{name} is no finite number in {bad:,} of {run.curve.height:,} rows of curve.csv"
+        for name in MEASURES
+        if (bad := run.curve.select((~pl.col(name).cast(pl.Float64).is_finite()).fill_null(True).sum()).item())
+    ]
+    found = [
+        *from_json("Run", {**plain, "evaluations": run.curve["step"].n_unique(), "train - heldout margin": gap}),
+        Table("Metrics (rewards and logps in nats)", ["", *MEASURES], rows),
+    ]
+    return Summary("run", path, found, wrong, {})

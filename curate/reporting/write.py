@@ -1,0 +1,60 @@
+"""From files to the report folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from curate.errors import InputError
+from curate.files import replacing, write_json
+from curate.params import Params, ReportParams
+from curate.reporting import canvas, curves, figures, page, plots
+from curate.reporting.figures import Drawn
+from curate.reporting.inputs import Material, Run
+
+
+def write_report(material: Material, out: Path, params: Params | None) -> dict[str, Any]:
+    """Write index.html, figures/, plots/ and metrics.json into `out`; index.html last, when all else is there.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: no pair, or none with a finite MI.
+        OutputError: a file cannot be written; what stood there before still does.
+    """
+    if figures.finite(material.frame).is_empty():
+        raise InputError("no pair to report on", found=f"{material.frame.height} pairs, none with a finite pmi_gap")
+    points = (params.report if params else ReportParams.model_validate({})).scatter_points
+    metrics = plots.metrics(material)
+    with ExitStack() as stack:
+        # Each is renamed when the stack closes, the first last. DVC keeps a .gitignore in the folder itself.
+        index = stack.enter_context(replacing(out / "index.html"))
+        plots_folder = stack.enter_context(replacing(out / "plots", marker="pmi.csv"))
+        figures_folder = stack.enter_context(replacing(out / "figures", marker="mutual-information.svg"))
+        plots_folder.mkdir()
+        figures_folder.mkdir()
+        plots.write_plots(material, plots_folder, points)
+        with canvas.style():
+            drawn = draw(material, points)
+            for figure in drawn:
+                canvas.save(figure.figure, figures_folder, figure.name)
+        index.write_text(page.render(material, drawn, figures_folder, params), encoding="utf-8")
+        write_json(metrics, out / "metrics.json")
+    return metrics
+
+
+def draw(material: Material, points: int) -> list[Drawn]:
+    scored = figures.finite(material.frame)
+    about_data = [
+        figures.scatter(scored, points),
+        figures.gap_histogram(scored),
+        figures.weights(scored, points),
+    ]
+    return [*about_data, *(_of_runs(material.runs) if material.runs else [])]
+
+
+def _of_runs(runs: Sequence[Run]) -> list[Drawn]:
+    return [curves.margins(runs), curves.accuracies(runs), curves.rewards(runs)]

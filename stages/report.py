@@ -1,0 +1,19 @@
+"""every artefact -> report/"""
+
+from pathlib import Path
+
+from curate.params import Params
+from curate.reporting.inputs import DOCUMENTS, read_material
+from curate.reporting.write import write_report
+from stages.run import REFERENCE, WEIGHTS, run
+
+
+def main(params: Params) -> None:
+    documents = {name: Path(f"data/{name}.json") for name in DOCUMENTS}
+    documents["reference"] = Path(REFERENCE) / "reference.json"
+    material = read_material(Path(WEIGHTS), documents, Path("runs"), params.train.arms)
+    write_report(material, Path("report"), params)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,159 @@
+"""A seeded set of artefacts as the stages write them, without running a stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from curate import files
+from curate.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
+
+HOSTILE = """</script><script>alert("x")</script><img src=x onerror='alert(1)'> & {{ 7*7 }} \x1b[31mred"""
+
+
+def frame(pairs: int = 400, seed: int = 0) -> pl.DataFrame:
+    """Pairs with scores, splits and weights; the pair of the largest gap carries HOSTILE."""
+    draw = np.random.default_rng(seed)
+    unsafe = np.arange(pairs) % 2 == 1
+    prompts = [f"question {i // 2 * 2 + i % 2} about topic {i % 7}" for i in range(pairs)]
+    heldout = draw.random(pairs) < 0.2
+    tokens = {name: draw.integers(8, 60, pairs) for name in ("prompt", "chosen", "rejected")}
+    common = draw.normal(0.6, 0.3, pairs)
+    pmi = {
+        "chosen": common + draw.normal(np.where(unsafe, -0.15, 0.1), 0.25, pairs),
+        "rejected": common + draw.normal(0, 0.25, pairs),
+    }
+    ref = {side: -2.0 * tokens[side] for side in pmi}
+    gap = pmi["chosen"] - pmi["rejected"]
+    half = np.tanh(1.5 * np.clip(gap, -4 / 1.5, 4 / 1.5) / 2)
+    turn = {side: [[{"role": "assistant", "content": f"{side} answer {i}"}] for i in range(pairs)] for side in pmi}
+    turn["chosen"][int(np.argmax(gap))][0]["content"] = HOSTILE
+    rank = np.argsort(np.argsort(np.where(heldout, np.nan, np.abs(gap))))
+    third = int((~heldout).sum()) // 3
+    shuffled = draw.permutation(np.flatnonzero(~heldout))[:third]
+    values = {
+        "pair_id": [f"{i:032x}" for i in range(pairs)],
+        "prompt": [[{"role": "user", "content": text}] for text in prompts],
+        **turn,
+        "query_type": np.where(unsafe, "unsafe", "safe"),
+        "chosen_safe": [True] * pairs,
+        "rejected_safe": ~unsafe,
+        "prompt_key": [f"key{i}" for i in range(pairs)],
+        "split": np.where(heldout, "heldout", "train"),
+        "source": ["sample"] * pairs,
+        "source_format": ["pku"] * pairs,
+        "source_row": range(pairs),
+        **{f"{name}_tokens": count for name, count in tokens.items()},
+        **{f"ref_{side}_logps": ref[side] for side in pmi},
+        **{f"null_{side}_logps": ref[side] - pmi[side] * tokens[side] for side in pmi},
+        **{f"{side}_pmi": pmi[side] for side in pmi},
+        "pmi_gap": gap,
+        "balanced": (rank < third) & ~heldout,
+        "imbalanced": (rank >= (~heldout).sum() - third) & ~heldout,
+        "random": np.isin(np.arange(pairs), shuffled),
+        "chosen_weight": 1 - half,
+        "rejected_weight": 1 + half,
+        "pair_scale": np.sqrt(2 / ((1 - half) ** 2 + (1 + half) ** 2)),
+    }
+    schema = columns("pairs", "scores", "splits", "weights")
+    return pl.DataFrame({name: pl.Series(name, values[name], strict=False) for name in schema}).cast(schema)
+
+
+def curve(seed: int, fit: float) -> pl.DataFrame:
+    draw = np.random.default_rng(seed)
+    rows = []
+    for side, reach in (("train", fit), ("heldout", fit / 2)):
+        for step in range(0, 101, 10):
+            margin = reach * (1 - np.exp(-step / 40)) + (0.02 * draw.normal() if step else 0)
+            rows.append(
+                {
+                    "step": step,
+                    "epoch": step / 50,
+                    "side": side,
+                    "loss": float(np.log1p(np.exp(-margin))),
+                    "rewards/chosen": -0.2 * margin,
+                    "rewards/rejected": -1.2 * margin,
+                    "rewards/margins": margin,
+                    "rewards/accuracies": (0.5 + 0.4 * margin / (1 + margin)) if step else 0.0,
+                    "logps/chosen": -40 - 2 * margin,
+                    "logps/rejected": -41 - 12 * margin,
+                }
+            )
+    return pl.DataFrame(rows)
+
+
+def write_run(folder: Path, arm: str, seed: int = 0, fit: float = 2.0) -> None:
+    folder.mkdir(parents=True)
+    made = curve(seed, fit)
+    made.write_csv(folder / "curve.csv")
+    last = {
+        side: made.filter(pl.col("side") == side).sort("step").drop("side", "step", "epoch").row(-1, named=True)
+        for side in ("train", "heldout")
+    }
+    start = made.filter((pl.col("step") == 0) & (pl.col("side") == "heldout")).drop("side", "step", "epoch")
+    metrics = {"arm": arm, "pairs": 320, "steps": 100, **last, "start": start.row(0, named=True)}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def rejects() -> pl.DataFrame:
+    rows = [
+        {"source": "raw.jsonl", "source_row": row, "rule": rule, "reason": "said why", "row": '{"secret": "text"}'}
+        for row, rule in ((3, "empty_response"), (9, "duplicate"), (7, "duplicate"))
+    ]
+    return pl.DataFrame(rows).cast(REJECTS)
+
+
+def write_all(root: Path, pairs: int = 400) -> Path:
+    """data/ and runs/ under `root`, as the pipeline leaves them."""
+    made = frame(pairs)
+    data = root / "data"
+    model = {"name": "tiny", "commit": None, "digest": "d" * 64, "context": 512}
+    scored = {
+        "stage": "score",
+        "model": model,
+        "engine": "vllm 0.0",
+        "params": {"dtype": "float32", "null_prompt": "empty_user"},
+    }
+    weighed = {"stage": "weigh", "params": {"scheme": "tanh", "alpha": 1.5, "scaling": "norm"}, "from": scored}
+    kept = list(PAIRS)
+    for name, new, record in (
+        ("pairs", [], {"stage": "prepare"}),
+        ("scores", SCORES, scored),
+        ("splits", SPLITS, {"stage": "split", "from": scored}),
+        ("weights", WEIGHTS, weighed),
+    ):
+        kept += list(new)
+        files.write_parquet(made.select(kept), data / f"{name}.parquet", record)
+    files.write_parquet(rejects(), data / "rejects.parquet", {"stage": "prepare"})
+    documents = {
+        "prepare": {
+            "read": pairs + 3,
+            "kept": pairs,
+            "rejected": 3,
+            "rules": {
+                "duplicate": {"count": 2, "meaning": "<b>a repeat</b>", "first_rows": [7, 9]},
+                "empty_response": {"count": 1, "meaning": "nothing said", "first_rows": [3]},
+            },
+            "marks": {"crlf": 4},
+            "format": "pku",
+            "source": "sample",
+        },
+        "reference/reference": {**model, "path": "/somewhere"},
+        "score": {**scored, "pairs": pairs, "dtype": "float32", "null_prompt": "empty_user"},
+        "split": {
+            "subsets": {name: {"pairs": 100, "mean_abs_gap": 0.1, "unsafe": 0.5} for name in SPLITS},
+            "smd": {
+                "balanced-imbalanced": {"sign": 0.01, "length_difference": -0.03, "query_type": 0.0},
+                "balanced-random": {"sign": 0.02, "length_difference": None, "query_type": 0.1},
+            },
+        },
+        "weigh": {**weighed["params"], "pairs": pairs, "chosen_weight": {"mean": 1.0, "q50": 1.0}},
+    }
+    for name, document in documents.items():
+        files.write_json(document, data / f"{name}.json")
+    write_run(root / "runs/dpo", "dpo", 1, 2.4)
+    write_run(root / "runs/bdpo", "bdpo", 2, 1.7)
+    return root

@@ -1,0 +1,121 @@
+"""`curate show` and `curate report` as a person calls them."""
+
+import json
+
+import artefacts
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from curate import files
+from curate.cli import app
+from curate.errors import CurateError, InputError, UsageError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return artefacts.write_all(tmp_path_factory.mktemp("show"))
+
+
+def curate(*arguments):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, CurateError):
+        raise done.exception
+    return done
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "says"),
+    [
+        ("data/pairs.parquet", "pairs", ["safe", "sample", "pku", "characters", "no faults found"]),
+        ("data/scores.parquet", "scores", ["chosen higher", "nats/token", "tokens", "vllm 0.0", "no faults found"]),
+        ("data/splits.parquet", "splits", ["imbalanced", "no faults found"]),
+        ("data/weights.parquet", "weights", ["chosen_weight", "sum", "bound", "alpha", "no faults found"]),
+        ("data/rejects.parquet", "rejects", ["duplicate", "7, 9", "empty_response"]),
+        ("data/reference", "reference", ["tiny", "512"]),
+        ("data/split.json", "summary", ["balanced-imbalanced", "length_difference"]),
+        ("runs/dpo", "run", ["heldout", "rewards/margins", "320", "no faults found"]),
+    ],
+)
+def test_every_artefact_is_summarised_without_its_texts(root, path, kind, says):
+    done = curate("show", root / path)
+    assert done.exit_code == 0 and done.stdout.startswith(f"{kind}: ")
+    for words in says:
+        assert words in done.stdout
+    for secret in ("question", "answer 1", "alert", "secret"):
+        assert secret not in done.stdout
+    record = json.loads(curate("show", root / path, "--json").stdout)
+    assert record["kind"] == kind and record["tables"] and not record["faults"]
+    assert "answer 1" not in json.dumps(record)
+
+
+def test_texts_are_printed_when_asked_and_cannot_steer_the_terminal(root):
+    done = curate("show", root / "data/pairs.parquet", "--show-text", "2")
+    assert "rejected answer 0" in done.stdout and "question 1 " in done.stdout and "answer 2" not in done.stdout
+    done = curate("show", root / "data/pairs.parquet", "--show-text", "400")
+    assert "alert" in done.stdout and "\x1b" not in done.stdout and r"\x1b[31mred" in done.stdout
+    assert '{"secret": "text"}' in curate("show", root / "data/rejects.parquet", "--show-text", "1").stdout
+
+
+def test_faults_are_listed(tmp_path):
+    frame = artefacts.frame(8).with_row_index()
+    row = pl.col("index")
+    empty = pl.lit([{"role": "assistant", "content": " "}], dtype=frame.schema["rejected"])
+    broken = frame.with_columns(
+        pl.when(row == 1).then(pl.lit(frame["pair_id"][0])).otherwise("pair_id").alias("pair_id"),
+        pl.lit("same").alias("prompt_key"),
+        pl.when(row == 2).then(empty).otherwise("rejected").alias("rejected"),
+        pl.when(row == 3).then(float("inf")).otherwise("ref_chosen_logps").alias("ref_chosen_logps"),
+        pl.when(row == 4).then(0).otherwise("chosen_tokens").cast(pl.Int32).alias("chosen_tokens"),
+        pl.when(row == 5).then(9.0).otherwise("pmi_gap").alias("pmi_gap"),
+        pl.when(row == 6).then(-1.0).otherwise("pair_scale").alias("pair_scale"),
+        (row == 7).alias("balanced"),
+        pl.when(row == 7).then(pl.lit("heldout")).otherwise(pl.lit("train")).cast(frame.schema["split"]).alias("split"),
+    ).drop("index")
+    files.write_parquet(broken, tmp_path / "broken.parquet", {})
+    faults = json.loads(curate("show", tmp_path / "broken.parquet", "--json").stdout)["faults"]
+    for words in (
+        "pair_id occurs more than once: 2 of 8 rows (row 0, 1)",
+        "the prompt is on both sides of the split (train and heldout): 8 of 8",
+        "rejected is empty: 1 of 8 rows (row 2)",
+        "ref_chosen_logps is no finite number: 1 of 8 rows (row 3)",
+        "chosen has no tokens: 1 of 8 rows (row 4)",
+        "pmi_gap is not chosen_pmi - rejected_pmi: 1 of 8 rows (row 5)",
+        "pair_scale is no weight: 1 of 8 rows (row 6)",
+        "a held-out pair is in a subset: 1 of 8 rows (row 7)",
+        "the subsets differ in size",
+    ):
+        assert any(fault.startswith(words) for fault in faults), words
+    assert "pair_id occurs more than once" in curate("show", tmp_path / "broken.parquet").stdout
+
+
+def test_what_is_not_ours_is_an_error(root, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
+    for name, says in (
+        ("none.parquet", "no such file"),
+        ("notes.txt", "cannot tell what this is"),
+        ("list.json", "not a summary"),
+        ("torn.parquet", "not a readable Parquet file"),
+        ("other.parquet", "no artefact of ours"),
+        (".", "cannot tell what this folder is"),
+    ):
+        with pytest.raises(InputError, match=says):
+            curate("show", tmp_path / name)
+    with pytest.raises(UsageError):
+        curate("show", root / "data/pairs.parquet", "--json", "--show-text", "1")
+
+
+def test_report_writes_the_page(root, tmp_path):
+    done = curate(
+        *("report", "--weights", root / "data/weights.parquet", "--runs", root / "runs"),
+        *("--prepare", root / "data/prepare.json", "--out", tmp_path / "out"),
+    )
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "out/index.html").read_text()
+    assert "400 kept" in text and "bdpo" in text and "--params" in text
+    with pytest.raises(InputError, match="lacks columns"):
+        curate("report", "--weights", root / "data/scores.parquet", "--out", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

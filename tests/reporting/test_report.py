@@ -1,0 +1,253 @@
+"""The report folder: its files, the same bytes twice, and a page that is safe to open."""
+
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import artefacts
+import polars as pl
+import pytest
+
+from curate import files, params
+from curate.errors import InputError, OutputError
+from curate.reporting.inputs import read_material, read_runs
+from curate.reporting.write import write_report
+
+FIGURES = {"mutual-information", "gap", "weights", "margins", "accuracies", "rewards"}
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text inside each element with an id."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self._open = [], {}, []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag not in VOID:
+            self._open.append((tag, attributes.get("id")))
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for _, name in self._open:
+            if name:
+                self.texts[name] = self.texts.get(name, "") + data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def material(root, arms=("dpo", "bdpo")):
+    documents = {name: root / f"data/{name}.json" for name in ("prepare", "score", "split", "weigh")}
+    documents["reference"] = root / "data/reference/reference.json"
+    return read_material(root / "data/weights.parquet", documents, root / "runs", arms)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = artefacts.write_all(tmp_path_factory.mktemp("report"))
+    write_report(material(root), root / "report", params.Params())
+    return root
+
+
+@pytest.fixture(scope="module")
+def text(root):
+    return (root / "report/index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_every_output_is_there(root):
+    report = root / "report"
+    assert {path.name for path in (report / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")
+    }
+    assert {path.name for path in (report / "plots").iterdir()} == {
+        "pmi.csv",
+        "gap_histogram.csv",
+        "weights_histogram.csv",
+        "curves.csv",
+    }
+    assert {path.name for path in report.iterdir()} == {"index.html", "metrics.json", "figures", "plots"}
+
+
+def test_the_same_input_gives_the_same_bytes(root, tmp_path):
+    write_report(material(root), tmp_path / "again", params.Params())
+    for path in sorted((root / "report").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(root / "report")).read_bytes(), path
+
+
+def test_figures_carry_no_date_and_no_version(root):
+    for path in (root / "report/figures").iterdir():
+        content = path.read_bytes()
+        assert b"Software" not in content and b"dc:date" not in content
+
+
+def test_the_page_needs_nothing_else(text, page):
+    assert "http://" not in text and "https://" not in text
+    for _, attributes in page.tags:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png"))
+    assert not page.all("link") and not page.all("iframe") and "@import" not in text
+
+
+def test_texts_are_escaped(text, page):
+    assert artefacts.HOSTILE not in text and "<img" not in text and "<b>a repeat" not in text
+    assert len(page.all("script")) == 1 and "{{" in text  # the braces of the hostile text are no template
+    shown = [content for name, content in page.texts.items() if name and name.startswith("text-")]
+    assert artefacts.HOSTILE in shown
+
+
+def test_texts_are_masked_until_a_button_is_pressed(page):
+    buttons = page.all("button")
+    texts = [attributes for attributes in page.all("div") if attributes.get("id", "").startswith("text-")]
+    assert len(buttons) == len(texts) == 3 * params.Params().report.examples
+    assert all("hidden" in attributes for attributes in texts)
+    assert all(button["type"] == "button" and button["aria-expanded"] == "false" for button in buttons)
+    assert [button["aria-controls"] for button in buttons] == [attributes["id"] for attributes in texts]
+
+
+def test_ids_are_unique_and_every_reference_has_its_id(text, page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = {attributes["href"][1:] for _, attributes in page.tags if attributes.get("href", "").startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", text))
+    assert wanted <= set(ids)
+
+
+def test_figures_have_a_text_alternative_and_headings_are_in_order(page):
+    figures = [attributes for attributes in page.all("svg") if attributes.get("role") == "img"]
+    assert len(figures) == len(FIGURES) and all(len(attributes["aria-label"]) > 40 for attributes in figures)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_page_says_what_it_should(text):
+    for words in (
+        "Content warning",
+        "403 rows read = 400 kept + 3 rejected",
+        "One seed.",
+        "d" * 64,
+        "empty_user",
+        "dvc repro",
+        "balanced-imbalanced",
+        "overfitting gap",
+        "is our formalisation",
+        "scatter_points: 4000",
+    ):
+        assert words in text
+    assert "/somewhere" not in text
+
+
+def test_metrics(root):
+    metrics = files.read_json(root / "report/metrics.json")
+    frame = artefacts.frame()
+    unsafe = frame.filter(pl.col("query_type") == "unsafe")
+    assert metrics["pairs"] == 400 and list(metrics["arms"]) == ["bdpo", "dpo"]
+    assert metrics["positive_gap"]["unsafe"] == pytest.approx((unsafe["pmi_gap"] > 0).mean())
+    dpo, run = metrics["arms"]["dpo"], files.read_json(root / "runs/dpo/metrics.json")
+    assert dpo["margin_gap"] == pytest.approx(run["train"]["rewards/margins"] - run["heldout"]["rewards/margins"])
+    assert dpo["heldout_accuracy"] == run["heldout"]["rewards/accuracies"]
+
+
+def test_plots_count_every_pair(root):
+    plots = root / "report/plots"
+    assert pl.read_csv(plots / "pmi.csv").columns == ["rejected_pmi", "chosen_pmi", "query_type"]
+    assert pl.read_csv(plots / "gap_histogram.csv")["pairs"].sum() == 400
+    assert pl.read_csv(plots / "weights_histogram.csv")["pairs"].sum() == 3 * 400
+    assert pl.read_csv(plots / "curves.csv")["arm"].unique().sort().to_list() == ["bdpo", "dpo"]
+
+
+def test_what_is_not_given_is_left_out_and_said(root, tmp_path):
+    bare = read_material(root / "data/weights.parquet", {}, None)
+    write_report(bare, tmp_path / "out", None)
+    text = (tmp_path / "out/index.html").read_text()
+    for option in ("--prepare", "--split", "--runs", "--params"):
+        assert option in text
+    assert not (tmp_path / "out/figures/margins.svg").exists() and not (tmp_path / "out/plots/curves.csv").exists()
+    assert "tiny" in text  # the model is known from the file's own record
+
+
+def test_odd_data_is_drawn(tmp_path):
+    """A third query type, one pair alone, constant weights, a MI that is no number."""
+    frame = artefacts.frame(40).with_columns(
+        pl.lit(1.0).alias("chosen_weight"), pl.lit(1.0).alias("rejected_weight"), pl.lit(1.0).alias("pair_scale")
+    )
+    odd = frame.with_row_index().with_columns(
+        pl.when(pl.col("index") == 0).then(float("nan")).otherwise(pl.col("pmi_gap")).alias("pmi_gap"),
+        pl.when(pl.col("index") == 1)
+        .then(pl.lit("unknown"))
+        .otherwise(pl.col("query_type").cast(pl.String))
+        .cast(frame.schema["query_type"])
+        .alias("query_type"),
+    )
+    for name, part in (("odd", odd.drop("index")), ("single", frame.head(1))):
+        files.write_parquet(part, tmp_path / f"{name}.parquet", {})
+        write_report(read_material(tmp_path / f"{name}.parquet", {}, None), tmp_path / name, None)
+        assert (tmp_path / name / "figures/mutual-information.png").stat().st_size > 10_000
+    assert "1 pairs have no finite MI" in (tmp_path / "odd/index.html").read_text()
+
+
+def test_no_pair_is_an_error_and_leaves_nothing(tmp_path):
+    files.write_parquet(artefacts.frame(4).head(0), tmp_path / "none.parquet", {})
+    with pytest.raises(InputError, match="no pair to report on"):
+        write_report(read_material(tmp_path / "none.parquet", {}, None), tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_ours_is_not_replaced(root, tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/mine.txt").write_text("keep")
+    with pytest.raises(OutputError, match="would lose what it holds"):
+        write_report(material(root), tmp_path, params.Params())
+    assert [path.name for path in tmp_path.rglob("*")] == ["figures", "mine.txt"]
+
+
+def test_a_broken_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="no runs in this folder"):
+        read_runs(tmp_path)
+    artefacts.write_run(tmp_path / "dpo", "dpo")
+    (tmp_path / "dpo/curve.csv").write_text("step,loss\n0,1\n")
+    with pytest.raises(InputError, match="no curve of a run"):
+        read_runs(tmp_path)
+    with pytest.raises(InputError, match="curate train"):
+        read_runs(tmp_path, ["bdpo"])
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_unmasks_on_click_and_logs_nothing(root, tmp_path):
+    """The page's own script runs, and a click shows one text and only that."""
+    probe = """<script>document.querySelector("button[aria-controls]").click();
+    document.title = [...document.querySelectorAll(".text")].filter(e => !e.hidden).length
+      + " " + document.querySelector("button[aria-controls]").textContent;</script></body>"""
+    page = tmp_path / "page.html"
+    page.write_text((root / "report/index.html").read_text().replace("</body>", probe))
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --enable-logging=stderr --dump-dom"
+    done = subprocess.run(
+        ["chromium", *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"HOME": str(tmp_path)},
+    )
+    assert "<title>1 Mask the prompt</title>" in done.stdout
+    assert "CONSOLE" not in done.stderr
