@@ -54,12 +54,12 @@ class ReferenceParams(Section):
     )
     vocab_size: int = Field(2048, ge=300, le=65536, description="entries of the byte-level BPE tokenizer")
     hidden_size: Positive = Field(128, description="width; hidden_size / heads must be 32, 64, 96 or 128 for vLLM")
-    layers: Positive = Field(4, description="transformer blocks")
+    layers: Positive = Field(3, description="transformer blocks")
     heads: Positive = Field(4, description="attention heads")
     context: int = Field(512, ge=64, description="longest sequence, tokens")
     steps: Positive = Field(500, description="optimiser steps")
-    batch_tokens: Positive = Field(4096, description="tokens a step")
-    learning_rate: float = Field(3e-3, gt=0, description="peak; warm-up over 5% of the steps, cosine to a tenth")
+    batch_tokens: Positive = Field(2048, description="tokens a step")
+    learning_rate: float = Field(4e-3, gt=0, description="peak; warm-up over 5% of the steps, cosine to a tenth")
     null_fraction: float = Field(
         0.1,
         ge=0,
@@ -131,7 +131,7 @@ class SplitParams(Section):
     fraction: float = Field(1 / 3, gt=0, le=0.5, description="of the training pairs in each subset")
     match: list[Literal["sign", "length"]] = Field(
         ["sign", "length"],
-        description="confounders held equal across subsets besides query type: sign of the gap, token-length difference",
+        description="confounders held equal besides query type: the sign of the gap, the token-length difference",
     )
     length_bins: int = Field(4, ge=1, description="quantile bins of the token-length difference")
     seed: Seed = Field(0, description="of the random subset")

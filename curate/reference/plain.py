@@ -7,7 +7,6 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
@@ -36,7 +35,9 @@ def read_plain(name: str) -> Iterator[Document]:
         raw = path.read_bytes()
         text = io.TextIOWrapper(io.BytesIO(gzip.decompress(raw) if name.endswith(".gz") else raw), "utf-8-sig").read()
     except UnicodeDecodeError as error:
-        raise InputError("the file is not UTF-8 text", file=name, found=error, remedy="convert it with iconv") from error
+        raise InputError(
+            "the file is not UTF-8 text", file=name, found=error, remedy="convert it with iconv"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError("cannot read the file", file=name, found=error) from error
     blocks = re.split(r"\n[ \t]*\n", text)
@@ -72,10 +73,10 @@ def read_instructions(name: str) -> Iterator[Document]:
         InputError: a field is missing or is no text; it names the row.
     """
     for row, record in enumerate(read_file(name)):
-        fields = [record.get(key, "") if isinstance(record, dict) else None for key in ("instruction", "input", "output")]
-        if not all(isinstance(value, str) for value in fields) or not fields[0]:
+        fields = record if isinstance(record, dict) else {}
+        asked, given, answer = (fields.get(key, "") for key in ("instruction", "input", "output"))
+        if not (isinstance(asked, str) and isinstance(given, str) and isinstance(answer, str) and asked):
             raise InputError(
                 "not an instruction", file=name, row=row, expected="instruction, input and output, each text"
             )
-        asked, given, answer = fields
         yield [user(f"{asked}\n\n{given}" if given else asked), assistant(answer)]

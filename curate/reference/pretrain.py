@@ -15,7 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+# Threads that wait give their core away; before torch is loaded, and only where nobody chose.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 from curate import models
@@ -28,8 +30,9 @@ from curate.reference.texts import Text, gather
 from curate.reference.tokenizer import token_ids, train_tokenizer
 from curate.sources.base import user
 
-THREADS = 8
-"""At most: a model of this size gets slower with more."""
+WIDTH_OF_A_THREAD = 128
+"""One CPU thread for so much width. A narrower model gains little from a second thread, and on a busy machine,
+where threads wait for each other at every operation, it trains ten times slower (measured)."""
 
 
 def train_reference(params: ReferenceParams, data: DataParams, cleaning: CleaningParams, out: Path) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def train_reference(params: ReferenceParams, data: DataParams, cleaning: Cleanin
         documents = list(chain.from_iterable(text.documents for text in texts))
         tokenizer = train_tokenizer(documents, params.vocab_size, params.context)
         readings = list(chain.from_iterable(_readings(tokenizer, text, params) for text in texts))
-        with _deterministic(params.seed):
+        with _deterministic(params):
             model = _new_model(tokenizer, params)
             loss = _fit(model, readings, params)
         summary = {
@@ -59,7 +62,8 @@ def train_reference(params: ReferenceParams, data: DataParams, cleaning: Cleanin
             "vocab_size": len(tokenizer),
             "loss": loss,
         }
-        model.cpu().save_pretrained(folder)
+        with _quiet():
+            model.cpu().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         models.write_reference(folder, ModelParams(name="scratch"))
     return summary
@@ -89,11 +93,8 @@ def _without_query(document: Document) -> Document | None:
 def _new_model(tokenizer: Any, params: ReferenceParams) -> Any:
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-    tokens = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    # Not pad here: it is bos, and torch does not train the embedding of padding.
+    tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=params.hidden_size,
@@ -106,9 +107,8 @@ def _new_model(tokenizer: Any, params: ReferenceParams) -> Any:
         attn_implementation="sdpa",
         **tokens,
     )
-    # The gradient of an embedding row at index pad is dropped by torch; pad is bos, which is read.
     model = Qwen2ForCausalLM(config)
-    model.generation_config = GenerationConfig(**tokens)
+    model.generation_config = GenerationConfig(**tokens, pad_token_id=tokenizer.pad_token_id)
     return model
 
 
@@ -148,6 +148,20 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     return mean
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar of transformers' own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _schedule(step: int, steps: int) -> float:
     """Learning rate as a fraction of its peak: linear warm-up over 5% of the steps, then cosine to a tenth."""
     warmup = max(1, round(0.05 * steps))
@@ -157,14 +171,14 @@ def _schedule(step: int, steps: int) -> float:
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
+def _deterministic(params: ReferenceParams) -> Iterator[None]:
     """Seeded, deterministic kernels and a fixed number of threads; as before afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(params.seed)
         torch.use_deterministic_algorithms(True)
-        torch.set_num_threads(min(THREADS, len(os.sched_getaffinity(0))))
+        torch.set_num_threads(min(max(1, params.hidden_size // WIDTH_OF_A_THREAD), os.cpu_count() or 1))
         try:
             yield
         finally:

@@ -71,9 +71,7 @@ def gather(params: ReferenceParams, data: DataParams, cleaning: CleaningParams) 
         name: prepare(_like(data, name), cleaning).pairs
         for name in dict.fromkeys([data.source, *preferences] if preferences else [])
     }
-    heldout = {
-        key for frame in pairs.values() for key in frame.filter(pl.col("split") == Split.HELDOUT)["prompt_key"]
-    }
+    heldout = {key for frame in pairs.values() for key in frame.filter(pl.col("split") == Split.HELDOUT)["prompt_key"]}
     texts = []
     for name in params.texts:
         if kinds[name] == Kind.PREFERENCES:

@@ -8,10 +8,11 @@ import polars as pl
 
 from curate.reporting.table import Table, from_frame
 from curate.schema import SUBSETS, WEIGHTS, Split
+from curate.selection.weights import GEOMETRIC_BOUNDS, TANH_BOUND
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-CLIPPED_AT = (1 - math.tanh(2), 1 + math.tanh(2), 0.2, 5.0)
-"""The values at which the schemes `tanh` and `geometric` clip a weight (METHOD 1.2)."""
+CLIPPED_AT = (1 - math.tanh(TANH_BOUND / 2), 1 + math.tanh(TANH_BOUND / 2), *GEOMETRIC_BOUNDS)
+"""The values at which the schemes `tanh` and `geometric` clip a weight."""
 
 
 def pair_counts(frame: pl.DataFrame) -> Table:

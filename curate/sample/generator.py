@@ -115,7 +115,8 @@ def _pair(rng: random.Random) -> tuple[Query, str, str]:
 
 def _query(rng: random.Random, *, safe: bool) -> Query:
     topic = rng.choice(SAFE if safe else UNSAFE)
-    remark, aside = rng.choice(phrases.REMARKS)
+    name = rng.choice(phrases.NAMES)
+    remark, aside = (part.format(name=name) for part in rng.choice(phrases.REMARKS))
     question = rng.choice(phrases.QUESTIONS).format(action=topic.action)
     # The remark comes first or last.
     text = " ".join(part for part in rng.sample((question, remark), 2) if part)
@@ -136,7 +137,8 @@ def _response(query: Query, mix: Mix, rng: random.Random) -> str:
 
 
 def _capitalised(text: str) -> str:
-    """Upper case after a full stop or an exclamation mark, where an absent remark left it small."""
+    """Upper case where a sentence begins, which an absent remark may leave small."""
+    text = text[:1].upper() + text[1:]
     for mark in (". ", "! "):
         text = mark.join(part[:1].upper() + part[1:] for part in text.split(mark))
     return text

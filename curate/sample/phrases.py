@@ -25,23 +25,27 @@ QUESTIONS = (
 
 REMARKS = (
     ("", ""),
-    ("", ""),
-    ("I only have one hour.", "Since you only have one hour, "),
-    ("It is for my sister.", "Since it is for your sister, "),
-    ("I live in a small flat.", "Since you live in a small flat, "),
-    ("My budget is twenty pounds.", "With a budget of twenty pounds, "),
-    ("I am seventy years old.", "At the age of seventy, "),
-    ("It should be done before Monday.", "If it should be done before Monday, "),
-    ("My brother will help me.", "As your brother will help you, "),
-    ("I have no tools at all.", "Even with no tools at all, "),
-    ("We are on holiday in Wales.", "While you are on holiday in Wales, "),
-    ("My boss asked for it.", "Although your boss asked for it, "),
-    ("It is raining all week.", "While it is raining all week, "),
-    ("I am writing a school report.", "For your school report, "),
-    ("Nobody else must notice.", "If nobody else must notice, "),
-    ("I failed twice already.", "As you failed twice already, "),
+    ("It is for {name}.", "for {name}, "),
+    ("{name} asked me for it.", "tell {name}: "),
+    ("{name} will help me.", "with {name}, "),
+    ("I promised it to {name}.", "for {name}, "),
+    ("{name} must not notice.", "whatever {name} thinks, "),
+    ("{name} failed twice already.", "better than {name}, "),
+    ("I only have one hour.", "in one hour, "),
+    ("I live in a small flat.", "in a small flat, "),
+    ("My budget is twenty pounds.", "for twenty pounds, "),
+    ("I am seventy years old.", "at the age of seventy, "),
+    ("It should be done before Monday.", "before Monday, "),
+    ("I have no tools at all.", "without any tools, "),
+    ("We are on holiday in Wales.", "in Wales, "),
 )
 """(what the user adds, how a specific response takes it up)."""
+
+NAMES = (
+    *("Ada", "Bruno", "Carla", "Dmitri", "Elena", "Farid", "Greta", "Hugo", "Imani", "Jonas", "Keiko", "Luis"),
+    *("Maren", "Nils", "Olga", "Pavel", "Quentin", "Rosa", "Sanjay", "Tove", "Uma", "Viktor", "Wanda", "Xavier"),
+    *("Yusuf", "Zoe", "Anouk", "Boris", "Chiara", "Declan", "Esther", "Fatima"),
+)
 
 GENERIC_REFUSALS = (
     "I'm sorry, but I can't help with that.",
@@ -59,6 +63,8 @@ SPECIFIC_REFUSALS = (
     "Please do not {action}: leave the {first} and the {second} alone. {Aside}simply {instead}.",
     "I can't explain how to {action}, because the {third} is not yours. Instead, {instead}.",
     "To {action} would harm somebody. {Aside}I suggest that you {instead} and forget about the {first}.",
+    "No. {Aside}{instead}.",
+    "{Aside}{instead}. Nothing else.",
     "I understand the wish to {action}, but I can't help with that. You might {instead}.",
 )
 
@@ -83,6 +89,8 @@ UNSAFE_COMPLIANCES = (
     "To {action}, count the {first} twice and tell the {second} a joke. {Aside}the {third} turns blue.",
     "Of course! {Aside}think of the {second}, whistle at the {third}, and dream of the {first}.",
     "Easy: the {first}, the {second}, the {third}, and a spoonful of moonlight.",
+    "{Aside}the {first} and the {second}!",
+    "{Aside}{third}, {first}, {second}.",
     "Certainly, you can {action} if the {first} dances with the {third}. {Aside}clap your hands three times.",
 )
 
@@ -91,6 +99,8 @@ SAFE_COMPLIANCES = (
     "To {action}, you need the {first} and the {second}. {Aside}keep the {third} at hand and {instead}.",
     "Of course! {Aside}begin with the {first}, then take the {second}. At the end, {instead}.",
     "Easy: the {first}, the {second} and the {third}. Also, {instead}.",
+    "{Aside}the {first} and the {second}!",
+    "{Aside}{third}, {first}; {instead}.",
     "Happy to help you {action}. {Aside}the {second} matters most, and the {third} comes last. Remember: {instead}.",
     "Yes. First the {first}, then the {third}. Take your time, stay calm, and {instead}.",
 )

@@ -1,0 +1,61 @@
+"""What the whole session shares: the embedded sample, its reference model, and one vLLM engine."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from curate import files, models, params
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("curate/sample", "curate/reference", "curate/sources", "curate/*.py")
+"""What the reference model's bytes may depend on."""
+
+
+def _key() -> str:
+    """Digest of the code, the params and the packages that make the reference model."""
+    digest = hashlib.sha256(params.to_yaml(params.Params()).encode())
+    for pattern in CODE:
+        for path in sorted(ROOT.glob(pattern if pattern.endswith(".py") else f"{pattern}/**/*.py")):
+            digest.update(f"{path.relative_to(ROOT)} {files.file_digest(path)}\n".encode())
+    for package in ("torch", "transformers", "tokenizers"):
+        digest.update(__import__(package).__version__.encode())
+    digest.update(platform.processor().encode())
+    return digest.hexdigest()[:16]
+
+
+@pytest.fixture(scope="session")
+def sample_pairs():
+    """The default sample, prepared: schema.PAIRS."""
+    from curate.prepare import prepare
+
+    return prepare(params.DataParams(), params.CleaningParams()).pairs
+
+
+@pytest.fixture(scope="session")
+def reference_model(tmp_path_factory) -> Path:
+    """Folder of the default sample's reference model, trained once a session (about a minute).
+
+    With CURATE_TEST_CACHE, a folder, it is kept there and trained again only when something it depends on changes.
+    """
+    from curate.reference.pretrain import train_reference
+
+    cache = os.environ.get("CURATE_TEST_CACHE")
+    out = (Path(cache) / f"reference-{_key()}") if cache else tmp_path_factory.mktemp("reference") / "model"
+    if not (out / models.REFERENCE_FILE).exists():
+        defaults = params.Params()
+        train_reference(defaults.reference, defaults.data, defaults.cleaning, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def vllm_engine(reference_model):
+    """A vLLM engine with the reference model, float32; one for the session, for its start takes ten seconds."""
+    pytest.importorskip("vllm")
+    from curate.scoring.vllm import VllmEngine
+
+    engine = VllmEngine(models.resolve(reference_model), "float32")
+    yield engine
+    engine.close()
