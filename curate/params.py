@@ -46,7 +46,7 @@ class ReferenceParams(Section):
 
     texts: list[str] = Field(
         ["sample"],
-        description="what it reads: `sample`, preference files (training pairs), .txt, .txt.gz, instruction .json",
+        description="`sample`, preference files (training pairs), .txt, .txt.gz, instruction .json; DVC does not watch them",
         min_length=1,
     )
     text_tokens: int = Field(
@@ -57,7 +57,7 @@ class ReferenceParams(Section):
     layers: Positive = Field(3, description="transformer blocks")
     heads: Positive = Field(4, description="attention heads")
     context: int = Field(512, ge=64, description="longest sequence, tokens")
-    steps: Positive = Field(500, description="optimiser steps")
+    steps: Positive = Field(600, description="optimiser steps")
     batch_tokens: Positive = Field(2048, description="tokens a step")
     learning_rate: float = Field(4e-3, gt=0, description="peak; warm-up over 5% of the steps, cosine to a tenth")
     null_fraction: float = Field(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import curate.threads  # noqa: F401  (before torch)
 from curate import files, models, params
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import curate
+import curate.threads  # (before torch)
 from curate.cli import prepare, reference, report, score, show, split, train, weigh
 from curate.errors import CurateError
 from curate.progress import say

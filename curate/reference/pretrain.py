@@ -15,9 +15,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-# Threads that wait give their core away; before torch is loaded, and only where nobody chose.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 
 from curate import models
@@ -30,9 +27,8 @@ from curate.reference.texts import Text, gather
 from curate.reference.tokenizer import token_ids, train_tokenizer
 from curate.sources.base import user
 
-WIDTH_OF_A_THREAD = 128
-"""One CPU thread for so much width. A narrower model gains little from a second thread, and on a busy machine,
-where threads wait for each other at every operation, it trains ten times slower (measured)."""
+THREADS = 8
+"""At most: a model of this size gains nothing from more."""
 
 
 def train_reference(params: ReferenceParams, data: DataParams, cleaning: CleaningParams, out: Path) -> dict[str, Any]:
@@ -178,7 +174,7 @@ def _deterministic(params: ReferenceParams) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(params.seed)
         torch.use_deterministic_algorithms(True)
-        torch.set_num_threads(min(max(1, params.hidden_size // WIDTH_OF_A_THREAD), os.cpu_count() or 1))
+        torch.set_num_threads(min(THREADS, len(os.sched_getaffinity(0))))
         try:
             yield
         finally:
