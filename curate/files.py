@@ -21,43 +21,47 @@ from curate.schema import check_columns
 PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
 
 
-def check_replaceable(path: str | Path, marker: str | None = None) -> None:
-    """Refuse to replace what we did not make.
+def check_replaceable(path: str | Path, marker: str | None = None) -> Path:
+    """`path`, absolute; refuse to replace what we did not make.
 
     Raises:
-        OutputError: `path` is a folder that is not empty, unless it holds the file `marker`, which says it is ours.
+        OutputError: `path` is the working folder or holds it; or it is a folder that is not empty, unless it has the
+            file `marker`, which says it is ours (.gitignore, which DVC writes, does not count).
     """
-    path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not (marker and (path / marker).exists()):
+    path = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow a link)
+    if path == Path.cwd() or path in Path.cwd().parents:
+        raise OutputError("the working folder cannot be replaced", file=path, remedy="name a file or folder inside it")
+    if not path.is_dir() or (marker and (path / marker).exists()):
+        return path
+    if any(child.name != ".gitignore" for child in path.iterdir()):
         raise OutputError(
             "a folder stands where the output goes, and replacing it would lose what it holds",
             file=path,
             expected=f"no such folder, an empty one, or one with {marker}" if marker else "a file's name",
             remedy="choose another --out",
         )
+    return path
 
 
 @contextmanager
 def replacing(path: str | Path, marker: str | None = None) -> Iterator[Path]:
     """A temporary path beside `path`, renamed onto it if the block succeeds and removed if it does not.
 
-    The block may create a file, or a folder with the file `marker`; an existing folder that has it is replaced.
+    The block may create a file, or a folder with the file `marker`; an existing folder that has it is replaced,
+    but for a .gitignore, which is kept.
 
     Raises:
         OutputError: `path` is a folder that is not ours, it cannot be written, or the disk is full.
     """
-    path = Path(path)
-    check_replaceable(path, marker)
-    temporary: Path | None = None
+    path = check_replaceable(path, marker)
+    holder: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A private folder, so that two writers never meet and a crash leaves nothing under a real name.
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         temporary = holder / path.name
         yield temporary
-        if path.is_dir():
-            path.rename(holder / "old")
-        temporary.replace(path)
+        _swap(temporary, path, holder / ".before")
     except OSError as error:
         if not _is_about_output(error, path):
             raise
@@ -67,8 +71,22 @@ def replacing(path: str | Path, marker: str | None = None) -> Iterator[Path]:
             raise
         raise OutputError("cannot write the output", file=path, found=error, remedy=_REMEDY) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary.parent, ignore_errors=True)
+        if holder is not None:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, aside: Path) -> None:
+    """Rename `new` to `path`; a folder there is put aside first, and put back should anything fail."""
+    if path.is_dir() and new.is_dir():
+        if (path / ".gitignore").is_file():
+            shutil.copy(path / ".gitignore", new / ".gitignore")
+        path.rename(aside)
+    try:
+        new.replace(path)
+    except BaseException:
+        if aside.exists():
+            aside.rename(path)
+        raise
 
 
 _REMEDY = "free space or choose another folder; nothing was written"

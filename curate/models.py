@@ -23,7 +23,7 @@ class Model(NamedTuple):
     name: str  # as the user wrote it, or what reference.json says
     commit: str | None  # of the Hub repository; None for a local folder
     path: Path  # folder with config.json, *.safetensors and the tokenizer
-    digest: str  # sha256 over config.json and the weights, hex: what the score store goes by
+    digest: str  # sha256 over config.json, the weights and trusted code, hex: what the score store goes by
     context: int  # longest sequence, tokens
     trust_remote_code: bool = False
 
@@ -130,8 +130,10 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
             field="max_position_embeddings",
         )
     digest = hashlib.sha256()
-    for file in [config, *weights]:
-        digest.update(f"{file.name} {_content_digest(file)}\n".encode())
+    # Code that comes with the model can change its numbers as well as the weights can.
+    code = sorted(path.rglob("*.py")) if trust_remote_code else []
+    for file in [config, *weights, *code]:
+        digest.update(f"{file.relative_to(path)} {_content_digest(file)}\n".encode())
     return Model(name, commit, path, digest.hexdigest()[:32], context, trust_remote_code)
 
 
@@ -165,7 +167,7 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
             "this Hub repository is gated",
             f"accept its terms on its page and log in: hf auth login ({error.__class__.__name__})",
         )
-    except errors.RepositoryNotFoundError:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         what, remedy = (
             "no such Hub repository, or no permission",
             "check the id; for a private one: hf auth login",

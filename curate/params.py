@@ -38,6 +38,11 @@ class ModelParams(Section):
         min_length=1,
     )
     revision: str | None = Field(None, description="Hub branch, tag or commit; resolved to a commit and recorded")
+    watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: the model's folder where `name` is one, else curate/sample",
+        min_length=1,
+    )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
 
 
@@ -46,7 +51,12 @@ class ReferenceParams(Section):
 
     texts: list[str] = Field(
         ["sample"],
-        description="`sample`, preference files (training pairs), .txt, .txt.gz, instruction .json; DVC does not watch them",
+        description="what it reads: `sample`, preference files (training pairs), .txt, .txt.gz, instruction .json",
+        min_length=1,
+    )
+    watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: a file or folder that has all files of `texts`, else curate/sample",
         min_length=1,
     )
     text_tokens: int = Field(
@@ -229,6 +239,14 @@ class Params(Section):
         expected = SAMPLE_FOLDER if source == "sample" or source.startswith("hub:") else source
         if self.data.watch != expected:
             raise ValueError(f"data.watch must be {expected}, or a change of the source would go unnoticed")
+        is_folder = self.model.name != "scratch" and Path(self.model.name).is_dir()
+        expected = self.model.name if is_folder else SAMPLE_FOLDER
+        if self.model.watch != expected:
+            raise ValueError(f"model.watch must be {expected}, or a change of the model would go unnoticed")
+        watched = Path(self.reference.watch)
+        for text in self.reference.texts:
+            if text not in ("sample", self.data.source) and watched != Path(text) and watched not in Path(text).parents:
+                raise ValueError(f"reference.watch must be {text} or a folder above it, or its changes go unnoticed")
         return self
 
     @model_validator(mode="after")
@@ -251,6 +269,8 @@ def load(path: str | Path = "params.yaml") -> Params:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("the parameters are not UTF-8 text", file=path, found=error) from error
     except OSError as error:
         raise InputError(
             "cannot read the parameters", file=path, found=error.strerror, remedy="run where params.yaml lies"
@@ -268,6 +288,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a key must be a word")
             if key.value in seen:
                 raise yaml.YAMLError(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value)

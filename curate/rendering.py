@@ -17,6 +17,10 @@ from curate.errors import InputError
 from curate.models import Model
 from curate.progress import progress
 
+TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+"""Given to every template; one that knows no such variable ignores it. Without the first, Qwen3 writes an empty
+thought into each response, which would be scored; without the second, Llama 3's ids change with the calendar."""
+
 CHUNK = 512  # pairs rendered at a time
 RENDERED = {
     "pair_id": pl.String,
@@ -109,7 +113,7 @@ def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 def _template(tokenizer: Any, messages: list[dict[str, str]], pair: str, **options: Any) -> str:
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **TEMPLATE_OPTIONS, **options))
     except Exception as error:  # jinja's errors, and whatever a template raises by itself
         raise InputError(
             "the chat template refuses this pair's messages",

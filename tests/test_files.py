@@ -30,6 +30,36 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize("out", [".", "", "..", "../work"])
+def test_the_working_folder_is_never_replaced(tmp_path, monkeypatch, out):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "marker").write_text("")
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(OutputError, match="working folder"), files.replacing(out, "marker"):
+        raise AssertionError("the block must not run")
+    assert (tmp_path / "work" / "marker").exists()
+
+
+def test_the_old_folder_comes_back_when_the_rename_fails(tmp_path, monkeypatch):
+    old = tmp_path / "run"
+    old.mkdir()
+    (old / "marker").write_text("old")
+    monkeypatch.setattr(files.Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), files.replacing(old, "marker") as new:
+        new.mkdir()
+        (new / "marker").write_text("new")
+    assert (old / "marker").read_text() == "old"
+
+
+def test_dvcs_gitignore_is_no_stranger_and_is_kept(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".gitignore").write_text("/model")
+    with files.replacing(tmp_path / "run", "marker") as new:
+        new.mkdir()
+        (new / "marker").write_text("")
+    assert (tmp_path / "run" / ".gitignore").read_text() == "/model"
+
+
 @pytest.mark.parametrize("marker", [None, "marker"])
 def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, marker):
     (tmp_path / "thesis").mkdir()

@@ -90,7 +90,7 @@ def test_a_second_repro_runs_nothing(project):
 
 
 def test_metrics_plots_and_dag_say_something(project):
-    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)["workspace"]["data"]
+    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)[""]["data"]
     assert {"runs/dpo/metrics.json", "runs/bdpo/metrics.json", "data/score.json"} <= {
         str(Path(name)) for name in metrics
     }

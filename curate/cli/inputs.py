@@ -39,12 +39,13 @@ def rejects_path(out: Path) -> Path:
 
 
 def write_rejects(out: Path, *frames_and_provenance: Any) -> Path | None:
-    """Write all rejects beside `out`; None, and no file left from an earlier run, when there are none."""
+    """Write all rejects beside `out`; None when there are none, and what an earlier such run left is removed."""
     *frames, provenance = frames_and_provenance
     rejects = pl.concat(frames)
     path = rejects_path(out)
     if rejects.is_empty():
-        path.unlink(missing_ok=True)
+        if files.read_provenance(path).get("stage") == provenance["stage"]:
+            path.unlink()
         return None
     files.write_parquet(rejects, path, provenance | {"artefact": "rejects"})
     return path

@@ -11,8 +11,22 @@ from typing import Annotated, Any, get_origin
 import typer
 
 from curate import params
+from curate.errors import UsageError
 
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes; replaced only when all went well.")]
+
+
+def check_out(out: Path, source: str | Path) -> None:
+    """Refuse an output that is no Parquet file's name, or that would overwrite the input.
+
+    Raises:
+        UsageError: either.
+    """
+    if out.suffix != ".parquet" or out.is_dir():
+        found = "a folder" if out.is_dir() else out.name
+        raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
+    if out.resolve() == Path(source).resolve():
+        raise UsageError("--out is the input itself", field="out", found=out, remedy="give another name")
 
 
 def _annotation(annotation: Any) -> Any:

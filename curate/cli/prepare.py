@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from curate.cli.inputs import rejects_path
-from curate.cli.options import Out, with_params
-from curate.errors import UsageError
+from curate.cli.options import Out, check_out, with_params
 from curate.params import CleaningParams, DataParams
 from curate.sources import FORMATS
 
@@ -25,12 +23,7 @@ def prepare(
     params: _Options,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed row or null prompt.")] = False,
 ) -> None:
-    if out.suffix != ".parquet" or out.is_dir():
-        found = "a folder" if out.is_dir() else out.name
-        raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
-    if out.resolve() == Path(source).resolve():
-        raise UsageError("--out is the input itself", field="out", found=out, remedy="give another name")
-
+    check_out(out, source)
     from curate.prepare import prepare as run
     from curate.prepare import write
     from curate.progress import say

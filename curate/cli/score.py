@@ -31,9 +31,11 @@ def score(
     """
     from curate import files, models
     from curate.cli import inputs
+    from curate.cli.options import check_out
     from curate.progress import say
     from curate.scoring.score import score as score_pairs
 
+    check_out(out, pairs)
     found = inputs.pairs(pairs)
     resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
     result = score_pairs(found.pairs, resolved, params, store or files.state_folder() / "scores")

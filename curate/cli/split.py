@@ -17,9 +17,11 @@ def split(
 ) -> None:
     """Mark the balanced, imbalanced and random training pairs (|MI gap| low, high, any; matched)."""
     from curate import files
+    from curate.cli.options import check_out
     from curate.progress import say
     from curate.selection import splits
 
+    check_out(out, scores)
     frame = splits.split(files.read_artefact(scores, "pairs", "scores"), params)
     files.write_parquet(frame, out, splits.provenance(params, files.read_provenance(scores)))
     sizes = {name: subset["pairs"] for name, subset in splits.summarise(frame)["subsets"].items()}

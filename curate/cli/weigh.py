@@ -19,9 +19,11 @@ def weigh(
 ) -> None:
     """Give every pair its weights: chosen_weight, rejected_weight and pair_scale."""
     from curate import files
+    from curate.cli.options import check_out
     from curate.progress import say
     from curate.selection import weights
 
+    check_out(out, splits)
     frame = weights.weigh(files.read_artefact(splits, "pairs", "scores"), params)
     files.write_parquet(frame, out, weights.provenance(params, files.read_provenance(splits)))
     summary = weights.summarise(frame, params)

@@ -55,13 +55,15 @@ def score(pairs: pl.DataFrame, model: Model, params: ScoreParams, store_root: Pa
     engine_version = version(params.engine)
     tokenizer = rendering.load_tokenizer(model)
     rendered = rendering.render_pairs(tokenizer, pairs)
-    contexts = _null_prompts(tokenizer, pairs, rendered, params)
-    rendered, rejects = _within_context(pairs, rendered, contexts, model, params)
+    # vLLM generates one token, which it throws away; hence one less than the context, for every engine.
+    limit = min(params.max_length or model.context, model.context) - 1
+    contexts = _null_prompts(tokenizer, pairs, rendered, params, limit)
+    rendered, rejects = _within_context(pairs, rendered, contexts, limit, params)
     if rendered.is_empty():
         raise InputError("no pair is left to score", remedy="raise score.max_length or use a longer-context model")
     store = Store(store_root, model, params.dtype, engine_version)
     requests = _requests(rendered, contexts, store)
-    logps = _fill(requests, store, model, params)
+    logps = _fill(requests, store, model._replace(context=limit + 1), params)
     scores = _assemble(pairs, rendered, requests.frame.join(logps, on="key", how="left"))
     provenance = {
         "stage": "score",
@@ -74,12 +76,13 @@ def score(pairs: pl.DataFrame, model: Model, params: ScoreParams, store_root: Pa
 
 
 def _null_prompts(
-    tokenizer: Any, pairs: pl.DataFrame, rendered: pl.DataFrame, params: ScoreParams
+    tokenizer: Any, pairs: pl.DataFrame, rendered: pl.DataFrame, params: ScoreParams, limit: int
 ) -> dict[str, list[np.ndarray]]:
     """Prompt ids that stand for `null`, by pair id: one, or for `contrastive` K others' and the pair's own.
 
     Contrastive [ours]: each query type has a pool of K + 1 prompts, those of lowest hash(seed, prompt); a pair
-    takes K of them that are not its own prompt. A shared pool keeps pairs comparable and prompts cacheable.
+    takes K of them that are not its own prompt. A shared pool keeps pairs comparable and prompts cacheable. Only
+    prompts that fit beside the longest response are in it, so that none costs others their place.
     """
     ids = rendered["pair_id"].to_list()
     if params.null_prompt != "contrastive":
@@ -88,8 +91,12 @@ def _null_prompts(
     prompts = dict(zip(ids, _arrays(rendered["prompt_ids"]), strict=True))
     keyed = pairs.select("pair_id", "prompt_key", "query_type").rows()
     pools: dict[str, dict[str, str]] = {}  # query type -> prompt key -> a pair with that prompt
+    lengths = _lengths(rendered)
+    longest = max((response for prompt, response in lengths.values() if prompt + response <= limit), default=0)
     for pair, key, query_type in keyed:
-        pools.setdefault(query_type, {}).setdefault(key, pair)
+        pool = pools.setdefault(query_type, {})
+        if lengths[pair][0] + longest <= limit:
+            pool.setdefault(key, pair)
     wanted = params.contrastive_prompts
     for query_type, pool in pools.items():
         if len(pool) <= wanted:
@@ -112,14 +119,10 @@ def _within_context(
     pairs: pl.DataFrame,
     rendered: pl.DataFrame,
     contexts: Mapping[str, list[np.ndarray]],
-    model: Model,
+    limit: int,
     params: ScoreParams,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows that fit, and rejects for those that do not.
-
-    vLLM generates one token, which it throws away; hence one less than the context, for every engine.
-    """
-    limit = min(params.max_length or model.context, model.context) - 1
+    """Rows that fit `limit` tokens with every context, and rejects for those that do not."""
     longest_null = [max(len(null) for null in contexts[pair]) for pair in rendered["pair_id"]]
     prompt = pl.max_horizontal(pl.col("prompt_ids").list.len(), pl.lit(pl.Series(longest_null)))
     response = pl.max_horizontal(pl.col("chosen_ids").list.len(), pl.col("rejected_ids").list.len())
@@ -147,6 +150,13 @@ def _within_context(
         row=pl.struct("pair_id", "prompt", "chosen", "rejected").struct.json_encode(),
     ).cast(REJECTS)  # type: ignore[arg-type]
     return rendered.join(long, on="pair_id", how="anti", maintain_order="left"), rejects
+
+
+def _lengths(rendered: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    """Pair id -> tokens of the prompt and of the longer response."""
+    response = pl.max_horizontal(pl.col("chosen_ids").list.len(), pl.col("rejected_ids").list.len())
+    rows = rendered.select("pair_id", pl.col("prompt_ids").list.len(), response.alias("response")).rows()
+    return {pair: (prompt, longest) for pair, prompt, longest in rows}
 
 
 def _arrays(column: pl.Series) -> list[np.ndarray]:

@@ -12,7 +12,8 @@ from curate.models import Model
 from curate.rendering import TokenSequence
 from curate.scoring.forward import pad, response_logps
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}  # padded tokens in one forward pass
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}  # padded tokens in one forward pass, at most
+LOGITS_BYTES = 2**31  # float32 logits of one forward pass, at most, whatever the vocabulary
 
 
 def device() -> torch.device:
@@ -57,13 +58,22 @@ class TransformersEngine:
     def __init__(self, model: Model, dtype: str) -> None:
         self.model = load_model(model, dtype).eval()
         self.device = device()
+        vocabulary = self.model.config.get_text_config().vocab_size  # type: ignore[union-attr]
+        self.budget = min(BATCH_TOKENS[self.device.type], LOGITS_BYTES // (4 * vocabulary))
 
     @torch.inference_mode()
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         out = np.empty(len(sequences), dtype=np.float64)
-        for rows in _buckets(sequences, BATCH_TOKENS[self.device.type]):
-            batch = pad([sequences[row] for row in rows]).to(self.device)
-            out[rows] = response_logps(self.model, batch).double().cpu().numpy()
+        try:
+            for rows in _buckets(sequences, self.budget):
+                batch = pad([sequences[row] for row in rows]).to(self.device)
+                out[rows] = response_logps(self.model, batch).double().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                "a batch does not fit the device's memory",
+                found=str(error).splitlines()[0],
+                remedy="use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
+            ) from error
         return out
 
     def close(self) -> None:

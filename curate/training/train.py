@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from curate import __version__, files
-from curate.errors import InputError, OutputError
+from curate.errors import InputError, OutputError, UsageError
 from curate.models import Model
 from curate.params import ArmParams, TrainParams
 from curate.progress import progress, say
@@ -58,14 +59,18 @@ def train(
     """
     files.check_replaceable(out, METRICS_FILE)
     set_seed(params.seed)
+    if torch.cuda.is_available():
+        # Same params, same bytes, as far as CUDA has deterministic kernels.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     tokenizer = load_tokenizer(model)
     training, heldout = select(weights, arm)
     policy = load_model(model, "float32")
     policy.config.use_cache = False
     check_reference(policy, tokenizer, draw(training, params.check_pairs, params.seed), params.check_tolerance)
 
-    checkpoints = state / "checkpoints" / _digest(training, model, params, arm)
-    with _checkpoint_errors(checkpoints):
+    checkpoints = state / "checkpoints" / _digest(training, heldout, model, params, arm)
+    with _training_errors(checkpoints):
         checkpoints.mkdir(parents=True, exist_ok=True)
     last = _last_checkpoint(checkpoints)
     steps_an_epoch = math.ceil(math.ceil(training.height / params.batch_pairs) / params.accumulation)
@@ -82,7 +87,7 @@ def train(
         },
         data_collator=collate,
     )
-    with _checkpoint_errors(checkpoints), progress(f"train {name}", steps, "steps") as advance:
+    with _training_errors(checkpoints), progress(f"train {name}", steps, "steps") as advance:
         advance(int(last.name.rpartition("-")[2]) if last else 0)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(ShowProgress(advance))
@@ -139,7 +144,7 @@ def check_reference(policy: Any, tokenizer: Any, rows: pl.DataFrame, tolerance: 
 
 
 def _arguments(params: TrainParams, steps: int, checkpoints: Path, *, resuming: bool) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         use_cpu=not torch.cuda.is_available(),
         bf16=params.dtype == "bfloat16",
@@ -169,13 +174,25 @@ def _arguments(params: TrainParams, steps: int, checkpoints: Path, *, resuming: 
         report_to="none",
         disable_tqdm=True,
     )
+    if arguments.world_size > 1:
+        raise UsageError("training runs in one process", found=f"{arguments.world_size} processes", expected="1")
+    if arguments.n_gpu > 1:
+        # One process, one device: with nn.DataParallel a step would take batch_pairs from each GPU.
+        arguments._n_gpu = 1
+    return arguments
 
 
 @contextmanager
-def _checkpoint_errors(folder: Path) -> Iterator[None]:
-    """The ways in which the trainer fails to write a checkpoint, as one clear message."""
+def _training_errors(folder: Path) -> Iterator[None]:
+    """The ways in which the trainer fails on the machine's limits, each as one clear message."""
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "training does not fit the device's memory",
+            found=str(error).splitlines()[0],
+            remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing",
+        ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
             raise
@@ -187,7 +204,7 @@ def _checkpoint_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _digest(training: pl.DataFrame, model: Model, params: TrainParams, arm: ArmParams) -> str:
+def _digest(training: pl.DataFrame, heldout: pl.DataFrame, model: Model, params: TrainParams, arm: ArmParams) -> str:
     """Of everything that decides the result."""
     digest = hashlib.sha256()
     record = [__version__, model.digest, params.model_dump(exclude={"arms"}), arm.model_dump()]
@@ -200,7 +217,8 @@ def _digest(training: pl.DataFrame, model: Model, params: TrainParams, arm: ArmP
         "rejected_weight",
         "pair_scale",
     )
-    digest.update(training.select(columns).write_csv().encode())
+    for rows in (training, heldout):
+        digest.update(rows.select(columns).write_csv().encode())
     return digest.hexdigest()[:16]
 
 

@@ -186,7 +186,7 @@ def test_contrastive_null_is_the_log_of_a_mean(random_model, tmp_path):
     options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3})
     got = score(frame, random_model, options, tmp_path).scores
     rendered = rendering.render_pairs(rendering.load_tokenizer(random_model), frame)
-    contexts = scoring._null_prompts(None, frame, rendered, options)
+    contexts = scoring._null_prompts(None, frame, rendered, options, 255)
     engine = TransformersEngine(random_model, "float32")
     for row in (0, 7):
         pair, own = rendered["pair_id"][row], rendered["prompt_ids"][row].to_list()
@@ -196,6 +196,13 @@ def test_contrastive_null_is_the_log_of_a_mean(random_model, tmp_path):
         logps = engine.logps([TokenSequence(context, response) for context in contexts[pair]])
         mean = math.log(sum(math.exp(x - logps.max()) for x in logps) / 4) + logps.max()
         assert got["null_chosen_logps"][row] == pytest.approx(mean, abs=1e-4)
+
+
+def test_a_long_prompt_costs_no_other_pair_its_place(random_model, tmp_path):
+    frame = pl.concat([many(8), pairs(("the fox " * 100, "yes", "no"))])
+    options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3, "too_long": "reject"})
+    result = score(frame, random_model, options, tmp_path)
+    assert result.scores["pair_id"].head(8).equals(frame["pair_id"].head(8))
 
 
 def test_contrastive_wants_enough_prompts(random_model, tmp_path):
