@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import polars as pl
 
+from curate.identity import draw_order
 from curate.schema import PAIRS, QueryType, Split
 
 STRATA = (QueryType.UNSAFE, QueryType.SAFE, QueryType.UNKNOWN)
@@ -22,11 +21,10 @@ def draw(pairs: pl.DataFrame, fraction: float, seed: int) -> pl.Series:
     keys = pairs.group_by("prompt_key").agg(
         stratum=pl.col("query_type").cast(pl.String).replace_strict(list(STRATA), list(range(len(STRATA)))).min()
     )
-    ranks = [hashlib.sha256(f"{seed}|{key}".encode()).hexdigest() for key in keys["prompt_key"]]
     size = pl.len().over("stratum")
     heldout = (size * fraction + 0.5).floor().clip(pl.min_horizontal(1, size - 1), size - 1)
     place = pl.col("rank").rank("ordinal").over("stratum")
-    sides = keys.with_columns(rank=pl.Series(ranks, dtype=pl.String)).select(
+    sides = keys.with_columns(rank=pl.Series(draw_order(keys["prompt_key"], seed), dtype=pl.Binary)).select(
         "prompt_key",
         split=pl.when(place <= heldout)
         .then(pl.lit(Split.HELDOUT.value))

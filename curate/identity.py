@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -35,3 +35,8 @@ def prompt_key(prompt: Messages) -> str:
 def _normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split())
+
+
+def draw_order(keys: Iterable[str], seed: int) -> list[bytes]:
+    """sha256(seed|key) of each key: what every seeded draw sorts by, so that the order of the rows never matters."""
+    return [hashlib.sha256(f"{seed}|{key}".encode()).digest() for key in keys]

@@ -21,7 +21,7 @@ def run(stage: Callable[[params.Params], None]) -> None:
     try:
         stage(params.load())
     except CurateError as error:
-        say(f"{stage.__module__ if stage.__module__ != '__main__' else 'curate'}: {error}")
+        say(f"curate: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept, `dvc repro` goes on")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import polars as pl
 
 from curate import __version__, rendering
 from curate.errors import InputError
+from curate.identity import draw_order
 from curate.models import Model
 from curate.params import ScoreParams
 from curate.progress import progress, say
@@ -26,6 +26,7 @@ BATCH_TOKENS = 65_536
 so that an interrupted run goes on with the very batches of an uninterrupted one."""
 
 SIDES = ("chosen", "rejected")
+LONGER_RESPONSE = pl.max_horizontal(pl.col(f"{side}_ids").list.len() for side in SIDES)  # tokens, of a rendered pair
 
 
 class Scored(NamedTuple):
@@ -107,8 +108,8 @@ def _null_prompts(
                 expected=f"more than score.contrastive_prompts = {wanted}",
                 remedy="lower contrastive_prompts, or use null_prompt: empty_user",
             )
-        by_hash = sorted(pool, key=lambda k: hashlib.sha256(f"{params.contrastive_seed}|{k}".encode()).digest())
-        pools[query_type] = {key: pool[key] for key in by_hash[: wanted + 1]}
+        by_hash = sorted(zip(draw_order(pool, params.contrastive_seed), pool, strict=True))
+        pools[query_type] = {key: pool[key] for _, key in by_hash[: wanted + 1]}
     return {
         pair: [prompts[pair], *[prompts[other] for k, other in pools[kind].items() if k != key][:wanted]]
         for pair, key, kind in keyed
@@ -125,8 +126,7 @@ def _within_context(
     """Rows that fit `limit` tokens with every context, and rejects for those that do not."""
     longest_null = [max(len(null) for null in contexts[pair]) for pair in rendered["pair_id"]]
     prompt = pl.max_horizontal(pl.col("prompt_ids").list.len(), pl.lit(pl.Series(longest_null)))
-    response = pl.max_horizontal(pl.col("chosen_ids").list.len(), pl.col("rejected_ids").list.len())
-    lengths = rendered.select("pair_id", length=(prompt + response).cast(pl.Int64))
+    lengths = rendered.select("pair_id", length=(prompt + LONGER_RESPONSE).cast(pl.Int64))
     long = lengths.filter(pl.col("length") > limit)
     if long.is_empty():
         return rendered, pl.DataFrame(schema=REJECTS)
@@ -154,8 +154,7 @@ def _within_context(
 
 def _lengths(rendered: pl.DataFrame) -> dict[str, tuple[int, int]]:
     """Pair id -> tokens of the prompt and of the longer response."""
-    response = pl.max_horizontal(pl.col("chosen_ids").list.len(), pl.col("rejected_ids").list.len())
-    rows = rendered.select("pair_id", pl.col("prompt_ids").list.len(), response.alias("response")).rows()
+    rows = rendered.select("pair_id", pl.col("prompt_ids").list.len(), LONGER_RESPONSE.alias("response")).rows()
     return {pair: (prompt, longest) for pair, prompt, longest in rows}
 
 

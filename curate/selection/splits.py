@@ -8,7 +8,6 @@ leaves, bins being coarse, is reported as standardised mean differences.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from itertools import combinations
 from typing import Any
@@ -17,6 +16,7 @@ import polars as pl
 
 from curate import __version__
 from curate.errors import InputError
+from curate.identity import draw_order
 from curate.params import SplitParams
 from curate.schema import SUBSETS, Split
 
@@ -43,7 +43,7 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
     if "length" in params.match:
         strata.append("_length")
     # Ties of |d|, and the random draw, are decided by a hash of the pair, never by the order of the rows.
-    draw = [hashlib.sha256(f"{params.seed}|{pair}".encode()).digest()[:8] for pair in scores["pair_id"]]
+    draw = draw_order(scores["pair_id"], params.seed)
     size = (pl.len() * params.fraction).floor().over(strata)
     training = (
         scores.with_columns(pl.Series("_draw", draw, dtype=pl.Binary))

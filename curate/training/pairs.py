@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import polars as pl
 import torch
 
 from curate.errors import InputError
+from curate.identity import draw_order
 from curate.params import ArmParams
 from curate.rendering import TokenSequence, render_pairs
 from curate.schema import Split
@@ -56,7 +56,7 @@ def select(weights: pl.DataFrame, arm: ArmParams) -> tuple[pl.DataFrame, pl.Data
 
 def draw(frame: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     """At most `count` rows, those of lowest hash(seed, pair id): the same draw whatever the order of the rows."""
-    order = [hashlib.sha256(f"{seed}|{pair}".encode()).digest()[:8] for pair in frame["pair_id"]]
+    order = draw_order(frame["pair_id"], seed)
     return (
         frame.with_columns(pl.Series("_draw", order, dtype=pl.Binary))
         .sort("_draw", "pair_id")

@@ -26,7 +26,7 @@ from curate.progress import progress, say
 from curate.rendering import load_tokenizer
 from curate.scoring.forward import pad, response_logps
 from curate.scoring.transformers import load_model
-from curate.training.pairs import PairDataset, collate, draw, select
+from curate.training.pairs import NUMBERS, PairDataset, collate, draw, select
 from curate.training.trainer import METRICS, PairTrainer, ShowProgress
 
 SIDES = ("train", "heldout")
@@ -209,16 +209,8 @@ def _digest(training: pl.DataFrame, heldout: pl.DataFrame, model: Model, params:
     digest = hashlib.sha256()
     record = [__version__, model.digest, params.model_dump(exclude={"arms"}), arm.model_dump()]
     digest.update(json.dumps(record, sort_keys=True).encode())
-    columns = (
-        "pair_id",
-        "ref_chosen_logps",
-        "ref_rejected_logps",
-        "chosen_weight",
-        "rejected_weight",
-        "pair_scale",
-    )
     for rows in (training, heldout):
-        digest.update(rows.select(columns).write_csv().encode())
+        digest.update(rows.select("pair_id", *NUMBERS).write_csv().encode())
     return digest.hexdigest()[:16]
 
 

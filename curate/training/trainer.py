@@ -64,7 +64,7 @@ class PairTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(mean loss, metrics [pairs, 1 + METRICS], row numbers of no meaning): Trainer gathers and averages."""
+        """(mean loss, METRICS [pairs, 6], labels nobody reads [pairs]): Trainer gathers, `_mean_metrics` averages."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, chosen, rejected = self.pair_losses(model, inputs)
