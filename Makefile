@@ -42,7 +42,7 @@ check: setup ## lint and types only
 
 lock: setup ## resolve requirements/*.in again
 	cd requirements && for device in cpu gpu; do \
-	  uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 --excludes excludes.txt \
+	  uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 --excludes excludes.txt --overrides overrides.txt \
 	    --no-header --no-annotate $$device.in -o $$device.txt; done
 
 clean: ## the virtual environment and caches (never data, runs or the score store)
