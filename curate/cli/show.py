@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curate.cli.tables import console, print_table, safe
+
 if TYPE_CHECKING:
     import polars as pl
 
     from curate.reporting.summary import Summary
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that could steer a terminal."""
 
 
 def show(
@@ -39,35 +37,16 @@ def show(
 
 
 def _print(summary: Summary) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from curate.reporting.table import flattened
 
-    from curate.reporting.table import flattened, is_number, written
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=200)  # a file has no edge
-    console.print(f"{summary.kind}: {safe(str(summary.path))}")
+    console().print(f"{summary.kind}: {safe(str(summary.path))}")
     provenance = [flattened("Made by", summary.provenance)] if summary.provenance else []
     for table in [*summary.tables, *provenance]:
-        drawn = Table(
-            title=Text(safe(table.title)) if table.title else None,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-        )
-        for position, name in enumerate(table.columns):
-            numbers = position > 0 and all(is_number(row[position]) for row in table.rows)
-            drawn.add_column(Text(safe(name)), justify="right" if numbers else "left", overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*(Text(safe(written(cell))) for cell in row))
-        console.print(drawn)
+        print_table(table)
     if summary.faults is not None:
-        console.print("faults:" if summary.faults else "no faults found")
+        console().print("faults:" if summary.faults else "no faults found")
         for fault in summary.faults:
-            console.print(f"  {fault}", soft_wrap=True)
+            console().print(f"  {fault}", soft_wrap=True)
 
 
 def _print_texts(frame: pl.DataFrame, column: str | None) -> None:
@@ -82,8 +61,3 @@ def _print_texts(frame: pl.DataFrame, column: str | None) -> None:
                 typer.echo(
                     f"  {name} [{safe(turn['role'] or '')}]\n    " + safe(turn["content"] or "").replace("\n", "\n    ")
                 )
-
-
-def safe(text: str) -> str:
-    """`text` with control characters written out, so that it cannot steer the terminal."""
-    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)

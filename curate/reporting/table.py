@@ -18,7 +18,16 @@ class Spread(NamedTuple):
     n: int
 
 
-Cell = str | int | float | bool | Spread | None
+class Within(NamedTuple):
+    """A value and its 95% interval; `unjudged` of its items count as the worst value."""
+
+    value: float
+    low: float
+    high: float
+    unjudged: int = 0
+
+
+Cell = str | int | float | bool | Spread | Within | None
 
 
 class Table(NamedTuple):
@@ -48,6 +57,9 @@ def written(cell: Cell) -> str:
             return mean
         _, point, decimals = mean.partition(".")
         return f"{mean} ± " + (f"{cell.sd:.{len(decimals)}f}" if point and decimals.isdigit() else written(cell.sd))
+    if isinstance(cell, Within):
+        bounds = f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]".replace("-", "−")
+        return bounds + (f" ({cell.unjudged:,} unjudged)" if cell.unjudged else "")
     if cell is None:
         return "–"
     if isinstance(cell, bool):
@@ -67,7 +79,7 @@ def written(cell: Cell) -> str:
 
 def is_number(cell: Cell) -> bool:
     """Whether the cell is set flush right."""
-    return cell is None or (isinstance(cell, int | float | Spread) and not isinstance(cell, bool))
+    return cell is None or (isinstance(cell, int | float | Spread | Within) and not isinstance(cell, bool))
 
 
 def from_json(title: str, value: Mapping[str, Any]) -> list[Table]:

@@ -143,10 +143,31 @@ def _pair(rng: random.Random) -> tuple[Query, Response, Response]:
     return query, chosen, rejected
 
 
-def _query(rng: random.Random, *, safe: bool) -> Query:
+def sample_queries(count: int, seed: int) -> Iterator[Query]:
+    """`count` distinct unsafe and as many safe queries that occur in no pair and no dialogue, whatever their number.
+
+    Each names a person of `phrases.SUITE_NAMES`, whom no pair names.
+    """
+    rng = random.Random(f"queries {seed}")
+    remarks = tuple(remark for remark in phrases.REMARKS if "{name}" in remark[0])
+    for safe in (False, True):
+        found: dict[str, Query] = {}
+        while len(found) < count:
+            query = _query(rng, safe=safe, names=phrases.SUITE_NAMES, remarks=remarks)
+            found[query.text] = query
+        yield from found.values()
+
+
+def _query(
+    rng: random.Random,
+    *,
+    safe: bool,
+    names: tuple[str, ...] = phrases.NAMES,
+    remarks: tuple[tuple[str, str], ...] = phrases.REMARKS,
+) -> Query:
     topic = rng.choice(SAFE if safe else UNSAFE)
-    name = rng.choice(phrases.NAMES)
-    remark, aside = (part.format(name=name) for part in rng.choice(phrases.REMARKS))
+    name = rng.choice(names)
+    remark, aside = (part.format(name=name) for part in rng.choice(remarks))
     question = rng.choice(phrases.QUESTIONS).format(action=topic.action)
     # The remark comes first or last.
     text = " ".join(part for part in rng.sample((question, remark), 2) if part)

@@ -47,6 +47,9 @@ NAMES = (
     *("Yusuf", "Zoe", "Anouk", "Boris", "Chiara", "Declan", "Esther", "Fatima"),
 )
 
+SUITE_NAMES = ("Iris", "Otto", "Selma", "Ravi", "Marta", "Kofi", "Linnea", "Teo")
+"""People whom the queries of the evaluation name, and no pair."""
+
 GENERIC_REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I cannot assist with this request.",

@@ -1,0 +1,106 @@
+"""`curate evaluate`, `curate suites` and `curate compare`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.cli.options import with_params
+from curate.cli.tables import print_table
+from curate.params import EvaluateParams
+
+
+@with_params(EvaluateParams, skip=("suites", "watch", "options", "compare_with"))
+def evaluate(
+    params: EvaluateParams,
+    model: Annotated[str, typer.Argument(help="A folder (a run's model/), or a Hub id.")],
+    suite: Annotated[
+        list[str], typer.Option(help="NAME or NAME=SOURCE, a file or hub:owner/name; `curate suites`; may repeat.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for items.parquet, values.parquet and metrics.json.")],
+    name: Annotated[str | None, typer.Option(help="What the model is called beside others [default: its arm].")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="SUITE.KEY=VALUE, a suite's own setting (`curate suites`); may repeat.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
+) -> None:
+    """Have a model answer suites of prompts, judge the answers, and give every rate with its interval.
+
+    An interrupted evaluation goes on when called again: answers and verdicts are kept in .curate.
+    """
+    from curate import files, models
+    from curate import params as parameters
+    from curate.evaluation import evaluate as evaluation
+    from curate.progress import say
+
+    settings = params.model_dump() | {"suites": suite, "options": _options(option or [])}
+    checked = parameters.check(EvaluateParams, settings)
+    resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
+    record = resolved.path / "curate.json"
+    made: dict[str, Any] = files.read_json(record) if record.is_file() else {}
+    name = name or made.get("arm") or evaluation.BASE
+    metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, made.get("seed"), made)
+    for suite_name, found in metrics["suites"].items():
+        for metric, value in found["metrics"].items():
+            said = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], n = {value['n']}"
+            missed = f", {value['unjudged']} without a verdict" if value["unjudged"] else ""
+            typer.echo(f"{suite_name}: {metric}: {said}{missed}")
+    say(f"evaluate {name} -> {out}")
+
+
+def _options(given: list[str]) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    from curate.errors import UsageError
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        suite, dot, key = name.partition(".")
+        if not (equals and dot and suite and key):
+            raise UsageError("cannot read an option", field="--option", found=text, expected="SUITE.KEY=VALUE")
+        try:
+            found.setdefault(suite, {})[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError("cannot read an option's value", field="--option", found=text) from error
+    return found
+
+
+def suites() -> None:
+    """List the suites: what each measures, where its rows come from, its columns and settings."""
+    from curate.evaluation.suites import SUITES
+
+    for name, suite in SUITES.items():
+        typer.echo(f"{name}: {suite.about}")
+        if suite.columns:
+            typer.echo(f"    columns: {'; '.join(' or '.join(spellings) for spellings in suite.columns.values())}")
+            typer.echo(f"    source: {suite.source or 'a file that you name'}")
+        for key, field in suite.options.model_fields.items():
+            typer.echo(f"    --option {name}.{key}={field.default}: {field.description}")
+
+
+def compare(
+    evaluations: Annotated[list[Path], typer.Argument(help="Folders of `curate evaluate`, or folders of them.")],
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="What arms are compared with; may repeat [default: the first]."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the comparisons as JSON.")] = None,
+) -> None:
+    """Compare evaluated arms on the same prompts: differences with intervals, p-values corrected for their number."""
+    from curate import files
+    from curate.evaluation import compare as comparing
+    from curate.reporting.evaluations import comparison_table, estimate_tables
+
+    arms = comparing.arms(comparing.read(evaluations))
+    names = others or [arms[0].name]
+    comparing.check_others(arms, names)
+    compared = comparing.compare(arms, names)
+    for table in estimate_tables(arms):
+        print_table(table)
+    print_table(comparison_table(compared))
+    if out is not None:
+        files.write_json([one.record() for one in compared], out)

@@ -1,0 +1,104 @@
+"""What suites work with: the model under test, the judge, the attacker, each opened when it is first wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curate import models
+from curate.errors import UsageError
+from curate.evaluation.generation.base import ChatModel, Sampling
+from curate.evaluation.items import Item, Judgement, Response
+from curate.evaluation.judges import open_judge
+from curate.evaluation.judges.base import Case, Judge
+from curate.models import Model
+from curate.params import EvaluateParams, ScoreParams
+from curate.rendering import TokenSequence
+
+NO_ANSWER = {"too_long": "no room in the context", "error": "the endpoint gave no text"}
+
+
+class Workbench:
+    """`suites.base.Bench` for one model. Its caches lie in `state`, by content, and outlive it."""
+
+    def __init__(self, model: Model, params: EvaluateParams, state: Path) -> None:
+        """Raises `InputError` or `UsageError` where the judge cannot be opened: before anything is generated."""
+        from curate.evaluation.generation.local import LocalChat
+
+        self.model, self.params, self.state = model, params, state
+        self.dtype: str = params.dtype
+        self.seed = params.seed
+        self.sampling = Sampling(params.max_tokens, params.temperature, params.top_p, params.seed)
+        self.judging: Judge | None = open_judge(params, state)
+        self.chat: ChatModel = LocalChat(model, params.dtype, params.engine, state)
+        self._attacker: ChatModel | None = None
+
+    def attacker(self) -> ChatModel:
+        from curate.evaluation.generation.endpoint import EndpointChat
+        from curate.evaluation.generation.local import LocalChat
+
+        if self._attacker is None:
+            name, url = self.params.attacker_model, self.params.attacker_url
+            if name is None:
+                raise UsageError(
+                    "this suite wants a model that writes attacks", field="evaluate.attacker_model", found="none"
+                )
+            if url:
+                self._attacker = EndpointChat(url, name, self.state)
+            else:
+                self._attacker = LocalChat(
+                    models.resolve(name), self.params.judge_dtype, self.params.engine, self.state
+                )
+        return self._attacker
+
+    def can_judge(self, task: str) -> bool:
+        return self.judging is not None and task in self.judging.tasks
+
+    def judge(self, items: Sequence[Item], responses: Sequence[Response], task: str) -> list[Judgement]:
+        verdicts = [_unanswered(response) for response in responses]
+        if not self.can_judge(task):
+            return [verdict or Judgement() for verdict in verdicts]
+        assert self.judging is not None
+        wanted = [number for number, verdict in enumerate(verdicts) if verdict is None]
+        cases = [Case(items[number].asked, responses[number].whole, responses[number].text or "") for number in wanted]
+        for number, verdict in zip(wanted, self.judging.judge(cases, task) if cases else [], strict=True):
+            verdicts[number] = verdict
+        return [verdict or Judgement() for verdict in verdicts]
+
+    def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        from curate.scoring import engine as engines
+        from curate.scoring.store import Store
+
+        params = engines.resolve(ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine}))
+        store = Store(self.state / "scores", self.model, self.dtype, engines.version(params))
+        keys = [store.key(sequence) for sequence in sequences]
+        found: np.ndarray = store.lookup(keys)
+        missing = np.flatnonzero(np.isnan(found))
+        if missing.size:
+            engine = engines.open_engine(params, self.model)
+            try:
+                found[missing] = engine.logps([sequences[number] for number in missing])
+            finally:
+                engine.close()
+            store.add([keys[number] for number in missing], found[missing])
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """Who answered, judged and attacked, as provenance has it."""
+        parts = {"chat": self.chat, "judge": self.judging, "attacker": self._attacker}
+        return {name: part.record() for name, part in parts.items() if part is not None}
+
+    def close(self) -> None:
+        for part in (self.chat, self.judging, self._attacker):
+            if part is not None:
+                part.close()
+
+
+def _unanswered(response: Response) -> Judgement | None:
+    """The verdict on a response that is none: there is nothing to judge, which is never taken for safe."""
+    if response.text is None:
+        return Judgement(why=NO_ANSWER.get(response.finish, response.finish))
+    return None if response.text.strip() else Judgement(why="empty response")

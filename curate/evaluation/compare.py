@@ -1,0 +1,205 @@
+"""Evaluations side by side: every arm with its seeds pooled, and arms compared on the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from curate import files
+from curate.errors import InputError, UsageError
+from curate.evaluation import statistics
+from curate.evaluation.evaluate import BASE, METRICS_FILE, VALUES_FILE, of_table
+from curate.evaluation.items import VALUES
+from curate.evaluation.statistics import Difference, Estimate
+
+FEW_SEEDS = 3
+"""Fewer say nothing of a method: METHOD 6 wants at least so many for a claim."""
+LEVEL = 0.05
+
+
+class Evaluation(NamedTuple):
+    """One model's evaluation."""
+
+    name: str  # of the arm, or `base`
+    seed: int | None
+    values: pl.DataFrame  # items.VALUES
+    metrics: dict[str, Any]  # metrics.json
+
+
+class Key(NamedTuple):
+    """A metric of a suite."""
+
+    suite: str
+    metric: str
+
+
+class Arm(NamedTuple):
+    """An arm's evaluations, by seed, and its pooled estimates."""
+
+    name: str
+    runs: list[Evaluation]
+    estimates: dict[Key, Estimate]
+
+    @property
+    def seeds(self) -> list[int | None]:
+        return [run.seed for run in self.runs]
+
+
+class Comparison(NamedTuple):
+    """`arm` minus `other` in one metric, over the same prompts."""
+
+    key: Key
+    arm: str
+    other: str
+    better: str  # "higher" or "lower"
+    difference: Difference
+    p: float  # of no difference, corrected for all comparisons made together (Holm 1979)
+    seeds: int  # training runs of the arm that has fewer, `base` not counted
+
+    @property
+    def verdict(self) -> str:
+        """In words: what may be concluded."""
+        if self.p >= LEVEL:
+            return "no difference shown"
+        improved = (self.difference.mean > 0) == (self.better == "higher")
+        few = f" ({self.seeds} seed{'s' if self.seeds > 1 else ''}: these runs, not the method)"
+        return ("better" if improved else "worse") + (few if self.seeds < FEW_SEEDS else "")
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        names = {"suite": self.key.suite, "metric": self.key.metric, "arm": self.arm, "other": self.other}
+        difference = {name: value for name, value in self.difference._asdict().items() if name != "p"}
+        return names | difference | {"p": self.difference.p, "p_corrected": self.p, "verdict": self.verdict}
+
+
+def read(folders: Iterable[Path]) -> list[Evaluation]:
+    """The evaluations in `folders`: each an evaluation itself, or one that holds NAME or NAME/seed-N folders.
+
+    Raises:
+        InputError: a folder holds none, or one that is broken; two of one name and seed.
+    """
+    found: dict[tuple[str, int | None], Evaluation] = {}
+    for folder in folders:
+        paths = {path.parent for path in files.existing(folder).glob(METRICS_FILE)}
+        for pattern in (f"*/{METRICS_FILE}", f"*/seed-*/{METRICS_FILE}"):
+            paths |= {path.parent for path in folder.glob(pattern)}
+        paths = {path for path in paths if (path / VALUES_FILE).is_file()}
+        if not paths:
+            raise InputError("no evaluation in this folder", file=folder, remedy="make one with `curate evaluate`")
+        for path in sorted(paths):
+            one = read_one(path)
+            if (one.name, one.seed) in found:
+                raise InputError(
+                    "two evaluations have one name and seed",
+                    file=path,
+                    found=f"{one.name}, seed {one.seed}",
+                    remedy="give `curate evaluate` another --name, or name fewer folders",
+                )
+            found[one.name, one.seed] = one
+    return list(found.values())
+
+
+def read_one(folder: Path) -> Evaluation:
+    """An evaluation as `evaluate` writes it."""
+    metrics = files.read_json(folder / METRICS_FILE)
+    values = files.read_artefact(folder / VALUES_FILE)
+    missing = [name for name in VALUES if name not in values.columns]
+    if missing or not isinstance(metrics, dict) or {"name", "seed", "suites"} - set(metrics):
+        raise InputError("not an evaluation of ours", file=folder, remedy="run `curate evaluate` again")
+    return Evaluation(str(metrics["name"]), metrics["seed"], values, metrics)
+
+
+def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[Arm]:
+    """The arms: `base` first, then those of `order`, then the others as they come.
+
+    Raises:
+        InputError: seeds of one arm were evaluated on different items.
+    """
+    names = list(dict.fromkeys(one.name for one in evaluations))
+    place = {name: number for number, name in enumerate((BASE, *order))}
+    names.sort(key=lambda name: place.get(name, len(place)))
+    made = []
+    for name in names:
+        runs = sorted((one for one in evaluations if one.name == name), key=lambda one: one.seed or 0)
+        estimates = {}
+        for key in keys(runs):
+            unjudged = sum(int((~_of(run, key)["judged"]).sum()) for run in runs)
+            estimates[key] = of_table(table(runs, key))._replace(unjudged=unjudged)
+        made.append(Arm(name, runs, estimates))
+    return made
+
+
+def keys(runs: Sequence[Evaluation]) -> list[Key]:
+    """The metrics that all of `runs` have, in the order of the first."""
+    shared = [set(run.values.select("suite", "metric").unique().rows()) for run in runs]
+    first = runs[0].values.select("suite", "metric").unique(maintain_order=True).rows()
+    return [Key(*row) for row in first if all(row in some for some in shared)]
+
+
+def about(runs: Sequence[Evaluation], key: Key) -> dict[str, Any]:
+    """What metrics.json says of a metric: `better`, `headline`, `about`."""
+    found: dict[str, Any] = runs[0].metrics["suites"][key.suite]["metrics"][key.metric]
+    return found
+
+
+def table(runs: Sequence[Evaluation], key: Key) -> np.ndarray:
+    """Values [prompts, runs] of a metric, prompts in the order of their ids; items of one prompt averaged.
+
+    Raises:
+        InputError: the runs were not evaluated on the same items.
+    """
+    columns = [_of(run, key) for run in runs]
+    for run, column in zip(runs[1:], columns[1:], strict=True):
+        if not column["item"].sort().equals(columns[0]["item"].sort()):
+            raise InputError(
+                "evaluations of different items cannot be compared",
+                field=f"{key.suite}, {key.metric}",
+                found=f"{runs[0].name} (seed {runs[0].seed}) and {run.name} (seed {run.seed})",
+                remedy="evaluate both on the same source with the same limit and options",
+            )
+    means = [column.group_by("cluster").agg(pl.col("value").mean()).sort("cluster") for column in columns]
+    return np.stack([mean["value"].to_numpy() for mean in means], axis=1)
+
+
+def compare(arms: Sequence[Arm], others: Sequence[str]) -> list[Comparison]:
+    """Every arm against each of `others` that is there, in every headline metric both have; p corrected over them all.
+
+    Raises:
+        InputError: two arms were evaluated on different items.
+    """
+    named = {arm.name: arm for arm in arms}
+    pairs: dict[frozenset[str], tuple[Arm, Arm]] = {}  # two arms are compared once
+    for other in others:
+        for arm in arms:
+            if other in named and arm.name not in (BASE, other):
+                pairs.setdefault(frozenset((arm.name, other)), (arm, named[other]))
+    found = []
+    for arm, against in pairs.values():
+        for key in keys([*arm.runs, *against.runs]):
+            said = about(arm.runs, key)
+            if said["headline"]:
+                both = table([*arm.runs, *against.runs], key)
+                ours, theirs = np.split(both, [len(arm.runs)], axis=1)
+                difference = statistics.compare(ours, theirs, paired_seeds=arm.seeds == against.seeds)
+                trained = min(len(one.runs) for one in (arm, against) if one.name != BASE)
+                found.append(Comparison(key, arm.name, against.name, said["better"], difference, 1.0, trained))
+    corrected = statistics.holm([one.difference.p for one in found])
+    return [one._replace(p=float(p)) for one, p in zip(found, corrected, strict=True)]
+
+
+def _of(run: Evaluation, key: Key) -> pl.DataFrame:
+    return run.values.filter(suite=key.suite, metric=key.metric)
+
+
+def check_others(arms: Sequence[Arm], others: Sequence[str]) -> None:
+    """Raise `UsageError` where one of `others` was not evaluated."""
+    there = [arm.name for arm in arms]
+    for other in others:
+        if other not in there:
+            raise UsageError(
+                "no such arm among the evaluations", field="--with", found=other, expected=", ".join(there)
+            )

@@ -1,0 +1,150 @@
+"""A model and suites -> an evaluation folder: what was answered and judged, the values, the metrics with intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate import __version__, files
+from curate.evaluation import sources, statistics
+from curate.evaluation.items import RESULTS, VALUES
+from curate.evaluation.suites.base import Metric, Suite
+from curate.models import Model
+from curate.params import EvaluateParams
+from curate.progress import say
+
+METRICS_FILE = "metrics.json"
+ITEMS_FILE = "items.parquet"
+VALUES_FILE = "values.parquet"
+BASE = "base"
+"""What the model before training is called among the arms."""
+
+
+def evaluate(
+    model: Model,
+    params: EvaluateParams,
+    out: Path,
+    state: Path,
+    name: str,
+    seed: int | None = None,
+    made: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluate one model on every suite of `params`; write `out`/items.parquet, values.parquet and metrics.json.
+
+    What was generated and judged is kept in `state` by content: an interrupted evaluation goes on where it was when
+    called again, and nothing is asked, or counted, twice.
+
+    Args:
+        name: of the arm, or `base`.
+        seed: of the arm's training; None for a model that was not trained here.
+        made: how the model was made, for the record.
+
+    Raises:
+        UsageError: a suite, its options or the judge are named wrongly.
+        InputError: a source, the model or the judge cannot be used.
+        OutputError: `out` cannot be written.
+    """
+    from curate.evaluation.bench import Workbench
+
+    files.check_replaceable(out, METRICS_FILE)
+    loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
+    bench = Workbench(model, params, state)
+    results, values, suites = [], [], {}
+    try:
+        for one in loaded:
+            suite = one.named.suite
+            say(f"evaluate {name}: {suite.name}, {len(one.items):,} items")
+            found = suite.run(one.items, bench, one.named.options).with_columns(suite=pl.lit(suite.name))
+            results.append(found.select(RESULTS).cast(RESULTS))  # type: ignore[arg-type]
+            tasks = {metric.needs for metric in suite.metrics if metric.needs and bench.can_judge(metric.needs)}
+            of_suite = values_of(suite, results[-1], tasks)
+            values.append(of_suite)
+            suites[suite.name] = summary(suite, results[-1], of_suite)
+        record = bench.record()
+    finally:
+        bench.close()
+    metrics = {
+        "name": name,
+        "seed": seed,
+        "version": __version__,
+        "model": model.record(),
+        "made": dict(made or {}),
+        "params": params.model_dump(exclude={"watch", "judge_url", "attacker_url", "compare_with"}),
+        "with": record,
+        "sources": {
+            one.named.suite.name: {"name": _public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
+            for one in loaded
+        },
+        "suites": suites,
+    }
+    with files.replacing(out, METRICS_FILE) as folder:
+        folder.mkdir()
+        about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
+        files.write_parquet(pl.concat(results), folder / ITEMS_FILE, about)
+        files.write_parquet(pl.concat(values), folder / VALUES_FILE, about)
+        files.write_json(metrics, folder / METRICS_FILE)
+    return metrics
+
+
+def values_of(suite: Suite, results: pl.DataFrame, tasks: set[str]) -> pl.DataFrame:
+    """VALUES of a suite's results: those metrics that need no judge, or one whose task is among `tasks`."""
+    parts = [
+        results.filter(True if metric.items is None else metric.items).select(
+            suite=pl.lit(suite.name),
+            metric=pl.lit(metric.name),
+            item="item",
+            cluster="cluster",
+            value=metric.value.cast(pl.Float64).fill_null(metric.worst),
+            judged=metric.value.is_not_null(),
+        )
+        for metric in suite.metrics
+        if metric.needs is None or metric.needs in tasks
+    ]
+    return pl.concat(parts).cast(VALUES) if parts else pl.DataFrame(schema=VALUES)  # type: ignore[arg-type]
+
+
+def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame) -> dict[str, Any]:
+    """What metrics.json says of a suite."""
+    unjudged = Counter(results["unjudged"].drop_nulls().to_list())
+    return {
+        "items": results.height,
+        "unjudged": dict(sorted(unjudged.items())),
+        "cut_at_max_tokens": int((results["finish"] == "length").sum()),
+        "metrics": {
+            metric.name: {
+                **estimate(values.filter(metric=metric.name))._asdict(),
+                "better": metric.better,
+                "headline": metric.headline,
+                "about": metric.about,
+            }
+            for metric in of(suite, values)
+        },
+    }
+
+
+def of(suite: Suite, values: pl.DataFrame) -> list[Metric]:
+    """The suite's metrics that have values."""
+    there = set(values["metric"].unique())
+    return [metric for metric in suite.metrics if metric.name in there]
+
+
+def estimate(values: pl.DataFrame) -> statistics.Estimate:
+    """The estimate of one metric from its values (VALUES), one model's."""
+    table = values.group_by("cluster", maintain_order=True).agg(pl.col("value").mean())["value"].to_numpy()
+    unjudged = int((~values["judged"]).sum())
+    return of_table(table.reshape(-1, 1))._replace(unjudged=unjudged)
+
+
+def of_table(table: Any) -> statistics.Estimate:
+    """A rate where all values [prompts, seeds] are 0 or 1, else a mean."""
+    is_rate = bool(((table == 0) | (table == 1)).all())
+    return statistics.rate(table) if is_rate else statistics.mean(table)
+
+
+def _public(source: str | None) -> str | None:
+    """A source without this machine's folders."""
+    return source if source is None or source.startswith("hub:") else Path(source).name

@@ -1,0 +1,1 @@
+"""Text from a model: one engine a file, cached by content, seeded, the same whatever else is asked for."""

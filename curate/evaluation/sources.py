@@ -1,0 +1,133 @@
+"""What `NAME=SOURCE` means: a suite, and the rows of its file or Hub dataset under the suite's own field names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from curate.errors import InputError, UsageError
+from curate.evaluation.items import Item
+from curate.evaluation.suites import suite_of
+from curate.evaluation.suites.base import Suite
+from curate.params import DataParams, EvaluateParams, check
+from curate.progress import say
+from curate.sources.reading import read
+
+_HUB = re.compile(r"(?P<id>hub:[^/#:]+/[^/#:]+)(:(?P<config>[^#]+))?(#(?P<split>.+))?")
+
+
+class Named(NamedTuple):
+    """A suite and where its rows come from."""
+
+    suite: Suite
+    source: str | None  # a file, hub:owner/name[:config][#split], or None: the suite has its own
+    options: Any  # suite.options
+
+
+class Loaded(NamedTuple):
+    """A suite and its items."""
+
+    named: Named
+    items: list[Item]
+    digest: str | None  # of the source
+    repeated: int  # rows that repeat an item
+
+
+def parse(params: EvaluateParams) -> list[Named]:
+    """The suites that params name.
+
+    Raises:
+        UsageError: an unknown suite, one named twice, one that wants a source and has none, or wrong options.
+    """
+    found: dict[str, Named] = {}
+    for text in params.suites:
+        name, named, source = text.partition("=")
+        suite = suite_of(name)
+        if name in found:
+            raise UsageError("a suite is named twice", field="suite", found=name)
+        if named and not suite.columns:
+            raise UsageError("this suite has its own rows", field="suite", found=text, expected=name)
+        if suite.columns and not (source or suite.source):
+            raise UsageError("this suite wants a source", field="suite", found=text, expected=f"{name}=FILE")
+        found[name] = Named(suite, source or suite.source, check(suite.options, params.options.get(name, {})))
+    if strange := set(params.options) - set(found):
+        raise UsageError(
+            "options for a suite that is not evaluated",
+            field="evaluate.options",
+            found=", ".join(sorted(strange)),
+            expected=", ".join(found),
+        )
+    return list(found.values())
+
+
+def load(named: Named, limit: int, seed: int) -> Loaded:
+    """The items of a suite: of each group a draw of `limit` (0: all), the same whatever the order of the rows.
+
+    Raises:
+        InputError: the source cannot be read, lacks a column, or gives no item.
+    """
+    suite = named.suite
+    rows: Sequence[dict[str, Any]] = []
+    digest = None
+    if named.source is not None:
+        source = read(_data_params(named.source))
+        rows = [_renamed(suite, row, number, source.path) for number, row in enumerate(source.records)]
+        digest = source.digest
+    try:
+        made = suite.items(rows, named.options)
+    except InputError as error:
+        error.details.setdefault("file", str(named.source))
+        raise
+    items = list({item.item: item for item in reversed(made)}.values())[::-1]
+    if not items:
+        raise InputError(f"the suite {suite.name} has no item", file=named.source, found=f"{len(rows)} rows")
+    repeated = len(made) - len(items)
+    if repeated:
+        say(f"evaluate: {suite.name}: {repeated:,} rows repeat another and count once")
+    return Loaded(named, _draw(items, limit, seed) if limit else items, digest, repeated)
+
+
+def _data_params(source: str) -> DataParams:
+    if not source.startswith("hub:"):
+        return DataParams.model_validate({"source": source})
+    match = _HUB.fullmatch(source)
+    if match is None:
+        raise UsageError("cannot read the suite's source", found=source, expected="hub:owner/name[:config][#split]")
+    return DataParams(source=match["id"], hub_config=match["config"], hub_split=match["split"] or "train")
+
+
+def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
+    """The row under the suite's own names; other fields are left out."""
+    if not isinstance(row, dict):
+        raise InputError(
+            f"a row of the suite {suite.name} is no object", file=path, row=number, found=type(row).__name__
+        )
+    renamed = {}
+    for name, spellings in suite.columns.items():
+        spelling = next((spelling for spelling in spellings if spelling in row), None)
+        if spelling is None:
+            raise InputError(
+                f"the suite {suite.name} lacks a column",
+                file=path,
+                row=number,
+                field=name,
+                found=", ".join(row) or "no column",
+                expected=" or ".join(spellings),
+                remedy="give a file with this column, or rename it",
+            )
+        renamed[name] = row[spelling]
+    return renamed
+
+
+def _draw(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
+    from curate.identity import draw_order
+
+    ranked = sorted(zip(draw_order((item.item for item in items), seed), items, strict=True), key=lambda pair: pair[0])
+    taken: dict[str, int] = {}
+    kept = set()
+    for _, item in ranked:
+        taken[item.group] = taken.get(item.group, 0) + 1
+        if taken[item.group] <= limit:
+            kept.add(item.item)
+    return [item for item in items if item.item in kept]

@@ -1,0 +1,250 @@
+"""Rates, means, differences between arms and agreement between judges, each with its uncertainty at 95%.
+
+Pure functions on arrays. `[prompts, seeds]` is one arm on one suite: a row is a prompt, a column a training run of
+another seed, a value what the judge made of that run's response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+CONFIDENCE = 0.95
+TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+CHUNK = 2_000_000  # weights drawn at a time: 16 MB as integers, 16 MB as floats
+ROUNDING = 1e-12  # of the largest value: a resampled difference below it is none
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A rate or a mean with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int  # responses judged: prompts * seeds
+    prompts: int
+    seeds: int
+    unjudged: int = 0  # responses without a judgement; only the caller, who has left them out, knows
+
+
+class Difference(NamedTuple):
+    """Ours minus theirs, with its 95% interval and the two-sided p-value of no difference."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    prompts: int
+    seeds: int  # of the arm with fewer
+
+
+def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+    """The score interval of a binomial proportion (Wilson 1927); (0, 1) where n is 0.
+
+        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = successes/n
+
+    Args:
+        successes: from 0 to n; like n it may be fractional, of an effective sample size.
+
+    Raises:
+        ValueError: successes, n or confidence out of range.
+    """
+    if not (0 <= successes <= n < np.inf and 0 < confidence < 1):
+        raise ValueError(f"no proportion: {successes} of {n} at confidence {confidence}")
+    if n == 0:
+        return Interval(0.0, 1.0)
+    p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (successes + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(successes * (1 - p) + z**2 / 4)
+    # Rounding must not push the bound of 0 or n successes off 0 or 1.
+    return Interval(min(p, max(0.0, float(centre - half))), max(p, min(1.0, float(centre + half))))
+
+
+def rate(values: npt.ArrayLike) -> Estimate:
+    """The share of ones among values that are 0 or 1, with a Wilson interval.
+
+    Responses of several seeds to one prompt are alike and tell less than as many prompts would. The interval is
+    Wilson's at the effective size n / deff; deff is the variance of the mean with the prompt as cluster over the
+    binomial one (Kish 1965; Rao and Scott 1992). The combination is ours:
+
+        deff = [sum_i (p_i - p)^2 / (P (P - 1))] / [p (1 - p) / n],  p_i the rate of prompt i of P
+
+    n / deff is kept within P (seeds agree on every prompt) and n (they are independent), and is P where p is 0 or 1.
+    One seed: the plain Wilson interval. The prompts are the sample here; that other training runs would give
+    other rates is not in the interval (in `compare` it is).
+
+    Args:
+        values: [prompts, seeds], 0 or 1.
+
+    Raises:
+        ValueError: no table of two dimensions, an empty one, or a value other than 0 and 1.
+    """
+    table = _table(values)
+    if not ((table == 0) | (table == 1)).all():
+        raise ValueError("a rate is of values 0 and 1")
+    prompts, seeds = table.shape
+    p = float(table.sum()) / table.size
+    effective = float(prompts)
+    if 0 < p < 1 and prompts > 1:
+        variance = float(((table.mean(axis=1) - p) ** 2).sum()) / (prompts * (prompts - 1))
+        effective = min(max(p * (1 - p) / variance, prompts), table.size) if variance else table.size
+    return Estimate(p, *wilson(p * effective, effective), table.size, prompts, seeds)
+
+
+def mean(values: npt.ArrayLike, draws: int = 10_000, seed: int = 0) -> Estimate:
+    """The mean of scores from 0 to 1 with a percentile bootstrap interval over prompts and seeds, as in `compare`.
+
+    Where all scores are the same, resampling shows no spread and would claim certainty. The interval is then Wilson's
+    with the prompts as n: no scores from 0 to 1 vary more around their mean than zeros and ones do. [ours]
+
+    Args:
+        values: [prompts, seeds], 0 to 1.
+
+    Raises:
+        ValueError: no table of two dimensions, an empty one, or a value outside [0, 1].
+    """
+    table = _table(values)
+    if not ((table >= 0) & (table <= 1)).all():
+        raise ValueError("a mean is of scores from 0 to 1")
+    prompts, seeds = table.shape
+    value = float(table.mean())
+    if table.min() == table.max():
+        return Estimate(value, *wilson(value * prompts, prompts), table.size, prompts, seeds)
+    low, high = map(float, np.quantile(_resampled_means([table], draws, seed)[0], TAILS))
+    return Estimate(value, low, high, table.size, prompts, seeds)
+
+
+def compare(
+    ours: npt.ArrayLike, theirs: npt.ArrayLike, *, paired_seeds: bool, draws: int = 10_000, seed: int = 0
+) -> Difference:
+    """The difference of two arms' means on the same prompts, by a bootstrap paired by prompt.
+
+    Prompts are drawn jointly for both arms. Of several seeds the seeds are drawn too, independently of the prompts
+    (the pigeonhole bootstrap, Owen 2007): jointly where `paired_seeds`, else on each side by itself. The interval is
+    that of percentiles, and
+
+        p = min(1, 2 min(#(d* <= 0) + 1, #(d* >= 0) + 1) / (draws + 1))
+
+    but never below 2^(1 - k), where k prompts differ: the least that a test of signs can give, since a resample of
+    a few prompts that all agree would never cross zero. [ours] The interval has no such guard.
+
+    One seed tells nothing of other training runs, and three tell little: where only the runs differ, simulated
+    intervals of 3 seeds cover 75%, of 5 seeds 83%. Where only the combination of prompt and run matters, the variance
+    is up to three times too large: they cover 99%. With one seed and 20 prompts they cover 93%, with 100 95%.
+
+    Args:
+        ours, theirs: [prompts, seeds] each, rows in the same order; columns too where `paired_seeds`.
+
+    Raises:
+        ValueError: no table of two dimensions, an empty one, a value that is no finite number, or shapes that differ
+            where they must not.
+    """
+    a, b = _table(ours), _table(theirs)
+    if len(a) != len(b) or (paired_seeds and a.shape != b.shape):
+        raise ValueError(f"arms of shapes {a.shape} and {b.shape} cannot be paired")
+    if paired_seeds:
+        resampled = _resampled_means([a - b], draws, seed)[0]
+    else:
+        resampled = np.subtract(*_resampled_means([a, b], draws, seed))
+    per_prompt = a.mean(axis=1) - b.mean(axis=1)
+    rounding = ROUNDING * max(abs(a).max(), abs(b).max())
+    resampled[abs(resampled) <= rounding] = 0
+    tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum())) + 1
+    least = 2.0 ** (1 - int((abs(per_prompt) > rounding).sum()))
+    low, high = map(float, np.quantile(resampled, TAILS))
+    p = min(1.0, max(2 * tail / (draws + 1), least))
+    return Difference(float(per_prompt.mean()), low, high, p, len(a), min(a.shape[1], b.shape[1]))
+
+
+def holm(p_values: npt.ArrayLike) -> Array:
+    """The p-values of one family of hypotheses, adjusted by the step-down procedure of Holm (1979), in their order.
+
+    The k-th smallest of m (k from 0) becomes its product with m - k, at least the one before it and at most 1.
+
+    Raises:
+        ValueError: a value outside [0, 1], or no list.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values are a list of numbers from 0 to 1")
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1)
+    return adjusted
+
+
+def confusion(truth: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> Counts:
+    """How often each label (row) was called each (column), in the order of `labels`: [labels, labels].
+
+    Raises:
+        ValueError: lists of unequal length, a label twice in `labels`, or one that is not there.
+    """
+    number = {label: row for row, label in enumerate(labels)}
+    if len(number) != len(labels) or not {*truth, *predicted} <= number.keys():
+        raise ValueError(f"labels are not distinct or not all of them: {list(labels)}")
+    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    for true, guess in zip(truth, predicted, strict=True):
+        matrix[number[true], number[guess]] += 1
+    return matrix
+
+
+def accuracy(matrix: Counts) -> float | None:
+    """The share of a confusion matrix on its diagonal; None where it counts nothing."""
+    total = int(matrix.sum())
+    return int(matrix.trace()) / total if total else None
+
+
+def kappa(matrix: Counts) -> float | None:
+    """Agreement beyond chance of a confusion matrix (Cohen 1960); None where chance alone agrees on everything.
+
+        kappa = (p_o - p_e) / (1 - p_e),  p_o the diagonal's share, p_e = sum_k row share_k * column share_k
+
+    [[45, 5], [15, 35]]: p_o = 80/100; rows hold 50, 50, columns 60, 40: p_e = 0.5*0.6 + 0.5*0.4 = 0.5; so
+    kappa = (0.8 - 0.5) / (1 - 0.5) = 0.6.
+    """
+    total = int(matrix.sum())
+    # Counts stay integers, so that an expected agreement of 1 is met exactly.
+    chance = int(matrix.sum(axis=0) @ matrix.sum(axis=1))
+    return (total * int(matrix.trace()) - chance) / (total**2 - chance) if chance < total**2 else None
+
+
+def _table(values: npt.ArrayLike) -> Array:
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise ValueError(f"expected finite numbers [prompts, seeds], not empty; found shape {table.shape}")
+    return table
+
+
+def _resampled_means(arms: Sequence[Array], draws: int, seed: int) -> Array:
+    """Means of resampled tables: [arms, draws]. Rows are drawn jointly for all arms, columns for each arm.
+
+    Totals are weighted by counts and divided last: of zeros and ones they are exact, and so are ties.
+    """
+    rng = np.random.default_rng(seed)
+    prompts = len(arms[0])
+    columns = [_counts(rng, arm.shape[1], draws) for arm in arms]
+    means = np.empty((len(arms), draws))
+    step = max(1, CHUNK // prompts)
+    for start in range(0, draws, step):
+        chunk = slice(start, min(start + step, draws))
+        rows = _counts(rng, prompts, chunk.stop - chunk.start)
+        for out, arm, weights in zip(means, arms, columns, strict=True):
+            out[chunk] = ((rows @ arm) * weights[chunk]).sum(axis=1) / arm.size
+    return means
+
+
+def _counts(rng: np.random.Generator, size: int, draws: int) -> Array:
+    """How often each of `size` things is drawn in `size` draws with replacement: [draws, size]."""
+    return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)

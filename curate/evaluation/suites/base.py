@@ -1,0 +1,174 @@
+"""What a suite is: data and a protocol. It turns rows into items, has them answered, and names its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from curate.errors import InputError
+from curate.evaluation.generation.base import Ask, ChatModel, Sampling
+from curate.evaluation.items import RESULTS, Item, Judgement, Messages, Response
+from curate.identity import digest, prompt_key
+from curate.models import Model
+from curate.rendering import TokenSequence
+
+ITEM_DIGITS = 16
+
+Row = Mapping[str, Any]
+"""A row of a suite's source."""
+
+
+class Options(BaseModel):
+    """A suite's own settings, `evaluate.options.NAME`; those that most suites have none of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Metric(NamedTuple):
+    """A number of a suite: the mean over items of a value in 0..1.
+
+    An item without a verdict counts as the worst value: no model looks safer, or better, by answers that nobody could
+    read.
+    """
+
+    name: str  # unique in the suite: "safe rate"
+    about: str  # what it is, for people
+    better: Literal["higher", "lower"]
+    value: pl.Expr  # over RESULTS: Boolean or Float64 in 0..1; null: no verdict
+    items: pl.Expr | None = None  # which items it is of; None: all
+    needs: str | None = None  # "harm", "compliance": there only with a judge of that task
+    headline: bool = True  # False: secondary
+
+    @property
+    def worst(self) -> float:
+        return 0.0 if self.better == "higher" else 1.0
+
+
+class Bench(Protocol):
+    """What a suite works with: the model under test, a judge or none, and the source's rows."""
+
+    model: Model
+    chat: ChatModel  # the model under test
+    sampling: Sampling  # as params say: temperature, max_tokens, seed
+    dtype: str
+    state: Path  # folder for a suite's own cached work (attacks), beside the caches of chat and judge
+    seed: int
+
+    def attacker(self) -> ChatModel:
+        """The model that writes attacks (PAIR). Raises `UsageError` where none is given."""
+        ...
+
+    def judge(self, items: Sequence[Item], responses: Sequence[Response], task: str) -> list[Judgement]:
+        """Verdicts, in order; an empty or missing response has none and says why. Without a judge of `task` each is
+        Judgement()."""
+        ...
+
+    def can_judge(self, task: str) -> bool: ...
+
+    def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        """log p(response | prompt) under the model, nats, summed: float64, [sequences]."""
+        ...
+
+
+class Suite(Protocol):
+    """One file in curate/evaluation/suites, one line in its registry."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]  # one line: what it measures, and whose it is
+    source: ClassVar[str | None]  # where its rows come from when no file is named: "hub:owner/name", or None
+    columns: ClassVar[dict[str, tuple[str, ...]]]  # what it reads: name -> accepted spellings in the file
+    options: ClassVar[type[Options]]
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    def items(self, rows: Sequence[Row], options: Any) -> list[Item]:
+        """The items of the source's rows, whose fields are named as in `columns`; of none, where there is no source.
+
+        Raises:
+            InputError: a row that is not as it should be.
+        """
+        ...
+
+    def run(self, items: Sequence[Item], bench: Bench, options: Any) -> pl.DataFrame:
+        """Ask, answer, judge: columns RESULTS but `suite`, one row an item."""
+        ...
+
+
+def answer_and_judge(items: Sequence[Item], bench: Bench, task: str, sampling: Sampling | None = None) -> pl.DataFrame:
+    """What most suites do: every item is answered by the model under test, and every answer judged."""
+    asks = [Ask(item.prompt, item.prefill, item.prefill_tokens) for item in items]
+    responses = bench.chat.chat(asks, sampling or bench.sampling)
+    return results(items, responses, bench.judge(items, responses, task))
+
+
+def results(
+    items: Sequence[Item],
+    responses: Sequence[Response],
+    judgements: Sequence[Judgement],
+    correct: Sequence[bool | None] | None = None,
+) -> pl.DataFrame:
+    """RESULTS but `suite` of items, answered and judged."""
+    from curate.evaluation.judges.refusals import refuses
+
+    rows = [
+        {
+            **{name: getattr(item, name) for name in ("item", "cluster", "group")},
+            "prompt": list(item.prompt),
+            "question": item.asked,
+            "prefill": response.prefill,
+            "response": response.text,
+            "finish": response.finish,
+            "tokens": response.tokens,
+            "refusal": judgement.refusal,
+            "harm": judgement.harm,
+            "unjudged": judgement.why,
+            "judge_raw": judgement.raw,
+            "string_refusal": refuses(response.text) if response.text else None,
+            "correct": None if correct is None else correct[number],
+        }
+        for number, (item, response, judgement) in enumerate(zip(items, responses, judgements, strict=True))
+    ]
+    return pl.DataFrame(rows, schema={name: dtype for name, dtype in RESULTS.items() if name != "suite"})
+
+
+def make_item(
+    prompt: Messages,
+    *,
+    group: str = "",
+    question: str = "",
+    cluster: str = "",
+    prefill: str = "",
+    prefill_tokens: int = 0,
+) -> Item:
+    """An item whose id is a digest of all that it is, and whose cluster, unless given, is its prompt."""
+    cluster = cluster or prompt_key(prompt)
+    name = digest([[dict(turn) for turn in prompt], group, question, prefill, prefill_tokens])[:ITEM_DIGITS]
+    return Item(name, prompt, cluster, group, question, prefill, prefill_tokens)
+
+
+def user(text: str) -> list[dict[str, str]]:
+    """A conversation of one user turn."""
+    return [{"role": "user", "content": text}]
+
+
+def text_of(row: Row, field: str, number: int, suite: str) -> str:
+    """The text in a row's field.
+
+    Raises:
+        InputError: it is none, or empty.
+    """
+    value = row.get(field)
+    if isinstance(value, str) and value.strip():
+        return value
+    raise InputError(
+        f"a row of the suite {suite} has no {field}",
+        row=number,
+        field=field,
+        found="an empty text" if isinstance(value, str) else type(value).__name__,
+        expected="a text",
+        remedy="fill the field, or drop the row",
+    )
