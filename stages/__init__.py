@@ -1,3 +1,6 @@
-"""One thin module per DVC stage: read params, call the library, write the outs."""
+"""One thin module per DVC stage: read params, call the library, write the outs.
+
+They import each other relatively: an installed package has them as `curate.stages`.
+"""
 
 import curate.threads  # noqa: F401  (before torch)

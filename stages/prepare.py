@@ -2,7 +2,8 @@
 
 from curate.params import Params
 from curate.prepare import prepare, write
-from stages.run import PAIRS, run
+
+from .run import PAIRS, run
 
 
 def main(params: Params) -> None:

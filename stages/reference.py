@@ -4,7 +4,8 @@ from pathlib import Path
 
 from curate import files, models
 from curate.params import Params
-from stages.run import REFERENCE, run
+
+from .run import REFERENCE, run
 
 
 def main(params: Params) -> None:

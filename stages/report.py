@@ -5,7 +5,8 @@ from pathlib import Path
 from curate.params import Params
 from curate.reporting.inputs import DOCUMENTS, read_material
 from curate.reporting.write import write_report
-from stages.run import REFERENCE, WEIGHTS, run
+
+from .run import REFERENCE, WEIGHTS, run
 
 
 def main(params: Params) -> None:

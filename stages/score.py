@@ -5,7 +5,8 @@ from pathlib import Path
 from curate import files, models
 from curate.params import Params
 from curate.scoring.score import score_file
-from stages.run import PAIRS, REFERENCE, SCORES, run
+
+from .run import PAIRS, REFERENCE, SCORES, run
 
 
 def main(params: Params) -> None:

@@ -3,7 +3,8 @@
 from curate import files
 from curate.params import Params
 from curate.selection import splits
-from stages.run import SCORES, SPLITS, run
+
+from .run import SCORES, SPLITS, run
 
 
 def main(params: Params) -> None:

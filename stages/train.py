@@ -7,7 +7,8 @@ from curate import files, models
 from curate.errors import UsageError
 from curate.params import Params
 from curate.training.launch import launch
-from stages.run import REFERENCE, WEIGHTS, run
+
+from .run import REFERENCE, WEIGHTS, run
 
 
 def main(params: Params) -> None:
@@ -16,7 +17,7 @@ def main(params: Params) -> None:
         raise UsageError("name an arm and a seed", found=" ".join(sys.argv[1:]), expected=expected)
     name, seed = sys.argv[1], int(sys.argv[2])
     arm = params.arms[name]
-    code = launch(arm.training(params.train).accelerate, "stages.train", sys.argv[1:])
+    code = launch(arm.training(params.train).accelerate, f"{__package__}.train", sys.argv[1:])
     if code is not None:
         sys.exit(code)
 

@@ -3,7 +3,8 @@
 from curate import files
 from curate.params import Params
 from curate.selection import weights
-from stages.run import SPLITS, WEIGHTS, run
+
+from .run import SPLITS, WEIGHTS, run
 
 
 def main(params: Params) -> None:

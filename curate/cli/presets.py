@@ -1,0 +1,23 @@
+"""`curate presets`"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(help="Print this one's params.yaml.", show_default="list them all")
+    ] = None,
+) -> None:
+    """List the presets, complete params files, with what each is and takes; or print one."""
+    from curate.presets import preset
+    from curate.presets import presets as all_presets
+
+    if name is not None:
+        typer.echo(preset(name).text, nl=False)
+        return
+    for known in all_presets().values():
+        typer.echo(f"{known.name:<20}{known.what} Machine: {known.machine}")
