@@ -32,6 +32,11 @@ class Model(NamedTuple):
         return {"name": self.name, "commit": self.commit, "digest": self.digest, "context": self.context}
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether `name` is in the form owner/name, which no path that starts with a sign is."""
+    return bool(_HUB_ID.fullmatch(name))
+
+
 def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> Model:
     """The model that `name` means: a folder with a model, a folder with our reference.json, or a Hub id.
 
@@ -47,14 +52,14 @@ def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code:
         raise InputError(
             "a model is a folder, not a file", file=folder, remedy="give the folder that holds config.json"
         )
-    if not _HUB_ID.fullmatch(str(name)) or str(name).startswith((".", "/", "~")):
+    if not is_hub_id(str(name)):
         raise InputError(
             "no such model",
             found=str(name),
             expected="a folder that exists, or a Hub id (owner/name)",
             remedy="check the path; `curate reference --out DIR` trains a small model from scratch",
         )
-    path = _download(str(name), revision)
+    path = download(str(name), revision)
     return _describe(str(name), path.name, path, trust_remote_code)
 
 
@@ -91,7 +96,7 @@ def _from_reference(folder: Path) -> Model:
     if where == ".":
         model = _describe(name, None, folder, trust)
     elif commit:
-        model = _describe(name, commit, _download(name, commit), trust)
+        model = _describe(name, commit, download(name, commit), trust)
     else:
         model = _describe(name, None, files.existing(where, "run the reference stage again"), trust)
     if model.digest != digest:
@@ -143,7 +148,7 @@ def _content_digest(file: Path) -> str:
     return blob if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob) else files.file_digest(file)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def download(name: str, revision: str | None) -> Path:
     """The snapshot folder of a Hub model; what is in the cache is not fetched again."""
     return hub_call(
         name,
@@ -173,7 +178,7 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
             "check the id; for a private one: hf auth login",
         )
     except errors.RevisionNotFoundError:
-        what, remedy = "no such revision on the Hub", "check model.revision"
+        what, remedy = "no such revision on the Hub", f"check the {kind}'s revision"
     except (
         errors.LocalEntryNotFoundError,
         errors.HfHubHTTPError,

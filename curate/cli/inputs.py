@@ -1,4 +1,4 @@
-"""What several commands read: a pairs file of ours, or a raw file that is prepared on the way."""
+"""What several commands read: a pairs file of ours, or a raw file that is prepared on the way; weighted pairs."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def pairs(path: Path) -> Iterator[Pairs]:
         file = Path(folder) / "pairs.parquet"
         files.write_parquet(prepared.pairs, file, {})
         yield Pairs(file, prepared.rejects)
+
+
+def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Weighted pairs and their provenance: of a file, or of hub:owner/name[@revision] that was published."""
+    if source.startswith("hub:"):
+        from curate.hub.load import load
+
+        return load(source, *stages)
+    return files.read_artefact(source, *stages), files.read_provenance(source)
 
 
 def rejects_path(out: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -14,7 +13,7 @@ from curate.params import DEFAULT_ARMS, ArmParams, TrainParams, check
 
 @with_params(TrainParams, skip=("arms", "seeds"))
 def train(
-    weights: Annotated[Path, typer.Argument(help="What `curate weigh` wrote.")],
+    weights: Annotated[str, typer.Argument(help="What `curate weigh` wrote, or hub:owner/name that was published.")],
     model: Annotated[str, typer.Option(help="The model that scored the pairs: a folder or a Hub id.")],
     out: Out,
     params: TrainParams,
@@ -36,6 +35,7 @@ def train(
     An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
     from curate import files, models
+    from curate.cli import inputs
     from curate.errors import UsageError
     from curate.progress import say
     from curate.training.launch import launch
@@ -48,14 +48,12 @@ def train(
     if code is not None:
         raise typer.Exit(code)
     stages = ["pairs", "scores", "weights"] + (["splits"] if settings.subset != "all" else [])
-    frame = files.read_artefact(weights, *stages)
+    frame, provenance = inputs.weighted(weights, *stages)
     resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
 
     from curate.training.train import train as train_arm
 
-    metrics = train_arm(
-        frame, resolved, params, settings, arm, out, files.state_folder(), files.read_provenance(weights), seed
-    )
+    metrics = train_arm(frame, resolved, params, settings, arm, out, files.state_folder(), provenance, seed)
     heldout = metrics["heldout"]
     say(
         f"train {arm}: held-out accuracy {heldout['rewards/accuracies']:.3f}, "

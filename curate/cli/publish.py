@@ -1,0 +1,43 @@
+"""`curate publish`"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate.cli.options import with_params
+from curate.params import REPOSITORY, PublishParams
+
+
+@with_params(PublishParams, skip=("repos",))
+def publish(
+    weights: Annotated[Path, typer.Argument(help="What `curate weigh` wrote.")],
+    repo: Annotated[str, typer.Option(help="Dataset repository on the Hub, owner/name; made if it is not there.")],
+    params: PublishParams,
+    prepare: Annotated[Path | None, typer.Option(help="prepare.json of these pairs: the source's faults.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; print what would be sent.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the folder that is sent, or would be.")] = None,
+    receipt: Annotated[
+        Path, typer.Option(help="Written after the push: repository, commit, every file's digest.")
+    ] = Path("publish.json"),
+) -> None:
+    """Push weighted pairs to the Hugging Face Hub, with a card, as one commit. Private unless --public.
+
+    The token comes from HF_TOKEN or `hf auth login`. What the repository has already is not sent again.
+    """
+    from curate.errors import UsageError
+    from curate.hub import publish as hub
+
+    if not re.match(REPOSITORY, repo):
+        raise UsageError("not a repository's name", field="--repo", found=repo, expected="owner/name")
+    if not dry_run:
+        hub.publish(weights, repo, params, prepare=prepare, out=out, receipt=receipt)
+        return
+    found = hub.rehearse(weights, repo, params, prepare=prepare, out=out)
+    typer.echo(f"would be sent to {repo}, {'public' if params.public else 'private'} where it is made anew:")
+    for name, size, rows, digest in found.iter_rows():
+        typer.echo(f"{digest}  {size:>12,} bytes  {'' if rows is None else f'{rows:,} rows':>14}  {name}")
+    typer.echo(f"{found.height} files, {found['bytes'].sum():,} bytes; a card that is there keeps its own text")

@@ -1,0 +1,118 @@
+"""What is published, as a folder: data files, figure, manifest, card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curate import __version__, files
+from curate.errors import InputError
+from curate.hub import card, dataset, licences, lineage, merge
+from curate.hub.manifest import CARD, MANIFEST, Manifest, describe, public
+from curate.params import PublishParams, ReportParams
+from curate.progress import say
+
+FIGURE = "mutual-information.png"
+
+
+class Folder(NamedTuple):
+    """Everything but the card lies in `path`; the card depends on the one that is there already."""
+
+    path: Path
+    manifest: Manifest
+    front: dict[str, Any]
+    body: str
+    asked: frozenset[str]
+
+    def write_card(self, existing: str, where: str) -> None:
+        """README.md, with what the owner of `existing` wrote."""
+        merged = merge.merge(existing, self.front, self.body, where, self.asked)
+        (self.path / CARD).write_bytes(merged.encode())
+
+
+def write(
+    path: Path,
+    repo: str,
+    frame: pl.DataFrame,
+    weights: Path,
+    licence: licences.Licence,
+    params: PublishParams,
+    prepared: Mapping[str, Any],
+) -> Folder:
+    """Write data/, the figure and the manifest into the empty folder `path`.
+
+    Args:
+        frame: columns schema.PAIRS, SCORES and WEIGHTS; with SPLITS there are the subsets too.
+        weights: the file that it was read from.
+        prepared: prepare.json, or empty.
+
+    Raises:
+        InputError: no pairs, or pairs without a split.
+    """
+    unsplit = frame["split"].null_count()
+    if frame.is_empty() or unsplit:
+        raise InputError(
+            "there is nothing to publish" if frame.is_empty() else "there are pairs on neither side of the split",
+            file=weights,
+            field="split",
+            found=f"{frame.height:,} pairs, {unsplit:,} without a split",
+        )
+    columns = dataset.published_columns(frame)
+    if left := [name for name in frame.columns if name not in columns]:
+        say(f"publish: columns that are not curate's stay here: {', '.join(left)}")
+    configs = dataset.write(frame, path)
+    drawing = _draw(frame, path)
+    rows = {part.path: part.rows for sides in configs.values() for parts in sides.values() for part in parts}
+    manifest = Manifest(
+        version=__version__,
+        license=licence.name,
+        sources=licence.sources,
+        configs={
+            name: {side: [part.path for part in parts] for side, parts in sides.items()}
+            for name, sides in configs.items()
+        },
+        files=describe(path, rows),
+        weights=files.file_digest(weights),
+        pipeline=lineage.lineage(weights, Path.cwd()),
+        provenance=public(files.read_provenance(weights)),
+        prepare=_counts(prepared),
+    )
+    (path / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+    front = card.front_matter(repo, manifest, configs, columns, params)
+    asked = frozenset({"pretty_name"} if params.pretty_name else ())
+    return Folder(path, manifest, front, card.body(repo, front["pretty_name"], manifest, columns, drawing), asked)
+
+
+def _counts(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """Of prepare.json what the card tells: how many rows each rule refused, and what was noted of those kept."""
+    if not prepared:
+        return {}
+    from curate.prepare import MARKS
+
+    return {
+        **{name: prepared[name] for name in ("read", "kept", "rejected")},
+        "rules": {
+            rule: {"count": about["count"], "meaning": about["meaning"]} for rule, about in prepared["rules"].items()
+        },
+        "marks": {MARKS.get(mark, mark): count for mark, count in prepared.get("marks", {}).items()},
+    }
+
+
+def _draw(frame: pl.DataFrame, folder: Path) -> card.Drawing | None:
+    """The report's scatter of mutual information; None where it cannot be drawn, which is said."""
+    try:
+        from curate.reporting import canvas, figures
+    except ModuleNotFoundError as error:
+        say(f"publish: the figure is left out, for {error.name} is not installed (pip install 'curate[report]')")
+        return None
+    scored = figures.finite(frame)
+    if scored.is_empty():
+        say("publish: the figure is left out, for no pair has a finite mutual information")
+        return None
+    with canvas.style():
+        drawn = figures.scatter(scored, ReportParams.model_validate({}).scatter_points)
+        drawn.figure.savefig(folder / FIGURE, format="png", dpi=150, metadata={"Software": None})
+    return card.Drawing(FIGURE, drawn.alt, drawn.reading)

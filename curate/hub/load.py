@@ -1,0 +1,71 @@
+"""A published dataset back: every file checked against the manifest, rows and provenance as they were published."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curate.errors import InputError, UsageError
+from curate.hub import dataset
+from curate.hub.manifest import MANIFEST, read, verify
+from curate.models import hub_call
+from curate.schema import check_columns
+
+PREFIX = "hub:"
+_NAME = re.compile(r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>.+))?")
+
+
+class Loaded(NamedTuple):
+    frame: pl.DataFrame  # the training pairs, then the held-out ones, each in the order of the file they came from
+    provenance: dict[str, Any]  # of that file, and `published`: repository and commit
+
+
+def load(name: str, *stages: str) -> Loaded:
+    """The pairs of hub:owner/name[@revision], with the columns of `stages` (see `curate.schema.STAGES`).
+
+    With HF_HUB_OFFLINE=1 from the local cache.
+
+    Raises:
+        UsageError: the name is none.
+        InputError: no such repository or revision, it was not published by curate, a file is missing or is not the
+            one that was published, or columns are missing.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise UsageError("not a published dataset's name", found=name, expected="hub:owner/name[@revision]")
+    repo = found["repo"]
+    folder = _snapshot(repo, found["revision"], [MANIFEST])
+    commit = folder.name
+    where = f"{PREFIX}{repo}@{commit}"
+    if not (folder / MANIFEST).is_file():
+        raise InputError(
+            "this dataset was not published by curate",
+            file=where,
+            found=f"no {MANIFEST}",
+            remedy=f"`curate prepare {PREFIX}{repo}` reads any preference dataset; then score, split and weigh it",
+        )
+    manifest = read(folder / MANIFEST, where)
+    sides = manifest.configs.get(dataset.DEFAULT, {})
+    names = [path for side in dataset.SPLIT_NAMES.values() for path in sides.get(side, [])]
+    folder = _snapshot(repo, commit, [MANIFEST, *names])
+    verify(manifest, folder, names, where)
+    try:
+        frame = dataset.read([folder / path for path in names])
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise InputError("the data files cannot be read", file=where, found=str(error).splitlines()[0]) from error
+    check_columns(frame, *stages, file=where)
+    return Loaded(frame, manifest.provenance | {"published": {"repository": repo, "commit": commit}})
+
+
+def _snapshot(repo: str, revision: str | None, names: list[str]) -> Path:
+    return hub_call(
+        repo,
+        revision,
+        "dataset",
+        lambda hub: Path(
+            hub.snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=names, etag_timeout=10)
+        ),
+    )

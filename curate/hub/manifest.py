@@ -1,0 +1,116 @@
+"""curate.json of a published dataset: every file with its digest, and how the numbers were made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curate import files
+from curate.errors import InputError
+
+MANIFEST = "curate.json"
+CARD = "README.md"
+_LOCAL = re.compile(r"(/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:)")
+
+Digest = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class File(BaseModel):
+    """One file of the repository, but for the card, which is its owner's to edit, and the manifest itself."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    bytes: int
+    sha256: str = Digest
+    rows: int | None = None  # None: no data file
+
+
+class Manifest(BaseModel):
+    """What curate.json holds."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    layout: Literal[1] = 1
+    version: str  # of the package that published it
+    license: str
+    sources: dict[str, str | None]  # each source's licence, None where it is not known
+    configs: dict[str, dict[str, list[str]]]  # configuration -> split -> files, in the order of the rows
+    files: dict[str, File]
+    weights: str = Digest  # sha256 of the Parquet file that was published
+    pipeline: dict[str, Any]  # `curate.hub.lineage.lineage`
+    provenance: dict[str, Any]  # of that file, without local paths
+    prepare: dict[str, Any]  # counts of what the source had and what was refused, where they are known
+
+    def text(self) -> str:
+        return json.dumps(self.model_dump(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def describe(folder: Path, rows: Mapping[str, int]) -> dict[str, File]:
+    """Every file under `folder`; `rows` of the data files, by path."""
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name: File(bytes=path.stat().st_size, sha256=files.file_digest(path), rows=rows.get(name))
+        for name, path in found.items()
+    }
+
+
+def read(path: Path, where: str) -> Manifest:
+    """The manifest in the file `path`; `where` names the repository in errors.
+
+    Raises:
+        InputError: it is none, or of a later layout.
+    """
+    try:
+        return Manifest.model_validate(files.read_json(path))
+    except (ValidationError, InputError) as error:
+        fault = error.errors()[0] if isinstance(error, ValidationError) else None
+        raise InputError(
+            f"the repository's {MANIFEST} is not one that this version of curate reads",
+            file=where,
+            field=".".join(map(str, fault["loc"])) if fault else None,
+            found=fault["msg"] if fault else error.details.get("found") if isinstance(error, InputError) else None,
+            remedy="update curate; or publish the dataset again",
+        ) from error
+
+
+def verify(manifest: Manifest, folder: Path, names: list[str], where: str) -> None:
+    """Compare files with what the manifest says of them.
+
+    Raises:
+        InputError: one is missing or has other bytes.
+    """
+    for name in names:
+        path, said = folder / name, manifest.files.get(name)
+        if said is None or not path.is_file():
+            raise InputError(
+                f"a data file is not {'in the manifest' if said is None else 'there'}",
+                file=where,
+                field=name,
+                remedy="take another revision (hub:owner/name@REVISION), or publish the dataset again",
+            )
+        found = files.file_digest(path)
+        if found != said.sha256:
+            raise InputError(
+                f"a data file is not the one that was published: its digest is not that of {MANIFEST}",
+                file=where,
+                field=name,
+                found=f"sha256 {found}, {path.stat().st_size:,} bytes",
+                expected=f"sha256 {said.sha256}, {said.bytes:,} bytes",
+                remedy="take another revision (hub:owner/name@REVISION), or publish the dataset again",
+            )
+
+
+def public(value: Any) -> Any:
+    """`value`, JSON, with local paths shortened to their last part: a home folder's name is nobody's business."""
+    if isinstance(value, dict):
+        return {key: public(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [public(part) for part in value]
+    if isinstance(value, str) and _LOCAL.match(value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value

@@ -1,0 +1,152 @@
+"""A weighted file to the Hub: the folder, the licence, the push, the receipt."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate import __version__, files
+from curate.errors import InputError
+from curate.hub import folder as folders
+from curate.hub import licences
+from curate.hub.manifest import MANIFEST, describe, read
+from curate.params import PublishParams
+from curate.progress import say
+
+ASK_SECONDS = 10.0
+
+
+def publish(
+    weights: Path,
+    repo: str,
+    params: PublishParams,
+    *,
+    prepare: Path | None = None,
+    out: Path | None = None,
+    receipt: Path | None = None,
+) -> dict[str, Any]:
+    """Push the weighted pairs to the dataset repository `repo`, as one commit.
+
+    What the repository has already is not sent again, and nothing is committed where nothing differs.
+
+    Args:
+        weights: columns schema.PAIRS, SCORES and WEIGHTS; with SPLITS the subsets are configurations of their own.
+        prepare: prepare.json of these pairs, for the faults that the source had.
+        out: where the folder is kept that is sent; else it is removed.
+        receipt: written when all went well, and not before.
+
+    Returns:
+        What the receipt holds: repository, commit, url, visibility, files with size and sha256, and when.
+
+    Raises:
+        UsageError: the licence is not known, or forbids it (`curate.hub.licences`).
+        InputError: `weights` or `prepare` is not what it should be.
+        OutputError: the push failed; the repository has either all of it or nothing.
+    """
+    from curate.hub.client import talking, token_for
+    from curate.hub.push import open_repository, push
+
+    token = token_for(repo)
+    if receipt is not None:
+        files.check_replaceable(receipt)
+    with _folder(weights, repo, params, prepare, out) as folder:
+        with talking(repo, token, params.patience) as api:
+            remote = open_repository(api, repo, params.public)
+            folder.write_card(remote.card, f"hub:{repo}")
+            pairs = _pairs(folder)
+            pushed = push(api, repo, folder.path, remote, f"{pairs:,} weighted pairs, by curate {__version__}")
+            address = f"{api.endpoint}/datasets/{repo}"
+        done = {
+            "repository": repo,
+            "commit": pushed.commit,
+            "url": f"{address}/tree/{pushed.commit}",
+            "private": pushed.private,
+            "committed": bool(pushed.changed),
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": {name: file.model_dump() for name, file in describe(folder.path, _rows(folder)).items()},
+        }
+    if receipt is not None:
+        files.write_json(done, receipt)
+    what = f"{len(pushed.changed)} files" if pushed.changed else "nothing had changed"
+    say(f"publish: {pairs:,} pairs, {what} -> {done['url']} ({'private' if pushed.private else 'public'})")
+    return done
+
+
+def rehearse(
+    weights: Path, repo: str, params: PublishParams, *, prepare: Path | None = None, out: Path | None = None
+) -> pl.DataFrame:
+    """Write what `publish` would send, and send nothing; no token is needed. Arguments and errors as there.
+
+    Returns:
+        Columns file, bytes, rows, sha256.
+    """
+    with _folder(weights, repo, params, prepare, out) as folder:
+        folder.write_card("", repo)
+        found = describe(folder.path, _rows(folder))
+        return pl.DataFrame(
+            [(name, file.bytes, file.rows, file.sha256) for name, file in found.items()],
+            schema={"file": pl.String, "bytes": pl.Int64, "rows": pl.Int64, "sha256": pl.String},
+            orient="row",
+        )
+
+
+@contextmanager
+def _folder(
+    weights: Path, repo: str, params: PublishParams, prepare: Path | None, out: Path | None
+) -> Iterator[folders.Folder]:
+    """The folder without its card; it lands in `out` when the block succeeds."""
+    prepared = _prepared(prepare) if prepare else {}
+    frame = files.read_artefact(weights, "pairs", "scores", "weights")
+    licence = licences.decide(params.license, frame["source"].drop_nulls().unique().to_list(), _ask)
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="curate-") as path:
+            yield folders.write(Path(path), repo, frame, weights, licence, params, prepared)
+        return
+    with files.replacing(out, MANIFEST if _ours(out) else None) as path:
+        path.mkdir()
+        yield folders.write(path, repo, frame, weights, licence, params, prepared)
+
+
+def _ours(out: Path) -> bool:
+    """Whether `out` is a folder that was published: a trained model's has a curate.json as well."""
+    try:
+        return bool(read(out / MANIFEST, str(out)))
+    except InputError:
+        return False
+
+
+def _prepared(path: Path) -> dict[str, Any]:
+    value = files.read_json(path)
+    wanted = ("read", "kept", "rejected", "rules")
+    if not isinstance(value, dict) or not set(wanted) <= set(value):
+        raise InputError("not a summary of `curate prepare`", file=path, expected=f"JSON with {', '.join(wanted)}")
+    return value
+
+
+def _ask(source: str) -> str | None:
+    """What the card of a Hub dataset states; None where it cannot be had."""
+    try:
+        import huggingface_hub as hub
+
+        card = hub.HfApi().dataset_info(source, timeout=ASK_SECONDS).card_data
+    except Exception as error:  # not installed, no such dataset, no network, no access: all the same here
+        say(f"publish: the Hub does not tell the licence of {source} ({type(error).__name__})")
+        return None
+    stated = card.get("license") if card is not None else None
+    stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
+    return stated.lower() if isinstance(stated, str) else None
+
+
+def _rows(folder: folders.Folder) -> dict[str, int]:
+    return {name: file.rows for name, file in folder.manifest.files.items() if file.rows is not None}
+
+
+def _pairs(folder: folders.Folder) -> int:
+    rows = _rows(folder)
+    return sum(rows[path] for paths in folder.manifest.configs["default"].values() for path in paths)

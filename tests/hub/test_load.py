@@ -1,0 +1,150 @@
+"""Back from the Hub: the rows as they went, by `datasets` and by `curate train`, and nothing that was tampered with."""
+
+import json
+import os
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+from huggingface_hub import constants
+from polars.testing import assert_frame_equal
+from tiny import many, save_model
+from typer.testing import CliRunner
+
+from curate import cli, files, models, params
+from curate.errors import InputError, UsageError
+from curate.hub.load import load
+from curate.scoring.score import score
+from curate.selection.splits import split
+from curate.selection.weights import provenance, weigh
+
+LOAD = """
+import json, sys
+from datasets import load_dataset
+found = {}
+for config in ("default", "balanced", "imbalanced"):
+    for side, rows in load_dataset(sys.argv[1], config).items():
+        found[f"{config}/{side}"] = rows.to_list()
+        assert str(rows.features["prompt"]).startswith("List({'role': Value('string')"), rows.features
+print(json.dumps(found))
+"""
+
+
+def process(hub, home, *command):
+    """Run it as a user does: with nothing but the environment to say where the Hub is."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "CURATE_"))}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_writer"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "hf_writer" not in done.stdout + done.stderr
+    return done
+
+
+def test_datasets_has_the_same_rows_in_every_configuration(hub, weights, pairs, tmp_path):
+    prepared = {"read": 63, "kept": 60, "rejected": 3, "rules": {"duplicate": {"count": 3, "meaning": "a repeat"}}}
+    files.write_json(prepared, tmp_path / "prepare.json")
+    pushed = process(
+        *(hub, tmp_path, "-m", "curate", "publish", str(weights), "--repo", "me/data"),
+        *("--prepare", "prepare.json", "--public"),
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    assert "%" not in pushed.stderr, "a bar where there is no terminal"
+    card = hub.files("me/data")["README.md"].decode()
+    assert "![Scatter" in card and hub.files("me/data")["mutual-information.png"].startswith(b"\x89PNG")
+    assert "| duplicate | 3 | a repeat |" in card and "63 rows were read" in card
+    loaded = process(hub, tmp_path, "-c", LOAD, "me/data")
+    assert loaded.returncode == 0, loaded.stderr
+    found = json.loads(loaded.stdout)
+    plain = pairs.with_columns(pl.col("query_type", "split").cast(pl.String))
+    training, heldout = plain.filter(split="train"), plain.filter(split="heldout")
+    assert found == {
+        "default/train": training.to_dicts(),
+        "default/test": heldout.to_dicts(),
+        "balanced/train": training.filter(pl.col("balanced")).to_dicts(),
+        "balanced/test": heldout.to_dicts(),
+        "imbalanced/train": training.filter(pl.col("imbalanced")).to_dicts(),
+        "imbalanced/test": heldout.to_dicts(),
+    }
+    refused = process(hub, tmp_path, "-m", "curate", "publish", str(weights), "--repo", "nobody/data")
+    assert refused.returncode == 1 and "may not make a dataset there" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
+    model = models.resolve(save_model(tmp_path / "model"))
+    scored = score(many(30), model, params.ScoreParams(engine="transformers"), tmp_path / "store")
+    weighed = weigh(split(scored.scores, params.SplitParams(match=[])), params.WeighParams(alpha=20))
+    made = provenance(params.WeighParams(alpha=20), scored.provenance)
+    files.write_parquet(weighed, tmp_path / "weights.parquet", made)
+
+    def run(*arguments):
+        done = CliRunner().invoke(cli.app, list(arguments))
+        if done.exception:
+            raise done.exception
+
+    run("publish", "weights.parquet", "--repo", "me/data", "--license", "mit")
+    small = ["--model", "model", "--arm", "bw", "--epochs", "1", "--evaluations", "1", "--batch-pairs", "4"]
+    run("train", "weights.parquet", *small, "--subset", "balanced", "--out", "from-file")
+    run("train", "hub:me/data", *small, "--subset", "balanced", "--out", "from-hub")
+    curves = [(tmp_path / name / "curve.csv").read_bytes() for name in ("from-file", "from-hub")]
+    assert curves[0] == curves[1] and len(curves[0].splitlines()) > 4
+    record = json.loads((tmp_path / "from-hub/model/curate.json").read_text())
+    commit = hub.repo("me/data").commits[-1][0]
+    assert record["from"].pop("published") == {"repository": "me/data", "commit": commit}
+    assert record["from"]["params"]["alpha"] == 20 and record["from"]["stage"] == "weigh"
+
+
+@pytest.mark.usefixtures("no_figure")
+def test_a_revision_is_taken_and_what_was_loaded_needs_no_hub_again(hub, publish, pairs, monkeypatch):
+    publish()
+    first = hub.repo("me/data").commits[-1][0]
+    hub.put("me/data", {"notes.txt": b"later"})
+    expected = pl.concat([pairs.filter(split=side) for side in ("train", "heldout")])
+    for name, commit in (("hub:me/data", hub.repo("me/data").commits[-1][0]), (f"hub:me/data@{first}", first)):
+        frame, made = load(name, "pairs", "scores", "splits", "weights")
+        assert_frame_equal(frame, expected)
+        assert made["published"]["commit"] == commit
+    asked = len(hub.asked)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_frame_equal(load(f"hub:me/data@{first}").frame, expected)
+    assert_frame_equal(load("hub:me/data").frame, expected)
+    assert len(hub.asked) == asked
+
+
+@pytest.mark.usefixtures("no_figure")
+def test_what_is_not_as_it_was_published_is_refused(hub, publish):
+    publish()
+    there = hub.files("me/data")
+    train, test = "data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"
+    hub.put("me/data", {train: there[test]})
+    with pytest.raises(InputError, match="not the one that was published") as error:
+        load("hub:me/data")
+    assert error.value.details["field"] == train and hub.repo("me/data").commits[-1][0] in error.value.details["file"]
+    publish()
+    load("hub:me/data")
+
+    manifest = json.loads(there["curate.json"])
+    manifest["configs"]["default"]["train"] = ["data/elsewhere.parquet"]
+    hub.put("me/data", {"curate.json": json.dumps(manifest).encode()})
+    with pytest.raises(InputError, match="not in the manifest"):
+        load("hub:me/data")
+    for broken in (b"[]", b"{", json.dumps(manifest | {"layout": 2}).encode()):
+        hub.put("me/data", {"curate.json": broken})
+        with pytest.raises(InputError, match="not one that this version of curate reads"):
+            load("hub:me/data")
+
+
+def test_what_is_not_there_or_not_ours(hub):
+    hub.make("me/raw", {"train.jsonl": b"{}\n"})
+    with pytest.raises(InputError, match="was not published by curate") as error:
+        load("hub:me/raw")
+    assert "curate prepare hub:me/raw" in error.value.details["remedy"]
+    with pytest.raises(InputError, match="no such revision"):
+        load("hub:me/raw@v9")
+    with pytest.raises(InputError, match="no such Hub repository"):
+        load("hub:me/none")
+    for name in ("hub:", "hub:data", "hub:me/data@", "hub:../../etc"):
+        with pytest.raises(UsageError, match="not a published dataset's name"):
+            load(name)
