@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from curate import __version__, files
+from curate.classifiers import load_classifier, load_config, load_tokenizer
 from curate.errors import InputError
 from curate.models import Model
 from curate.progress import Advance, progress, say
@@ -25,6 +26,7 @@ from curate.schema import RATINGS
 from curate.scoring.forward import of_one_length
 from curate.scoring.transformers import BATCH_TOKENS, device
 
+WHAT = "rating model"
 CHUNK = 4096  # responses tokenised and rated at a time
 SIDES = ("chosen", "rejected")
 BEGIN, USER, ASSISTANT = "BEGINNING OF CONVERSATION: ", "USER: {} ", "ASSISTANT:"
@@ -42,7 +44,7 @@ class Rater:
 
     def __init__(self, model: Model, dtype: str = "float32") -> None:
         self.model = model
-        self.tokenizer = _load_tokenizer(model)
+        self.tokenizer = load_tokenizer(model.path, trust_remote_code=model.trust_remote_code)
         self.net, self.bias = _load(model, dtype)
         self.budget = BATCH_TOKENS[device().type]
         if not self.tokenizer.chat_template:
@@ -212,60 +214,20 @@ def rate_file(pairs: Path, models: Mapping[str, Model], dtype: str, out: Path) -
     return Rated(frame, provenance)
 
 
-def _load_tokenizer(model: Model) -> Any:
-    try:
-        return transformers.AutoTokenizer.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError("cannot load the tokenizer", file=model.path, found=_first_line(error)) from error
-
-
 def _load(model: Model, dtype: str) -> tuple[Any, float]:
     """The model, and what is to be added to its output.
 
     safe-rlhf's own class (`...ForScore`: a head `score_head`, with or without a bias, read at the last token) is the
     sequence-classification model of its architecture under other names, but for the bias. [code]
     """
-    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        config = transformers.AutoConfig.from_pretrained(model.path, **options)
-        architecture = (config.architectures or ["unknown"])[0]
-        safe_rlhf = architecture.endswith("ForScore")
-        if safe_rlhf:
-            config.num_labels = getattr(config, "score_dim", 1)
-            options["key_mapping"] = {"^score_head": "score"}
-        _check_config(model, config, architecture)
-        net, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            model.path,
-            config=config,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-        net = net.to(device()).eval()
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            "the model does not fit the device's memory",
-            file=model.path,
-            found=_first_line(error),
-            remedy="use dtype bfloat16 or a larger device",
-        ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError("cannot load the rating model", file=model.path, found=_first_line(error)) from error
-    if info["missing_keys"]:
-        raise InputError(
-            "the weights lack a part of the rating model, which would be random",
-            file=model.path,
-            field=", ".join(sorted(info["missing_keys"])[:5]),
-            expected="the weights of a sequence-classification model, its head included",
-            remedy="give a reward or cost model saved by transformers, not the language model it was made from",
-        )
-    # Without a padding token transformers refuses a batch, although ours have no padding: no token is -1.
-    text = net.config.get_text_config()
-    if text.pad_token_id is None:
-        text.pad_token_id = -1
+    config = load_config(model, WHAT)
+    architecture = (config.architectures or ["unknown"])[0]
+    safe_rlhf = architecture.endswith("ForScore")
+    if safe_rlhf:
+        config.num_labels = getattr(config, "score_dim", 1)
+    _check_config(model, config, architecture)
+    renamed = {"key_mapping": {"^score_head": "score"}} if safe_rlhf else {}
+    net = load_classifier(model, config, dtype, WHAT, **renamed)
     return net, _weight(model, "score_head.bias") if safe_rlhf else 0.0
 
 
@@ -309,7 +271,3 @@ def _weight(model: Model, name: str) -> float:
             if name in weights.keys():  # noqa: SIM118  (no mapping)
                 return float(weights.get_tensor(name).double().item())
     return 0.0
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

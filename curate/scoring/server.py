@@ -8,67 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import random
-import re
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.endpoint import (
+    CONNECT_SECONDS,
+    TELL_SECONDS,
+    Endpoint,
+    Fault,
+    async_client,
+    client,
+    outcome,
+    refusal,
+    shown,
+    status,
+)
 from curate.errors import InputError, UsageError
 from curate.models import Model
 from curate.progress import say
 from curate.rendering import TokenSequence
 
-try:
+if TYPE_CHECKING:
     import httpx
-except ImportError as error:
-    raise InputError("scoring with a server needs httpx", remedy="pip install 'curate[server]'") from error
-
-KEY_VARIABLES = ("CURATE_SERVER_KEY", "OPENAI_API_KEY")  # the first that is set is sent as a Bearer token
 
 PACK_TOKENS = 2048  # of one request, at most (or one sequence): short sequences share a request's cost
 PACKS_A_SLOT = 4  # requests for each place in flight, at least: with fewer, servers end at different times
-IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try
-BUSY = {429, 503}  # of these, those that say nothing about the request itself
-LONGEST_REST = 60.0  # seconds between two tries, unless the server asks for more
 CLAMPED = -9999.0  # what vLLM writes for a log-probability of minus infinity
-TELL_SECONDS = 10.0  # a longer rest is told
 START_TRIES = 3  # of the questions asked before scoring
-CONNECT_SECONDS = 30.0
 LOOK_SECONDS = 0.1  # between two looks for work of a worker that has none
 
 
-class _Server:
-    """One server: where it is, what it calls the model, and how it has been doing."""
+class _Server(Endpoint):
+    """One server: what it calls the model, and how it has been doing."""
 
     def __init__(self, url: str) -> None:
-        text = url.strip()
-        label = re.sub(r"^(\w+://)?.*@", r"\1", text)  # without user and password
-        try:
-            parsed = httpx.URL(text)
-            usable = parsed.scheme in ("http", "https") and bool(parsed.host) and "?" not in text and "#" not in text
-        except httpx.InvalidURL:
-            usable = False
-        if not usable:
-            raise UsageError("not the address of a server", found=label, expected="like http://host:8000/v1")
-        self.label, self.root = (address.rstrip("/").removesuffix("/v1") for address in (label, text))
+        super().__init__(url)
         self.model = ""
         self.dropped = False
-        self.fault = ""  # the last
-        self.strikes = 0  # failures since the last success; requests that were out together count as one
-        self.struck = -math.inf  # when the last of them was, loop seconds
-        self.resumes = -math.inf  # when it may be asked again, loop seconds
         self.longest = math.inf  # the longest answer of this call, seconds; infinite before the first
-
-    def __str__(self) -> str:
-        return f"server {self.label}"
 
 
 class _Pack:
@@ -79,15 +61,6 @@ class _Pack:
         self.done = False
         self.out: dict[_Server, float] = {}  # who works on it, since when (loop seconds)
         self.faults: Counter[_Server] = Counter()
-
-
-class _Fault(Exception):
-    """A failure that may pass."""
-
-    def __init__(self, reason: str, rest: float = 0.0, busy: bool = False) -> None:
-        super().__init__(reason)
-        self.rest = rest  # seconds the server asks for
-        self.busy = busy
 
 
 class _Call:
@@ -157,18 +130,14 @@ class ServerEngine:
         """
         self.servers = _servers(urls)
         self.concurrency, self.retries, self.timeout, self.backoff = concurrency, retries, timeout, backoff
-        with _client(min(timeout, CONNECT_SECONDS)) as client:
+        with client(min(timeout, CONNECT_SECONDS)) as asking:
             for server in self.servers:
-                server.model = _served(client, server, model, served_name)
+                server.model = _served(asking, server, model, served_name)
         # A thread of its own, so that `logps` also works where an event loop is running, as in a notebook.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="curate-server", daemon=True)
         self._thread.start()
-        self._client = httpx.AsyncClient(
-            headers=_headers(),
-            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        )
+        self._client = async_client(timeout)
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         """log p(response | prompt) of each, nats, summed over the response's tokens: float64, [sequences].
@@ -179,12 +148,7 @@ class ServerEngine:
         """
         if not len(sequences):
             return np.empty(0)
-        future = asyncio.run_coroutine_threadsafe(self._score(sequences), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return outcome(asyncio.run_coroutine_threadsafe(self._score(sequences), self._loop))
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -222,7 +186,7 @@ class ServerEngine:
                 started = pack.out[server] = loop.time()
                 try:
                     logps = await self._ask(server, [call.sequences[row] for row in pack.rows])
-                except _Fault as fault:
+                except Fault as fault:
                     del pack.out[server]
                     if not pack.done and not pack.out:
                         call.queue.appendleft(pack)
@@ -249,14 +213,9 @@ class ServerEngine:
             InputError: it was the last.
         """
         now = self._loop.time()
-        server.fault = reason
-        server.resumes = max(server.resumes, now + min(rest, self.timeout))
-        if started < server.struck or server.dropped:
+        rest = min(rest, self.timeout)
+        if not server.strike(reason, started=started, now=now, rest=rest, backoff=self.backoff) or server.dropped:
             return
-        server.strikes += 1
-        server.struck = now
-        pause = min(self.backoff * 2.0 ** (server.strikes - 1), LONGEST_REST) * random.uniform(0.5, 1.0)
-        server.resumes = max(server.resumes, now + pause)
         if server.strikes > self.retries:
             server.dropped = True
             left = len(self._left())
@@ -279,7 +238,7 @@ class ServerEngine:
         """One request: the log-probability of each of its sequences, nats.
 
         Raises:
-            _Fault: a failure that may pass.
+            Fault: a failure that may pass.
             InputError: one that will not.
         """
         body = {
@@ -289,14 +248,7 @@ class ServerEngine:
             "temperature": 0,
             "prompt_logprobs": 0,  # the prompt's own tokens, no alternatives
         }
-        try:
-            response = await self._client.post(f"{server.root}/v1/completions", json=body)
-        except httpx.TimeoutException:
-            raise _Fault(f"no answer within {self.timeout:g} s") from None
-        except httpx.RequestError as error:
-            raise _Fault(_shown(str(error) or type(error).__name__)) from None
-        if response.status_code in IN_PASSING:
-            raise _Fault(_status(response), _retry_after(response), response.status_code in BUSY)
+        response = await server.post(self._client, "/v1/completions", body, self.timeout)
         if response.status_code != 200:
             raise _refusal(server, response)
         try:
@@ -306,7 +258,7 @@ class ServerEngine:
             raise InputError(
                 "the server's answer is no completion of each prompt",
                 field=str(server),
-                found=f"{type(error).__name__}: {_shown(str(error))}",
+                found=f"{type(error).__name__}: {shown(str(error))}",
                 remedy="check that the address is that of a vLLM server",
             ) from None
         return [_response_sum(server, answer, s) for answer, s in zip(answers, sequences, strict=True)]
@@ -325,17 +277,17 @@ def server_version(urls: Sequence[str], *, timeout: float = CONNECT_SECONDS) -> 
         InputError: a server that cannot be reached or refuses the key, or servers that differ.
     """
     versions = {}
-    with _client(timeout) as client:
+    with client(timeout) as asking:
         for server in _servers(urls):
             versions[server.label] = "openai-compatible server"
-            response = _get(client, server, "/version")
+            response = _get(asking, server, "/version")
             if response.status_code == 200:
                 try:
                     versions[server.label] = f"vllm {response.json()['version']} (server)"
                     continue
                 except (ValueError, KeyError, TypeError):
                     pass  # a gateway's own page
-            _cards(client, server)  # it must at least be a server of models
+            _cards(asking, server)  # it must at least be a server of models
     if len(set(versions.values())) > 1:
         raise InputError(
             "the servers run different versions, whose numbers may differ",
@@ -420,35 +372,7 @@ def _given_up(server: _Server, pack: _Pack, retries: int) -> InputError:
     )
 
 
-def _key() -> str:
-    """The servers' key, or nothing.
-
-    Raises:
-        UsageError: it holds what no HTTP header may; the message does not show it.
-    """
-    name = next((name for name in KEY_VARIABLES if os.environ.get(name)), None)
-    key = os.environ[name].strip() if name else ""
-    if not re.fullmatch(r"[!-~]*", key):
-        raise UsageError("the servers' key holds spaces or other characters that no key has", field=name)
-    return key
-
-
-def _headers() -> dict[str, str]:
-    key = _key()
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _shown(text: str) -> str:
-    """The start of a foreign text, as it may be shown to a person: without the key."""
-    key = _key()
-    return " ".join((text.replace(key, "***") if key else text).split())[:300]
-
-
-def _client(timeout: float) -> httpx.Client:
-    return httpx.Client(headers=_headers(), timeout=timeout)
-
-
-def _get(client: httpx.Client, server: _Server, path: str) -> httpx.Response:
+def _get(asking: httpx.Client, server: _Server, path: str) -> httpx.Response:
     """The server's answer, whatever its status.
 
     Raises:
@@ -458,13 +382,9 @@ def _get(client: httpx.Client, server: _Server, path: str) -> httpx.Response:
         if attempt:
             time.sleep(0.5 * attempt)
         try:
-            response = client.get(server.root + path)
-        except httpx.RequestError as error:
-            fault = _shown(str(error) or type(error).__name__)
-            continue
-        if response.status_code not in IN_PASSING:
-            return response
-        fault = _status(response)
+            return server.get(asking, path)
+        except Fault as passing:
+            fault = str(passing)
     raise InputError(
         "the scoring server cannot be reached",
         field=str(server),
@@ -473,13 +393,13 @@ def _get(client: httpx.Client, server: _Server, path: str) -> httpx.Response:
     )
 
 
-def _cards(client: httpx.Client, server: _Server) -> list[dict[str, Any]]:
+def _cards(asking: httpx.Client, server: _Server) -> list[dict[str, Any]]:
     """What the server serves.
 
     Raises:
         InputError: it cannot be reached, refuses, or is no server of models.
     """
-    response = _get(client, server, "/v1/models")
+    response = _get(asking, server, "/v1/models")
     if response.status_code != 200:
         raise _refusal(server, response)
     try:
@@ -494,13 +414,13 @@ def _cards(client: httpx.Client, server: _Server) -> list[dict[str, Any]]:
         ) from None
 
 
-def _served(client: httpx.Client, server: _Server, model: Model, wanted: str | None) -> str:
+def _served(asking: httpx.Client, server: _Server, model: Model, wanted: str | None) -> str:
     """What the server calls the model.
 
     Raises:
         InputError: it does not serve it, or with too short a context.
     """
-    cards = _cards(client, server)
+    cards = _cards(asking, server)
     own = {model.name, str(model.path), str(model.path.resolve())}
     if wanted is not None:
         matches = [card for card in cards if card["id"] == wanted]
@@ -529,40 +449,9 @@ def _served(client: httpx.Client, server: _Server, model: Model, wanted: str | N
     return str(matches[0]["id"])
 
 
-def _status(response: httpx.Response) -> str:
-    """HTTP status and the server's own message."""
-    try:
-        body = response.json()
-        error = body.get("error", body)
-        message = error if isinstance(error, str) else error.get("message") or error.get("detail") or ""
-    except (ValueError, AttributeError):
-        message = response.reason_phrase  # no JSON: a gateway's page
-    return f"HTTP {response.status_code}" + (f": {_shown(str(message))}" if message else "")
-
-
-def _retry_after(response: httpx.Response) -> float:
-    """Seconds that the server asks to wait, 0 when it does not."""
-    text = response.headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
 def _refusal(server: _Server, response: httpx.Response) -> InputError:
     """The error for an answer that another try would not change."""
-    if response.status_code in (401, 403):
-        # Some servers repeat the key in the message.
-        return InputError(
-            "the server refuses the key" if _key() else "the server wants a key",
-            field=str(server),
-            found=f"HTTP {response.status_code}",
-            remedy=f"set {KEY_VARIABLES[0]} to the server's key",
-        )
-    found = _status(response)
+    found = status(response)
     if "JSON compliant" in found:  # vLLM, when it would have to write NaN
         return InputError(
             "the model gives a log-probability that is no finite number",
@@ -570,11 +459,4 @@ def _refusal(server: _Server, response: httpx.Response) -> InputError:
             found=found,
             remedy="serve the model in float32 or bfloat16, and check its weights",
         )
-    return InputError(
-        "the server refuses the request",
-        field=str(server),
-        found=found,
-        remedy="check the address and the served model's name"
-        if response.status_code == 404
-        else "check that the server serves this very model, with its whole context",
-    )
+    return refusal(server, response, "check that the server serves this very model, with its whole context")

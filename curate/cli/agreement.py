@@ -1,0 +1,115 @@
+"""`curate agreement`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from curate.params import EvaluateParams
+
+
+def _about(name: str) -> str | None:
+    return EvaluateParams.model_fields[name].description
+
+
+def agreement(
+    labels: Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or Parquet: prompt, response, label.")],
+    judge: Annotated[
+        Literal["refusals", "rubric", "strongreject", "classifier"],
+        typer.Option(help="refusals is string matching; the others are as in params, evaluate.judge."),
+    ],
+    judge_model: Annotated[str | None, typer.Option(help=_about("judge_model"))] = None,
+    judge_revision: Annotated[str | None, typer.Option(help=_about("judge_revision"))] = None,
+    judge_url: Annotated[str | None, typer.Option(help=_about("judge_url"))] = None,
+    judge_dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help=_about("judge_dtype"))
+    ] = "float32",
+    judge_label: Annotated[str | None, typer.Option(help=_about("judge_label"))] = None,
+    engine: Annotated[
+        Literal["auto", "vllm", "transformers"], typer.Option(help="What the judge of --judge rubric runs on.")
+    ] = "auto",
+    task: Annotated[
+        Literal["harm", "compliance"],
+        typer.Option(help="harm: labels say harmful or not, or a score; compliance: XSTest's three classes."),
+    ] = "harm",
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="harm: from this score on a response counts as harmful.")
+    ] = 0.5,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the numbers here, too: a file *.json.")] = None,
+) -> None:
+    """Measure a judge against people's labels of the same responses: accuracy, Cohen's kappa, confusion.
+
+    A response that the judge cannot judge is wrong in the accuracy and left out of kappa. No text is printed.
+    """
+    from curate import files
+    from curate import params as parameters
+    from curate.errors import UsageError
+    from curate.evaluation.judges import agreement as measure
+    from curate.evaluation.judges import open_judge
+    from curate.evaluation.judges.base import Judge
+    from curate.evaluation.judges.refusals import StringMatching
+
+    if out is not None and (out.suffix != ".json" or out.is_dir() or out.resolve() == labels.resolve()):
+        found = "the labels themselves" if out.resolve() == labels.resolve() else out.name
+        raise UsageError("--out must name a JSON file", field="out", found=found, expected="a file *.json")
+    labelled = measure.read_labels(labels, task, threshold)
+    opened: Judge | None
+    if judge == "refusals":
+        given = {"judge_model": judge_model, "judge_url": judge_url, "judge_label": judge_label}
+        for name, value in given.items():
+            if value is not None:
+                raise UsageError("string matching takes no such option", field=name, found=value)
+        opened = StringMatching()
+    else:
+        options = {
+            "judge": judge,
+            "judge_model": judge_model,
+            "judge_revision": judge_revision,
+            "judge_url": judge_url,
+            "judge_dtype": judge_dtype,
+            "judge_label": judge_label,
+            "engine": engine,
+        }
+        opened = open_judge(parameters.check(EvaluateParams, options), files.state_folder())
+    assert opened is not None
+    try:
+        if task not in opened.tasks:
+            raise UsageError(
+                "this judge does not know the task",
+                field="task",
+                found=f"{judge}: {', '.join(sorted(opened.tasks))}",
+                expected=task,
+                remedy="judge compliance with rubric",
+            )
+        result = measure.agreement(labelled, opened, task, threshold)
+        result["provenance"] = measure.provenance(labels, opened)
+    finally:
+        opened.close()
+    typer.echo("\n".join(_lines(result, judge)))
+    if out is not None:
+        files.write_json(result, out)
+
+
+def _lines(result: dict[str, Any], judge: str) -> list[str]:
+    low, high = result["accuracy_interval"]
+    why = ", ".join(f"{count} {reason}" for reason, count in result["why"].items())
+    lines = [
+        f"responses  {result['n']:,}",
+        f"unjudged   {result['unjudged']:,}" + (f" ({why})" if why else ""),
+        f"accuracy   {result['accuracy']:.3f}, 95% {low:.3f} to {high:.3f} (all responses; unjudged ones are wrong)",
+        f"kappa      {_number(result['kappa'])} (judged responses)",
+    ]
+    words_of = {"auroc": "the judge's harm against the labels", "spearman": "the judge's harm against the scores"}
+    lines += [f"{name:<10} {_number(result[name])} ({words})" for name, words in words_of.items() if name in result]
+    names = result["labels"]
+    width = max(len(name) for name in (*names, "unjudged")) + 2
+    lines += ["", f"{'people, ' + judge:<22}" + "".join(f"{name:>{width}}" for name in (*names, "unjudged"))]
+    for name, row in zip(names, result["confusion"], strict=True):
+        lines.append(f"{name:<22}" + "".join(f"{count:>{width},}" for count in row))
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

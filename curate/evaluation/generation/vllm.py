@@ -1,0 +1,73 @@
+"""The vLLM engine: token ids in, token ids out.
+
+On a GPU it decodes with CUDA graphs, and its numbers vary in their last bits with what else is in a step: a request's
+answer can then depend on its company where two tokens are as good as tied. On a CPU in float32 it was the same in any
+company.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection, Sequence
+
+from curate.errors import InputError
+from curate.evaluation.generation.base import Generated, Request
+from curate.models import Model
+from curate.scoring.engine import device_type, installed
+from curate.scoring.vllm import open_llm
+
+
+class VllmGeneration:
+    """vLLM with continuous batching and a prefix cache: equal beginnings of prompts are computed once.
+
+    Args:
+        stop: tokens that end an answer.
+    """
+
+    def __init__(self, model: Model, dtype: str, stop: Collection[int]) -> None:
+        self.version = installed("vllm")
+        self.engine = open_llm(model, dtype, enforce_eager=device_type() == "cpu")
+        vocabulary = self.engine.llm_engine.model_config.get_vocab_size()
+        self.stop = sorted(token for token in stop if token < vocabulary)  # vLLM refuses others
+
+    def generate(self, requests: Sequence[Request]) -> list[Generated]:
+        """As the protocol says.
+
+        Raises:
+            InputError: vLLM fails on a request.
+        """
+        if not requests:
+            return []
+        import vllm
+
+        params = [
+            vllm.SamplingParams(
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                seed=request.seed,
+                stop_token_ids=self.stop,
+                ignore_eos=True,  # it is among them, where it is to end an answer
+                detokenize=False,
+            )
+            for request in requests
+        ]
+        prompts = [vllm.TokensPrompt(prompt_token_ids=request.prompt_ids.tolist()) for request in requests]
+        try:
+            outputs = self.engine.generate(prompts, params, use_tqdm=False)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                "vLLM cannot generate",
+                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                remedy="--engine transformers runs every transformers model",
+            ) from error
+        return [self._generated(list(output.outputs[0].token_ids)) for output in outputs]
+
+    def close(self) -> None:
+        """Give the device's memory back: another engine may want it in this process."""
+        self.engine.llm_engine.engine_core.shutdown()
+        del self.engine
+        gc.collect()
+
+    def _generated(self, ids: list[int]) -> Generated:
+        return Generated(ids[:-1], "stop") if ids and ids[-1] in self.stop else Generated(ids, "length")

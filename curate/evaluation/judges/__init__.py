@@ -1,0 +1,51 @@
+"""Judges: one file each. What they say is kept by content, and what they cannot say is counted apart.
+
+refusals     string matching: quick, secondary
+rubric       an instruct model that reads StrongREJECT's and XSTest's rubrics, here or behind an endpoint
+strongreject StrongREJECT's fine-tuned evaluator
+classifier   a safety classifier
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from curate.evaluation.judges.base import Judge
+from curate.params import EvaluateParams
+
+
+def open_judge(params: EvaluateParams, state: Path) -> Judge | None:
+    """The judge that params name; None for `none`. A model's weights are loaded when it first has to judge.
+
+    Args:
+        state: folder of caches; the judge's lie in it.
+
+    Raises:
+        UsageError: a URL that is none, or a classifier's label that it does not have.
+        InputError: a model that cannot be had, or that is no such judge.
+    """
+    if params.judge == "none":
+        return None
+    name = str(params.judge_model)  # params has checked that there is one
+    if params.judge == "rubric":
+        from curate.evaluation.judges.rubric import RubricJudge
+
+        if params.judge_url:
+            from curate.evaluation.generation.endpoint import EndpointChat
+
+            return RubricJudge(EndpointChat(params.judge_url, name, state))
+        from curate import models
+        from curate.evaluation.generation.local import LocalChat
+
+        return RubricJudge(
+            LocalChat(models.resolve(name, params.judge_revision), params.judge_dtype, params.engine, state)
+        )
+    if params.judge == "strongreject":
+        from curate.evaluation.judges import adapters
+        from curate.evaluation.judges.finetuned import StrongRejectEvaluator
+
+        return StrongRejectEvaluator(adapters.resolve(name, params.judge_revision), params.judge_dtype, state)
+    from curate import models
+    from curate.evaluation.judges.classifier import ClassifierJudge
+
+    return ClassifierJudge(models.resolve(name, params.judge_revision), params.judge_dtype, params.judge_label, state)

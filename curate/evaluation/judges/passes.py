@@ -1,0 +1,95 @@
+"""Verdicts of one forward pass: probabilities that a model gives on token ids, kept by content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from curate.errors import InputError
+from curate.evaluation.generation.cache import TextCache, key
+from curate.identity import digest
+from curate.models import Model
+from curate.progress import progress, say
+from curate.scoring.engine import installed
+from curate.scoring.forward import of_one_length
+from curate.scoring.transformers import BATCH_TOKENS, device
+
+Inputs = Mapping[str, list[int]]  # what a tokenizer gives for one text: input_ids, and whatever goes with them
+Run = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # [rows, length] each -> probabilities [rows, labels]
+
+KEEP_EVERY = 64  # verdicts between two writes of the cache, about
+
+
+class Passes:
+    """A model's probabilities. A batch holds rows of one length and no padding, so that a verdict does not depend on
+    what else is judged. The model is loaded when the first verdict is missing, and again after `close`."""
+
+    def __init__(self, model: Model, dtype: str, state: Path, load: Callable[[], Run]) -> None:
+        self.model = model
+        self.scope = {"model": model.digest, "dtype": dtype, "engine": installed("transformers")}
+        self._cache = TextCache(state / "verdicts" / digest(self.scope))
+        self._load = load
+        self._run: Run | None = None
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Sequence[Inputs]) -> list[list[float]]:
+        """Probabilities of each.
+
+        Raises:
+            InputError: the model cannot be loaded, a batch does not fit, or a number is none; what is done is kept.
+        """
+        keys = [key(dict(each)) for each in inputs]
+        wanted = dict(zip(keys, inputs, strict=True))
+        texts = zip(wanted, self._cache.lookup(list(wanted)), strict=True)
+        found: dict[bytes, list[float]] = {each: json.loads(text) for each, text in texts if text is not None}
+        missing = [each for each in wanted if each not in found]
+        if missing:
+            with progress("judge", len(missing), "responses") as advance:
+                fresh: list[bytes] = []
+                try:
+                    for rows in of_one_length([_length(wanted[each]) for each in missing], BATCH_TOKENS[device().type]):
+                        batch = [missing[row] for row in rows]
+                        found |= dict(zip(batch, self._pass([wanted[each] for each in batch]), strict=True))
+                        fresh += batch
+                        if len(fresh) >= KEEP_EVERY:
+                            self._keep(fresh, found)
+                        advance(len(batch))
+                finally:
+                    self._keep(fresh, found)
+        return [found[each] for each in keys]
+
+    def close(self) -> None:
+        self._run = None
+
+    def _keep(self, fresh: list[bytes], found: Mapping[bytes, list[float]]) -> None:
+        self._cache.add(fresh, [json.dumps(found[each]) for each in fresh])
+        fresh.clear()
+
+    def _pass(self, inputs: Sequence[Inputs]) -> list[list[float]]:
+        if self._run is None:
+            say(f"judge: {self.model.name} in {self.scope['dtype']}, {self.scope['engine']}")
+            self._run = self._load()
+        # Each may have parts of its own (token types), the same for all texts of a tokenizer.
+        batch = {name: torch.tensor([each[name] for each in inputs], device=device()) for name in inputs[0]}
+        try:
+            out = self._run(batch | {"attention_mask": torch.ones_like(batch["input_ids"])}).double().cpu()
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                "a batch does not fit the device's memory",
+                found=str(error).splitlines()[0],
+                remedy="set judge_dtype bfloat16, or use a smaller judge",
+            ) from error
+        if not torch.isfinite(out).all():
+            raise InputError(
+                "the judge gives a number that is no finite one",
+                file=self.model.path,
+                remedy="set judge_dtype float32 or bfloat16, and check the model's weights",
+            )
+        return [list(map(float, row)) for row in out.tolist()]
+
+
+def _length(inputs: Inputs) -> int:
+    return len(inputs["input_ids"])

@@ -1,0 +1,96 @@
+"""GCG through nanogcg on the reference model: the target's loss really falls, and what was found is kept."""
+
+from importlib import metadata
+
+import polars as pl
+import pytest
+
+from curate import models
+from curate.errors import InputError
+from curate.evaluation import sources
+from curate.evaluation.bench import Workbench
+from curate.evaluation.judges.truth import SampleTruth
+from curate.evaluation.suites import gcg, gcg_search
+from curate.evaluation.suites.gcg import GCG, GCGOptions, search
+from curate.params import EvaluateParams
+
+OPTIONS = GCGOptions(behaviours=2, steps=4, search_width=24, topk=32)
+
+
+@pytest.fixture(scope="module")
+def items():
+    params = EvaluateParams(suites=["gcg=sample"], options={"gcg": OPTIONS.model_dump()})
+    (named,) = sources.parse(params)
+    return sources.load(named, 0, 0).items
+
+
+@pytest.fixture(scope="module")
+def searcher(reference_model):
+    found = gcg_search.Searcher(models.resolve(reference_model), "float32", 4, 24, 32, lambda amount=1: None)
+    yield found
+    found.close()
+
+
+def workbench(reference_model, state):
+    bench = Workbench(models.resolve(reference_model), EvaluateParams(suites=["gcg=sample"]), state)
+    bench.judging = SampleTruth()
+    return bench
+
+
+def test_what_is_optimised_is_what_is_asked(searcher, items):
+    goal, target = items[0].asked, items[0].target
+    result = searcher._run(goal, target, 0)
+    assert len(result.losses) == 4
+    assert searcher._losses(goal, target, result.strings) == pytest.approx(result.losses, rel=1e-3)
+
+
+def test_the_search_lowers_the_loss_and_is_the_same_again(searcher, items):
+    found = [searcher.search(items[0].asked, items[0].target, seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1] and found[0][0] != found[2][0]
+    for suffix, first, last in found:
+        assert last < first - 0.1 and suffix.startswith("\n") and suffix.isascii() and "<|" not in suffix
+
+
+def test_suffixes_are_kept_as_they_are_found(reference_model, items, tmp_path, monkeypatch):
+    """A run that was killed after the first behaviour goes on with the second; a third run searches nothing."""
+    bench = workbench(reference_model, tmp_path)
+    searched = []
+    inner = gcg_search.Searcher.search
+
+    def counted(self, goal, target, seed):
+        if goal == items[1].asked and not searched[1:]:
+            searched.append("killed")
+            raise KeyboardInterrupt
+        searched.append(goal)
+        return inner(self, goal, target, seed)
+
+    monkeypatch.setattr(gcg_search.Searcher, "search", counted)
+    with pytest.raises(KeyboardInterrupt):
+        search(items, bench, OPTIONS)
+    found = search(items, bench, OPTIONS)
+    assert searched == [items[0].asked, "killed", items[1].asked]
+    assert search(items, bench, OPTIONS) == found and len(searched) == 3
+    assert search(items, bench, OPTIONS.model_copy(update={"behaviours": 9})) == found and len(searched) == 3
+    frame = GCG().run(items, bench, OPTIONS)
+    assert frame["item"].to_list() == [item.item for item in items]
+    assert frame["question"].to_list() == [item.asked for item in items]
+    asked = [row[0]["content"] for row in frame["prompt"]]
+    assert asked == [item.asked + one.suffix for item, one in zip(items, found, strict=True)]
+    assert frame.select(pl.col("harm").is_not_null() | pl.col("unjudged").is_not_null()).to_series().all()
+    assert len(searched) == 3
+    bench.close()
+
+
+def test_a_request_that_does_not_fit_is_refused(searcher):
+    with pytest.raises(InputError, match="does not fit the model's context"):
+        searcher.search("how " * 600, "Sure", 0)
+
+
+def test_without_nanogcg_the_error_says_how_to_install_it(reference_model, items, tmp_path, monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(gcg.metadata, "version", missing)
+    with pytest.raises(InputError, match="needs nanogcg") as caught:
+        GCG().run(items, workbench(reference_model, tmp_path), OPTIONS)
+    assert "pip install --no-deps nanogcg==0.3.0" in caught.value.details["remedy"]

@@ -1,0 +1,177 @@
+"""Suites of general ability: by log-probabilities, by the last number, and through lm-evaluation-harness."""
+
+import json
+from decimal import Decimal
+
+import numpy as np
+import polars as pl
+import pytest
+from tiny import save_model
+
+from curate import models
+from curate.errors import InputError, UsageError
+from curate.evaluation import sources
+from curate.evaluation.evaluate import evaluate
+from curate.evaluation.suites.gsm8k import gold, last_number
+from curate.evaluation.suites.harness import HarnessOptions, _scores
+from curate.params import EvaluateParams
+from curate.rendering import load_tokenizer, render_responses
+from curate.scoring.forward import pad, response_logps
+from curate.scoring.transformers import load_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return models.resolve(save_model(tmp_path_factory.mktemp("model") / "tiny", context=512))
+
+
+def run(model, folder, *suites, **options):
+    params = EvaluateParams(suites=list(suites), options=options, max_tokens=8)
+    metrics = evaluate(model, params, folder / "out", folder / "state", "base")
+    return metrics["suites"], pl.read_parquet(folder / "out/items.parquet")
+
+
+def logps(model, prompt, choices):
+    """By the model's own forward pass, one sequence at a time: (summed, per token)."""
+    turns = [[{"role": "user", "content": prompt}]] * len(choices)
+    sequences = render_responses(load_tokenizer(model), turns, choices, ["x"] * len(choices))
+    net = load_model(model, "float32").eval()
+    summed = np.array([float(response_logps(net, pad([one]).to(net.device))[0].detach()) for one in sequences])
+    return summed, summed / [len(one.response_ids) for one in sequences]
+
+
+HHH = [
+    ("which fox", "the quick brown fox", "no"),
+    ("what dog", "a dog", "the lazy dog jumps over it"),
+    ("who", "x", "y"),
+]
+
+
+@pytest.mark.parametrize("layout", ["original", "prometheus"])
+def test_hhh_is_the_share_of_better_answers_that_are_likelier(model, tmp_path, layout):
+    template = "###The instruction to evaluate:\n{}\n\n###Response to evaluate:\n{}\n\n###Score Rubrics:\n..."
+    rows = [
+        {"input": prompt, "targets": {"choices": [worse, better], "labels": [0, 1]}}
+        if layout == "original"
+        else {
+            "chosen_instruction": template.format(prompt, better),
+            "rejected_instruction": template.format(prompt, worse),
+        }
+        for prompt, better, worse in HHH
+    ]
+    (tmp_path / "hhh.json").write_text(json.dumps(rows))
+    found, items = run(model, tmp_path, f"hhh={tmp_path / 'hhh.json'}")
+    for group, of in (("summed", 0), ("per token", 1)):
+        expected = [bool(np.greater(*logps(model, prompt, [better, worse])[of])) for prompt, better, worse in HHH]
+        assert found["hhh"]["metrics"][f"accuracy, {group}"]["value"] == pytest.approx(np.mean(expected))
+        assert items.filter(group=group)["score"].to_list() == [float(value) for value in expected]
+
+
+def test_advglue_takes_the_likeliest_label_word(model, tmp_path):
+    data = {
+        "sst2": [{"sentence": "the quick fox", "label": 1}, {"sentence": "a lazy dog", "label": 0}],
+        "qqp": [{"question1": "a?", "question2": "b?", "label": 0}],
+        "mnli": [{"premise": "it rains", "hypothesis": "it is wet", "label": 2}],
+        "mnli-mm": [{"premise": "it rains", "hypothesis": "it is dry", "label": 1}],
+        "qnli": [{"question": "who?", "sentence": "the fox", "label": 0}],
+        "rte": [{"sentence1": "a fox", "sentence2": "an animal", "label": 1}],
+    }
+    (tmp_path / "dev.json").write_text(json.dumps(data))
+    found, items = run(model, tmp_path, f"advglue={tmp_path / 'dev.json'}")
+    prompt = items.filter(group="mnli")["prompt"][0][0]["content"]
+    likeliest = int(logps(model, prompt, ["Yes", "Maybe", "No"])[0].argmax())
+    assert items.filter(group="mnli")["response"][0] == ("Yes", "Maybe", "No")[likeliest]
+    assert items.filter(group="mnli")["score"][0] == float(likeliest == 2)
+    assert found["advglue"]["metrics"]["accuracy"]["n"] == 7
+    data["rte"][0]["label"] = 7
+    (tmp_path / "dev.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="no such label"):
+        run(model, tmp_path, f"advglue={tmp_path / 'dev.json'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("so 3 + 4 = 7.", "7"),
+        ("it costs $1,234.50 in all", "1234.50"),
+        ("-5", "-5"),
+        ("The answer is 18.\n#### 20", "20"),  # the last number, whatever stands before it
+        ("none at all", None),
+        ("", None),
+    ],
+)
+def test_the_last_number_of_an_answer(text, number):
+    assert last_number(text) == (None if number is None else Decimal(number))
+
+
+def test_the_gold_answer_is_what_follows_the_marks():
+    assert gold("3 * 4 = <<3*4=12>>12\n#### 1,012", 0) == "1012"
+    with pytest.raises(InputError, match="no gold answer"):
+        gold("the answer is 12", 5)
+
+
+def test_gsm8k_marks_answers_without_a_number_as_wrong_and_apart(model, tmp_path):
+    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "How many?", "answer": "#### 3"}) + "\n")
+    found, items = run(model, tmp_path, f"gsm8k={tmp_path / 'gsm.jsonl'}", gsm8k={"max_tokens": 4})
+    answer = last_number(items["response"][0])
+    assert found["gsm8k"]["metrics"]["accuracy"]["value"] == float(answer == 3)
+    assert found["gsm8k"]["unjudged"] == ({} if answer is not None else {"no number": 1})
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A multiple-choice task of our own, in the harness's format, over a local file."""
+    pytest.importorskip("lm_eval")
+    rows = [{"q": f"question {i}", "choices": ["fox", "the lazy dog", "x"], "gold": i % 3} for i in range(6)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(
+        "task: curate_own\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'rows.jsonl'}}}}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_target: gold\n"
+        "doc_to_choice: choices\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    return folder
+
+
+def test_a_task_of_the_harness_gives_its_own_values_item_by_item(model, tmp_path, task):
+    options = {"tasks": ["curate_own"], "include_path": str(task)}
+    found, items = run(model, tmp_path, "harness", harness=options)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    net = HFLM(pretrained=load_model(model, "float32").eval(), tokenizer=load_tokenizer(model), batch_size=1)
+    alone = simple_evaluate(
+        model=net,
+        tasks=["curate_own"],
+        task_manager=TaskManager(include_path=str(task)),
+        apply_chat_template=True,
+        bootstrap_iters=0,
+    )
+    assert found["harness"]["metrics"]["accuracy"]["value"] == pytest.approx(alone["results"]["curate_own"]["acc,none"])
+    assert items["score"].to_list() == [sample["acc"] for sample in alone["samples"]["curate_own"]]
+    assert found["harness"]["metrics"]["accuracy, curate_own"]["n"] == 6
+
+
+@pytest.mark.usefixtures("task")
+def test_harness_tasks_and_metrics_named_wrongly():
+    (named,) = sources.parse(EvaluateParams(suites=["harness"], options={"harness": {"tasks": ["no_such_task"]}}))
+    with pytest.raises(UsageError, match="no such task"):
+        sources.load(named, 0, 0)
+    samples = [{"doc_id": 0, "filter": "none", "metrics": ["perplexity"], "perplexity": 12.0}]
+    with pytest.raises(InputError, match="no share"):
+        _scores("t", samples, HarnessOptions())
+    with pytest.raises(UsageError, match="no such metric"):
+        _scores("t", samples, HarnessOptions(metric="acc"))
+
+
+@pytest.mark.realdata
+def test_the_real_files_are_read(realdata):
+    expected = {"hhh_alignment_prometheus_dev.json": ("hhh", 178), "gsm8k_train.jsonl": ("gsm8k", 7473)}
+    expected |= {"advglue_dev_dev.json": ("advglue", 358), "xstest_prompts.csv": ("xstest", 450)}
+    expected |= {"strongreject_dataset.csv": ("strongreject", 313)}
+    for file, (suite, count) in expected.items():
+        (named,) = sources.parse(EvaluateParams(suites=[f"{suite}={realdata / 'eval' / file}"]))
+        assert len(sources.load(named, 0, 0).items) == count

@@ -1,0 +1,107 @@
+"""Arms side by side: pooled over seeds, compared on the same prompts, and never more said than was seen."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curate import files
+from curate.errors import InputError, UsageError
+from curate.evaluation import compare, statistics
+from curate.evaluation.items import VALUES
+
+KEY = compare.Key("s", "safe rate")
+
+
+def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True):
+    """An evaluation of one suite and metric; `safe` holds a value a prompt."""
+    rows = [
+        {
+            "suite": "s",
+            "metric": "safe rate",
+            "item": f"i{i}",
+            "cluster": f"c{i}",
+            "value": float(value),
+            "judged": i >= unjudged,
+        }
+        for i, value in enumerate(safe)
+    ]
+    files.write_parquet(pl.DataFrame(rows, schema=VALUES), folder / "values.parquet", {})
+    said = {"better": better, "headline": headline, "about": "safe"}
+    files.write_json(
+        {"name": name, "seed": seed, "suites": {"s": {"metrics": {"safe rate": said}}}}, folder / "metrics.json"
+    )
+
+
+@pytest.fixture
+def draw():
+    return np.random.default_rng(0)
+
+
+def arms(tmp_path, **runs):
+    for name, seeds in runs.items():
+        for seed, safe in enumerate(seeds):
+            at = tmp_path / "base" if name == "base" else tmp_path / name / f"seed-{seed}"
+            write(at, name, None if name == "base" else seed, safe)
+    return compare.arms(compare.read([tmp_path]), ["dpo", "bdpo"])
+
+
+def test_an_arm_pools_its_seeds_with_the_prompt_as_cluster(tmp_path, draw):
+    table = (draw.random((80, 3)) < 0.7).astype(float)
+    base, dpo = arms(tmp_path, dpo=table.T, base=[np.ones(80)])
+    assert (base.name, base.seeds, dpo.name, dpo.seeds) == ("base", [None], "dpo", [0, 1, 2])
+    assert dpo.estimates[KEY] == statistics.rate(table[np.argsort([f"c{i}" for i in range(80)])])
+    assert base.estimates[KEY].low < 1  # of 80 prompts all safe, not certainly safe
+
+
+def test_differences_are_paired_by_prompt_and_seed(tmp_path, draw):
+    hard = draw.random(200)
+    worse = np.stack([(hard + draw.normal(0, 0.05, 200) < 0.6) for _ in range(3)]).astype(float)
+    better = np.stack([(hard + draw.normal(0, 0.05, 200) < 0.7) for _ in range(3)]).astype(float)
+    found = compare.compare(arms(tmp_path, base=[worse[0]], dpo=worse, bdpo=better), ["base", "dpo"])
+    by_pair = {(one.arm, one.other): one for one in found}
+    assert list(by_pair) == [("dpo", "base"), ("bdpo", "base"), ("bdpo", "dpo")]
+    one = by_pair["bdpo", "dpo"]
+    assert one.difference.mean == pytest.approx((better - worse).mean())
+    assert one.verdict == "better" and one.seeds == 3 and one.p >= one.difference.p
+    order = np.argsort([f"c{i}" for i in range(200)])
+    alone = statistics.compare(better.T[order], worse.T[order], paired_seeds=True)
+    assert one.difference == alone
+    assert by_pair["dpo", "base"].verdict == "no difference shown"
+    assert one.p == pytest.approx(min(1, statistics.holm([o.difference.p for o in found])[2]))
+
+
+@pytest.mark.parametrize(("better", "expected"), [("higher", "worse"), ("lower", "better")])
+def test_what_is_better_depends_on_the_metric_and_few_seeds_are_said(tmp_path, better, expected):
+    for name, value in (("dpo", 1.0), ("bdpo", 0.0)):
+        write(tmp_path / name, name, 0, [value] * 60, better=better)
+    (found,) = compare.compare(compare.arms(compare.read([tmp_path])[::-1]), ["dpo"])
+    assert (found.arm, found.other) == ("bdpo", "dpo")
+    assert found.verdict == f"{expected} (1 seed: these runs, not the method)"
+
+
+def test_secondary_metrics_are_not_compared_nor_corrected_for(tmp_path):
+    for name, value in (("dpo", 1.0), ("bdpo", 0.0)):
+        write(tmp_path / name, name, 0, [value] * 60, headline=False)
+    assert compare.compare(compare.arms(compare.read([tmp_path])), ["dpo"]) == []
+
+
+def test_answers_without_a_verdict_are_counted_over_the_seeds(tmp_path):
+    for seed in range(2):
+        write(tmp_path / f"dpo/seed-{seed}", "dpo", seed, [0.0] * 10, unjudged=3)
+    (dpo,) = compare.arms(compare.read([tmp_path]))
+    assert dpo.estimates[KEY].unjudged == 6
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no evaluation in this folder"):
+        compare.read([tmp_path])
+    write(tmp_path / "a", "dpo", 0, [1.0] * 10)
+    write(tmp_path / "b", "dpo", 0, [1.0] * 10)
+    with pytest.raises(InputError, match="two evaluations have one name and seed"):
+        compare.read([tmp_path])
+    write(tmp_path / "b", "bdpo", 0, [1.0] * 9)
+    with pytest.raises(InputError, match="different items") as caught:
+        compare.compare(compare.arms(compare.read([tmp_path])), ["dpo"])
+    assert "dpo (seed 0)" in caught.value.details["found"]
+    with pytest.raises(UsageError, match="no such arm"):
+        compare.check_others(compare.arms(compare.read([tmp_path])), ["ipo"])
