@@ -16,6 +16,8 @@ CORPORA = [f"{SHARED}/corpus/{name}" for name in ("sgd_train_dialogues.txt.gz", 
 PKU = f"{SHARED}/pref/pku_saferlhf_test_safeunsafe_dev.json"
 HH = f"{SHARED}/pref/hh_harmless_base_test_dev.jsonl.gz"
 
+WEIGHTS = "data/weights.parquet"
+
 ALPHAS = {"bdpo-alpha-0": 0.0, "bdpo-alpha-05": 0.5, "bdpo-alpha-10": 1.0, "bdpo-alpha-20": 2.0, "bdpo-alpha-25": 2.5}
 LAMBDAS = {"cdpo-0": 0.0, "cdpo-02": 0.2, "cdpo-04": 0.4, "cdpo-1": 1.0, "cdpo-2": 2.0}
 
@@ -36,9 +38,9 @@ def arms(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def paper(model: str, name: str, template: str = "") -> tuple[str, dict[str, Any]]:
     """B-DPO's setting as far as it is known (docs/experiments.md): data and models are the paper's; learning rate,
     epochs and beta are not to be found, so they are what preference tuning of 7B models commonly takes."""
-    about = f"""B-DPO's experiments on {model}: 10,000 safe and 10,000 unsafe queries of PKU-SafeRLHF,
-every arm, 3 seeds.{template}
-For GPUs of 80 GB: scoring takes one, training with configs/fsdp.yaml eight. Needs the Hub.
+    about = f"""B-DPO's experiments on {model}, PKU-SafeRLHF: every arm, 3 seeds.
+Machine: GPUs of 80 GB, one to score, eight to train (configs/fsdp.yaml); downloads from the Hub.
+10,000 safe and 10,000 unsafe queries.{template}
 The paper does not say its learning rate, epochs or beta: these are ours."""
     # DOOR's and W-DOOR's are their paper's.
     door = {"train": {"learning_rate": 1e-5, "epochs": 10}}
@@ -68,30 +70,46 @@ The paper does not say its learning rate, epochs or beta: these are ours."""
             "dtype": "bfloat16",
             "gradient_checkpointing": True,
             "eval_pairs": 512,
+            "kl_prompts": 0,  # FSDP has none
             "check_tolerance": 0.02,
             "accelerate": "configs/fsdp.yaml",
+        },
+        "evaluate": {
+            # StrongREJECT, XSTest, GSM8K and HHH are the paper's; which judge it had is not said.
+            "suites": [f"heldout={WEIGHTS}", "strongreject", "xstest", f"prefill={WEIGHTS}", "gsm8k", "hhh"],
+            "watch": WEIGHTS,
+            "dtype": "bfloat16",
+            "max_tokens": 512,
+            "judge": "rubric",
+            "judge_model": "Qwen/Qwen2.5-14B-Instruct",
+            "judge_dtype": "bfloat16",
         },
         "arms": arms(**{"door": door, "w-door": door}),
         "report": {"title": f"B-DPO on PKU-SafeRLHF, {name}"},
     }
 
 
-def small(source: str, what: str, title: str, reference: dict[str, Any], **sections: Any) -> tuple[str, dict[str, Any]]:
+def small(
+    source: str, what: str, rows: str, title: str, reference: dict[str, Any], **sections: Any
+) -> tuple[str, dict[str, Any]]:
     """A real file, with a reference model trained on its text and plain corpora."""
     about = f"""{what}
-with a small reference model trained on their text and plain corpora: {sections.pop("takes")} on two cores. Copy it
-over params.yaml. Where your files lie elsewhere, change data.source and data.watch, reference.texts and
-reference.watch."""
+Machine: two cores, {sections.pop("takes")}; the data files under {SHARED}, no downloads.
+{rows},
+with a small reference model trained on their text and plain corpora. Copy it over params.yaml. Where your files lie
+elsewhere, change data.source and data.watch, reference.texts and reference.watch."""
     return about, {
         "reference": {"texts": [source, *CORPORA], "watch": SHARED, "text_tokens": 100_000} | reference,
         "data": {"source": source, "watch": source},
+        # No judge: a model of this size says little that one could read. Refusals are found by matching strings.
+        "evaluate": {"suites": [f"heldout={WEIGHTS}"], "watch": WEIGHTS, "limit": 100},
         "report": {"title": title},
         **sections,
     }
 
 
 PKU_ROWS = (
-    "PKU-SafeRLHF rows with exactly one safe reply, a JSON array of {prompt, response: [safer, other]} (CC BY-NC 4.0),"
+    "PKU-SafeRLHF rows with exactly one safe reply, a JSON array of {prompt, response: [safer, other]} (CC BY-NC 4.0)"
 )
 PKU_REFERENCE = {
     "vocab_size": 8192,
@@ -101,7 +119,7 @@ PKU_REFERENCE = {
     "context": 1024,
     "learning_rate": 0.003,
 }
-HH_ROWS = "HH-RLHF harmless-base transcripts, gzipped JSONL of {chosen, rejected} (MIT),"
+HH_ROWS = "HH-RLHF harmless-base transcripts, gzipped JSONL of {chosen, rejected} (MIT)"
 HH_REFERENCE = {"vocab_size": 4096, "context": 1024, "steps": 200, "batch_tokens": 4096, "learning_rate": 0.003}
 
 
@@ -119,8 +137,9 @@ Vicuna's tokenizer has no chat template: download the model, put Vicuna's as cha
 and set model.name and model.watch to that folder.""",
         ),
         "sample-experiments": (
-            """The arms of the papers' experiments on the embedded sample, 3 seeds (docs/experiments.md). Copy it over
-params.yaml.""",
+            f"""The arms of the papers' experiments on the embedded sample, 3 seeds.
+Machine: two cores, {len(EXPERIMENTS) * len(seeds)} short training runs, no downloads.
+See docs/experiments.md. Copy it over params.yaml.""",
             {
                 "train": {"arms": EXPERIMENTS, "seeds": seeds},
                 "arms": arms(),
@@ -129,7 +148,8 @@ params.yaml.""",
         ),
         "pku-experiments": small(
             PKU,
-            f"The arms of the papers' experiments, 3 seeds, on 1,000 pairs of\n{PKU_ROWS}",
+            "The arms of the papers' experiments on 1,000 pairs of a PKU-SafeRLHF file, 3 seeds.",
+            PKU_ROWS,
             "The papers' experiments on PKU-SafeRLHF test pairs, small model",
             PKU_REFERENCE,
             takes="an hour",
@@ -147,6 +167,7 @@ params.yaml.""",
         ),
         "pku-small": small(
             PKU,
+            "B-DPO and DPO on a PKU-SafeRLHF file.",
             PKU_ROWS,
             "B-DPO on PKU-SafeRLHF test pairs, small model",
             PKU_REFERENCE,
@@ -155,6 +176,7 @@ params.yaml.""",
         ),
         "hh-small": small(
             HH,
+            "B-DPO and DPO on an HH-RLHF file.",
             HH_ROWS,
             "B-DPO on HH-RLHF harmless test pairs, small model",
             HH_REFERENCE,

@@ -81,6 +81,7 @@ def curve(seed: int, fit: float) -> pl.DataFrame:
                     "rewards/accuracies": (0.5 + 0.4 * margin / (1 + margin)) if step else 0.0,
                     "logps/chosen": -40 - 2 * margin,
                     "logps/rejected": -41 - 12 * margin,
+                    "kl": 3 * margin if side == "heldout" else None,
                 }
             )
     return pl.DataFrame(rows)

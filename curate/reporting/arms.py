@@ -17,15 +17,19 @@ from curate.selection.weights import params_of
 
 OUTCOMES = {
     "heldout_accuracy": ("held-out accuracy", "heldout", "rewards/accuracies"),
+    "train_accuracy": ("train accuracy", "train", "rewards/accuracies"),
+    "accuracy_gap": ("accuracy gap", "overfitting", "accuracies"),
     "heldout_margin": ("held-out margin", "heldout", "rewards/margins"),
     "train_margin": ("train margin", "train", "rewards/margins"),
     "margin_gap": ("margin gap", "overfitting", "margins"),
     "heldout_chosen_reward": ("β·Δ(y_w)", "heldout", "rewards/chosen"),
     "heldout_rejected_reward": ("β·Δ(y_l)", "heldout", "rewards/rejected"),
+    "heldout_kl": ("KL", "heldout", "kl"),
 }
 """Measures of a run at its end (METHOD 6): name in files, name for people, part and key of metrics.json.
 
-`margin_gap` is the training margin minus the held-out one: overfitting.
+`margin_gap` is the training margin minus the held-out one, `accuracy_gap` the same of accuracies: overfitting.
+`heldout_kl` is the KL divergence to the reference on held-out prompts, nats.
 """
 WHAT = {"objective": "objective", "subset": "subset", "alpha": "α"}
 """What an arm is, in the table of runs; α only of B-DPO."""

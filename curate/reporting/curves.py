@@ -1,4 +1,4 @@
-"""The figures about training: reward margin, accuracy and rewards of the arms over their steps."""
+"""The figures about training: reward margin, accuracy, rewards and KL to the reference of the arms over their steps."""
 
 from __future__ import annotations
 
@@ -76,13 +76,34 @@ def rewards(arms: Sequence[Arm]) -> Drawn:
     )
 
 
-def draw(axis: Axes, arms: Sequence[Arm], measure: str, colours: Sequence[str]) -> None:
+def divergence(arms: Sequence[Arm]) -> Drawn | None:
+    """How far each policy has moved from the reference; None where no run has estimated it."""
+    if not any(run.curve["kl"].is_not_null().any() for arm in arms for run in arm.runs):
+        return None
+    figure, (axis,) = panels(1, 8.6, 4.0)
+    draw(axis, arms, "kl", PALETTE, sides=["heldout"])
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.set(xlabel="step", ylabel="KL to the reference (nats a response)")
+    legend(figure, arms, PALETTE, sides=["heldout"])
+    return Drawn(
+        "divergence",
+        "KL to the reference",
+        f"KL divergence of each policy from the reference over the steps. {_ends(arms, 'heldout_kl')}",
+        "How far the policy has moved in what it would say itself, in nats a response: for each of some held-out "
+        "prompts a response is drawn from the policy, and the divergence of its next-token distribution from the "
+        "reference's is summed along it. At the same held-out accuracy, the lower the better: the same preference "
+        f"for less change. {seeds_said(arms)}{_left_out(arms)}",
+        figure,
+    )
+
+
+def draw(axis: Axes, arms: Sequence[Arm], measure: str, colours: Sequence[str], sides: Sequence[str] = SIDES) -> None:
     """A line an arm and side, the first arm on top: the mean over the seeds, in a band from the lowest to the highest.
 
     Of `arms` the first are drawn, one for each of `colours`.
     """
     for arm, colour in reversed(list(zip(arms, colours, strict=False))):
-        for side in SIDES:
+        for side in sides:
             line = over_seeds(arm.runs, side, measure)
             axis.plot(
                 line["step"],
@@ -98,23 +119,25 @@ def draw(axis: Axes, arms: Sequence[Arm], measure: str, colours: Sequence[str]) 
 
 
 def over_seeds(runs: Sequence[Run], side: str, measure: str) -> pl.DataFrame:
-    """step, mean, low and high over the runs, at the steps that every run has."""
+    """step, mean, low and high over the runs, at the steps at which every run has a value."""
     curves = pl.concat(
         [run.curve.filter(pl.col("side") == side).select("step", pl.col(measure).cast(pl.Float64)) for run in runs]
     )
     values = pl.col(measure)
-    spread = curves.group_by("step").agg(
-        values.mean().alias("mean"), values.min().alias("low"), values.max().alias("high"), pl.len()
+    spread = (
+        curves.drop_nulls()
+        .group_by("step")
+        .agg(values.mean().alias("mean"), values.min().alias("low"), values.max().alias("high"), pl.len())
     )
     return spread.filter(pl.col("len") == len(runs)).drop("len").sort("step")
 
 
-def legend(figure: Figure, arms: Sequence[Arm], colours: Sequence[str]) -> None:
+def legend(figure: Figure, arms: Sequence[Arm], colours: Sequence[str], sides: Sequence[str] = SIDES) -> None:
     handles = [
         Line2D([], [], color=colour, linewidth=3, label=arm.name) for arm, colour in zip(arms, colours, strict=False)
     ]
     labels = {"train": "train", "heldout": "held out"}
-    handles += [Line2D([], [], color=INK, linestyle=DASHES[side], linewidth=1.6, label=labels[side]) for side in SIDES]
+    handles += [Line2D([], [], color=INK, linestyle=DASHES[side], linewidth=1.6, label=labels[side]) for side in sides]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
 
 

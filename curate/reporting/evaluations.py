@@ -3,22 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from curate.evaluation.compare import Arm, Comparison, Key, about, keys
+from curate.evaluation.compare import FEW_SEEDS, Arm, Comparison, Key, about, keys
+from curate.evaluation.evaluate import BASE
+from curate.evaluation.suites import SUITES
 from curate.reporting.table import Cell, Table, Within
 
 
-def estimate_tables(arms: Sequence[Arm]) -> Iterator[Table]:
-    """Of each suite a table: a row an arm, a column a metric; headline metrics first."""
-    every = list(dict.fromkeys(key for arm in arms for key in arm.estimates))
+class ShownSuite(NamedTuple):
+    name: str
+    about: str
+    judge: str | None  # None: the suite has its own, or none is needed
+    table: Table  # headline metrics
+    more: Table | None  # the others
+
+
+class Shown(NamedTuple):
+    """What the page says of the evaluations."""
+
+    warnings: list[str]  # what a reader must know before the numbers
+    short: list[str]  # the verdicts, a line each: first headline metrics, against the last baseline
+    suites: list[ShownSuite]
+    comparisons: Table
+    metrics: list[tuple[str, str]]
+
+
+def shown(arms: Sequence[Arm], compared: Sequence[Comparison]) -> Shown:
+    """Everything about the evaluations, for the page."""
+    more = {table.title: table for table in estimate_tables(arms, headline=False)}
+    suites = [
+        ShownSuite(table.title, _sentence(table.title), _judge(arms, table.title), table, more.pop(table.title, None))
+        for table in estimate_tables(arms)
+    ]
+    suites += [ShownSuite(name, _sentence(name), None, table, None) for name, table in more.items()]
+    return Shown(_warnings(arms), short(compared), suites, comparison_table(compared), descriptions(arms))
+
+
+def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str, Any]:
+    """What `dvc metrics` compares: the arms' headline metrics, and what may be concluded."""
+    if not arms:
+        return {}
+    evaluation = {
+        arm.name: {
+            f"{key.suite}: {key.metric}": {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+            for key, found in arm.estimates.items()
+            if about(arm.runs, key)["headline"]
+        }
+        for arm in arms
+    }
+    return {"evaluation": evaluation, "comparisons": [one.record() for one in compared]}
+
+
+def short(compared: Sequence[Comparison]) -> list[str]:
+    """A line a comparison in words."""
+    return [
+        f"{one.arm} against {one.other}, {one.key.suite}, {one.key.metric}: "
+        f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]: {one.verdict}".replace(
+            "-", "−"
+        )
+        for one in compared
+    ]
+
+
+def _warnings(arms: Sequence[Arm]) -> list[str]:
+    said = []
+    few = sorted({len(arm.runs) for arm in arms if arm.name != BASE})
+    if few and few[0] < FEW_SEEDS:
+        said.append(
+            f"Some arms were trained {'once' if few[0] == 1 else 'twice'}. What is said of them is said of these "
+            f"very runs: a claim about a method needs at least {FEW_SEEDS} seeds."
+        )
+    secondary = sorted({key.suite for arm in arms for key in arm.estimates} - _with_headline(arms))
+    if secondary:
+        said.append(
+            f"No judge read the answers of {', '.join(secondary)}: refusals were found by matching strings, which "
+            "wording fools. Give a judge (evaluate.judge) before drawing a conclusion."
+        )
+    return said
+
+
+def _with_headline(arms: Sequence[Arm]) -> set[str]:
+    return {key.suite for arm in arms for key in arm.estimates if _about(arms, key)["headline"]}
+
+
+def _sentence(suite: str) -> str:
+    text = SUITES[suite].about if suite in SUITES else suite
+    return text[:1].upper() + text[1:] + "."
+
+
+def _judge(arms: Sequence[Arm], suite: str) -> str | None:
+    """The judge that read a suite's answers, in words."""
+    needs = {metric.needs for metric in SUITES[suite].metrics} if suite in SUITES else set()
+    record = (arms[0].runs[0].metrics.get("with") or {}).get("judge")
+    if not record or needs <= {None}:
+        return None
+    return ", ".join(f"{name} {value}" for name, value in record.items() if isinstance(value, str | int | float))
+
+
+def estimate_tables(arms: Sequence[Arm], *, headline: bool = True) -> Iterator[Table]:
+    """Of each suite that has such metrics a table: a row an arm, a column a metric."""
+    every = [
+        key
+        for key in dict.fromkeys(key for arm in arms for key in arm.estimates)
+        if _about(arms, key)["headline"] == headline
+    ]
     for suite in dict.fromkeys(key.suite for key in every):
         of_suite = [key for key in every if key.suite == suite]
-        of_suite.sort(key=lambda key: not _about(arms, key)["headline"])
         columns = ["arm", "seeds", "prompts", *(_label(arms, key) for key in of_suite)]
         rows: list[list[Cell]] = []
         for arm in arms:
-            there = {key: found for key, found in arm.estimates.items() if key.suite == suite}
+            there = {key: found for key, found in arm.estimates.items() if key in of_suite}
             if there:
                 prompts = sorted({found.prompts for found in there.values()})
                 said = "–".join(f"{count:,}" for count in dict.fromkeys((prompts[0], prompts[-1])))

@@ -47,7 +47,7 @@ def scatter(frame: pl.DataFrame, points: int) -> Drawn:
     """MI(x, y_l) against MI(x, y_w), a panel a query type: the axes of the paper's Figure 2."""
     types = by_query_type(frame)
     figure, axes = panels(len(types), 4.3 * len(types), 4.6, sharex=True, sharey=True)
-    low, high = limits(frame.select(pl.concat_list("chosen_pmi", "rejected_pmi").explode()).to_series().to_numpy())
+    low, high = mi_limits(frame)
     said = []
     for axis, (query_type, part) in zip(axes, types, strict=True):
         above, below = (float(part.select(mean).item()) for mean in (_share(">"), _share("<")))
@@ -82,6 +82,11 @@ def scatter(frame: pl.DataFrame, points: int) -> Drawn:
         f"diagonal, the more imbalanced the pair. The axes are those of the paper's Figure 2.{left_out}",
         figure,
     )
+
+
+def mi_limits(frame: pl.DataFrame) -> tuple[float, float]:
+    """The range of both axes of the scatter, nats/token."""
+    return limits(frame.select(pl.concat_list("chosen_pmi", "rejected_pmi").explode()).to_series().to_numpy())
 
 
 def _share(sign: str) -> pl.Expr:

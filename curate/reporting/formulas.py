@@ -63,6 +63,12 @@ def formulas(material: Material) -> list[Formula]:
         *made,
         Formula("Loss", "L = − s · log σ( β · ( w_w·Δ(y_w) − w_l·Δ(y_l) ) ); DPO where w_w = w_l = s = 1", "ours"),
         Formula(
+            "KL to the reference",
+            "mean over held-out prompts x of Σ_t KL( π_θ(· | x, y_<t) ‖ π_ref(· | x, y_<t) ), y drawn from π_θ: the "
+            "Rao-Blackwellised estimator (arXiv 2504.10637)",
+            "ours",
+        ),
+        Formula(
             "Splits",
             "D_balanced and D_imbalanced: lowest and highest |d| of the training pairs within each query type; "
             "D_random: a draw of the same size; confounders matched.",

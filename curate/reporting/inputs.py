@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.errors import InputError
+from curate.evaluation import compare
+from curate.evaluation.evaluate import BASE
 from curate.files import existing, read_artefact, read_json, read_provenance
 
 SIDES = ("train", "heldout")
@@ -23,7 +25,8 @@ MEASURES = (
     "logps/chosen",
     "logps/rejected",
 )
-CURVE = ("step", "epoch", "side", *MEASURES)
+CURVE = ("step", "epoch", "side", *MEASURES, "kl")
+"""`kl`, the KL to the reference in nats, is the held-out side's alone, and null where it was not estimated."""
 DOCUMENTS = ("prepare", "reference", "score", "split", "weigh")
 """The JSON summaries that the stages write."""
 
@@ -51,6 +54,7 @@ class Material:
     provenance: dict[str, Any]
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # those of DOCUMENTS that are given
     runs: list[Run] = field(default_factory=list)
+    evaluations: list[compare.Evaluation] = field(default_factory=list)
 
     def fact(self, name: str) -> Any:
         """The first plain value called `name` in the stages' summaries or the provenance of the weights."""
@@ -67,8 +71,13 @@ def read_material(
     runs: Path | None,
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] = (),
+    evaluations: Path | None = None,
 ) -> Material:
     """Read the files given; `runs`, `arms` and `seeds` as in `read_runs`.
+
+    Args:
+        evaluations: a folder of evaluations: those of `arms` and `seeds` and of the model before training; without
+            `arms` every one in it.
 
     Raises:
         InputError: a file that was named is missing or is not what it should be.
@@ -78,7 +87,17 @@ def read_material(
         provenance=read_provenance(weights),
         documents={name: read_object(path) for name, path in documents.items()},
         runs=[] if runs is None else read_runs(runs, arms, seeds),
+        evaluations=[] if evaluations is None else read_evaluations(evaluations, arms, seeds),
     )
+
+
+def read_evaluations(
+    folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[int] = ()
+) -> list[compare.Evaluation]:
+    """The evaluations in `folder`, as `read_runs` reads runs; with `arms` that of the model before training too."""
+    if arms is None:
+        return compare.read([folder])
+    return compare.read([folder / BASE, *(folder / arm / f"seed-{seed}" for arm in arms for seed in seeds)])
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -133,9 +152,11 @@ def read_run(folder: Path) -> Run:
         raise InputError("no metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy)
     path = existing(folder / "curve.csv", remedy)
     try:
-        curve = pl.read_csv(path, infer_schema_length=None)
+        curve = pl.read_csv(path, infer_schema_length=None, schema_overrides={"kl": pl.Float64})
     except pl.exceptions.PolarsError as error:
         raise InputError("not a readable CSV file", file=path, found=str(error).splitlines()[0]) from error
+    if "kl" not in curve.columns:  # older than its estimate
+        curve = curve.with_columns(kl=pl.lit(None, pl.Float64))
     missing = [name for name in CURVE if name not in curve.columns]
     if missing:
         raise InputError("no curve of a run", file=path, field=", ".join(missing), expected=", ".join(CURVE))

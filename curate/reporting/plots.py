@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.evaluation import compare
 from curate.reporting.arms import Arm, arm_metrics, run_frame
 from curate.reporting.canvas import limits
 from curate.reporting.figures import BINS, drawn_points, finite
@@ -18,7 +19,7 @@ from curate.schema import WEIGHTS
 
 
 def write_plots(material: Material, arms: Sequence[Arm], folder: Path, points: int) -> None:
-    """pmi.csv, gap_histogram.csv, weights_histogram.csv and, where there are runs, curves.csv and arms.csv."""
+    """pmi.csv, gap_histogram.csv, weights_histogram.csv and, where there are runs, curves.csv, kl.csv and arms.csv."""
     scored = finite(material.frame)
     pmi = drawn_points(scored, points).select("rejected_pmi", "chosen_pmi", "query_type")
     gap_edges = np.linspace(*limits(scored["pmi_gap"].to_numpy()), BINS + 1)
@@ -30,8 +31,23 @@ def write_plots(material: Material, arms: Sequence[Arm], folder: Path, points: i
     pl.concat(gaps).write_csv(folder / "gap_histogram.csv")
     pl.concat(weights).write_csv(folder / "weights_histogram.csv")
     if arms:
-        curves([run for arm in arms for run in arm.runs]).write_csv(folder / "curves.csv")
+        every_curve = curves([run for arm in arms for run in arm.runs])
+        every_curve.write_csv(folder / "curves.csv")
+        # Apart, for dvc plots draws an empty field as a zero.
+        every_curve.drop_nulls("kl").select("arm", "seed", "side", "step", "kl").write_csv(folder / "kl.csv")
         run_frame(arms).write_csv(folder / "arms.csv")
+
+
+def write_evaluations(arms: Sequence[compare.Arm], folder: Path) -> None:
+    """evaluation.csv, where there are evaluations: every arm in every headline metric, with its interval."""
+    rows = [
+        {"arm": arm.name, "metric": f"{key.suite}: {key.metric}", **found._asdict()}
+        for arm in arms
+        for key, found in arm.estimates.items()
+        if compare.about(arm.runs, key)["headline"]
+    ]
+    if rows:
+        pl.from_dicts(rows).write_csv(folder / "evaluation.csv")
 
 
 def histogram(values: pl.Series, edges: np.ndarray, **label: str) -> pl.DataFrame:

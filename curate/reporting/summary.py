@@ -103,7 +103,8 @@ def _run(path: Path) -> Summary:
     run = read_run(path)
     plain = {key: value for key, value in run.metrics.items() if not isinstance(value, dict)}
     ends = [side for side in ("start", *SIDES) if isinstance(run.metrics.get(side), dict)]
-    rows: list[list[Cell]] = [[side, *(run.metrics[side].get(name) for name in MEASURES)] for side in ends]
+    names = [*MEASURES, "kl"]
+    rows: list[list[Cell]] = [[side, *(run.metrics[side].get(name) for name in names)] for side in ends]
     wrong = [
         f"{name} is no finite number in {bad:,} of {run.curve.height:,} rows of curve.csv"
         for name in MEASURES
@@ -112,6 +113,6 @@ def _run(path: Path) -> Summary:
     gaps = {f"train - heldout {name}": run.final("overfitting", name) for name in ("margins", "accuracies")}
     found = [
         *from_json("Run", {**plain, "evaluations": run.curve["step"].n_unique(), **gaps}),
-        Table("Metrics (rewards and logps in nats)", ["", *MEASURES], rows),
+        Table("Metrics (rewards, logps and kl in nats)", ["", *names], rows),
     ]
     return Summary("run", path, found, wrong, {})

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
+from curate.evaluation import compare
 from curate.files import replacing, write_json
 from curate.params import Params, ReportParams
 from curate.reporting import canvas, curves, figures, page, plots
 from curate.reporting.arms import Arm, arms_of, evaluated
+from curate.reporting.evaluations import Shown, metrics_of, shown
 from curate.reporting.experiments import experiments
 from curate.reporting.figures import Drawn
+from curate.reporting.forest import forests
 from curate.reporting.inputs import Material
 from curate.schema import Split
 
@@ -30,11 +33,15 @@ def write_report(material: Material, out: Path, params: Params | None) -> dict[s
     """
     if figures.finite(material.frame).is_empty():
         raise InputError("no pair to report on", found=f"{material.frame.height} pairs, none with a finite pmi_gap")
-    points = (params.report if params else ReportParams.model_validate({})).scatter_points
+    wanted = params.report if params else ReportParams.model_validate({})
+    points = wanted.scatter_points
     arms = arms_of(material, params)
     heldout = material.frame.filter(split=Split.HELDOUT.value).height
     counts = evaluated(arms, heldout, params)
-    metrics = plots.metrics(material, arms)
+    tested = compare.arms(material.evaluations, params.train.arms if params else ())
+    compared = compare.compare(tested, wanted.compare_with)
+    metrics = plots.metrics(material, arms) | metrics_of(tested, compared)
+    evaluation: Shown | None = shown(tested, compared) if tested else None
     with ExitStack() as stack:
         # Each is renamed when the stack closes, the first last. DVC keeps a .gitignore in the folder itself.
         index = stack.enter_context(replacing(out / "index.html"))
@@ -43,11 +50,13 @@ def write_report(material: Material, out: Path, params: Params | None) -> dict[s
         plots_folder.mkdir()
         figures_folder.mkdir()
         plots.write_plots(material, arms, plots_folder, points)
+        plots.write_evaluations(tested, plots_folder)
         with canvas.style():
-            drawn = draw(material, arms, counts, points)
+            drawn = [*draw(material, arms, counts, points), *forests(tested)]
             for figure in drawn:
                 canvas.save(figure.figure, figures_folder, figure.name)
-        index.write_text(page.render(material, arms, counts, drawn, figures_folder, params), encoding="utf-8")
+        text = page.render(material, arms, counts, drawn, figures_folder, params, evaluation)
+        index.write_text(text, encoding="utf-8")
         write_json(metrics, out / "metrics.json")
     return metrics
 
@@ -68,5 +77,5 @@ def draw(material: Material, arms: Sequence[Arm], counts: Sequence[int], points:
     if not arms:
         return drawn
     pairs = f"{' or '.join(f'{count:,}' for count in counts)} held-out pairs" if counts else "held-out pairs"
-    training = [curves.margins(arms), curves.accuracies(arms), curves.rewards(arms)]
-    return [*drawn, *training, *experiments(arms, pairs)]
+    training = [curves.margins(arms), curves.accuracies(arms), curves.rewards(arms), curves.divergence(arms)]
+    return [*drawn, *(figure for figure in training if figure), *experiments(arms, pairs)]

@@ -30,6 +30,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
         (measure, *(metrics[side].get(measure) for side in ("train", "heldout")))
         for measure in ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
     ]
+    kl = metrics["heldout"].get("kl")
     return "\n".join(
         [
             "---",
@@ -51,6 +52,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             *(f"| {name} | {train:.4f} | {heldout:.4f} |" for name, train, heldout in rows),
             "",
             f"Rewards are beta Delta(y), nats, beta {record['train']['beta']:g}, unweighted whatever the objective.",
+            *([f"KL to the reference on held-out prompts: {kl:.4f} nats a response."] if kl is not None else []),
             "",
             "## Made from",
             "",

@@ -7,6 +7,7 @@ head's weights at hand when they are used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -53,6 +54,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
         return _packed(self, work) if self.curate_packs else _padded(self, work)
 
     model.forward = MethodType(forward, model)
+    model.curate_attention = model.config._attn_implementation
     fault = _fault(model.eval())
     if fault:
         say(f"train: this model runs without packs, which is slower: {fault}")
@@ -60,6 +62,17 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": attention.across_checkpoint})
     return model
+
+
+@contextmanager
+def own_attention(policy: Any) -> Iterator[None]:
+    """Within this block the policy attends as its makers had it, for passes without `work`: packs have their own."""
+    policy.set_attn_implementation(policy.curate_attention)
+    try:
+        yield
+    finally:
+        if policy.curate_packs:
+            policy.set_attn_implementation(attention.TREE)
 
 
 def device_of(model: Any) -> torch.device:

@@ -29,6 +29,7 @@ from curate.progress import progress, say
 from curate.rendering import load_tokenizer
 from curate.scoring.transformers import load_model
 from curate.training import arms, card
+from curate.training.divergence import divergence_from
 from curate.training.pairs import NUMBERS, Collator, PairDataset, Refusals, draw
 from curate.training.policy import add_lora, as_plain, make_policy, token_logps_of
 from curate.training.trainer import METRICS, DrawAnew, EarlyStop, PairTrainer, ShowProgress, stopped
@@ -104,6 +105,7 @@ def train(
 
     with _training_errors(checkpoints):
         checkpoints.mkdir(parents=True, exist_ok=True)
+        divergence = divergence_from(policy, tokenizer, pairs.heldout, params, model, EVALUATED)
     last = _last_checkpoint(checkpoints, params.early_stop)
     steps_an_epoch = math.ceil(math.ceil(pairs.training.height / params.batch_pairs) / params.accumulation)
     steps = steps_an_epoch * params.epochs
@@ -113,6 +115,7 @@ def train(
         objective=planned.objective,
         settings=planned.loss,
         beta=params.beta,
+        divergence=divergence,
         model=policy,
         args=_arguments(params, steps, checkpoints, seed, resuming=last is not None),
         train_dataset=dataset,
@@ -209,6 +212,7 @@ def _aligned(
 ) -> Model:
     """W-DOOR's pi*: the DPO arm of the same pairs, params and seed, trained once and kept in `state`."""
     dpo = ArmParams(subset=arm.subset)
+    params = params.model_copy(update={"kl_prompts": 0})  # of which nobody reads the curve
     planned = arms.plan(dpo, params)
     pairs = arms.select(weights, dpo, planned, WeighParams(), seed)
     folder = state / "aligned" / _digest(pairs, model, params, dpo, seed)
@@ -312,7 +316,8 @@ def _training_errors(folder: Path) -> Iterator[None]:
         raise InputError(
             "training does not fit the device's memory",
             found=str(error).splitlines()[0],
-            remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing",
+            remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing; "
+            "train.kl_prompts 0 holds no second copy of the model",
         ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
@@ -366,7 +371,8 @@ def _last_checkpoint(folder: Path, patience: int = 0) -> Path | None:
 
 
 def _curve(history: list[dict[str, Any]], steps: int, steps_an_epoch: int) -> pl.DataFrame:
-    """One row an evaluation and side: step, epoch, side, loss, METRICS."""
+    """One row an evaluation and side: step, epoch, side, loss, METRICS, and the held-out side's kl where it was
+    estimated, else null."""
     rows = {
         (entry["step"], side): {
             "step": entry["step"],
@@ -374,21 +380,23 @@ def _curve(history: list[dict[str, Any]], steps: int, steps_an_epoch: int) -> pl
             "side": side,
             "loss": entry[f"eval_{side}_loss"],
             **{name: entry[f"eval_{side}_{name}"] for name in METRICS},
+            "kl": entry.get(f"eval_{side}_kl"),
         }
         for entry in history
         for side in SIDES
         if f"eval_{side}_loss" in entry
     }
     assert (0, "heldout") in rows and rows, "no evaluation before the first step"
-    return pl.DataFrame(list(rows.values())).sort("step", "side").filter(pl.col("step") <= steps)
+    curve = pl.DataFrame(list(rows.values()), schema_overrides={"kl": pl.Float64})
+    return curve.sort("step", "side").filter(pl.col("step") <= steps)
 
 
 def _metrics(curve: pl.DataFrame, name: str, seed: int, objective: str, pairs: arms.Pairs, kept: int) -> dict[str, Any]:
     """metrics.json: each side at the step that was kept, the held-out one before the first, the overfitting gap."""
 
-    def at(step: Any, side: str) -> dict[str, float]:
+    def at(step: Any, side: str) -> dict[str, Any]:
         row = curve.filter((pl.col("step") == step) & (pl.col("side") == side)).row(0, named=True)
-        return {key: row[key] for key in ("loss", *METRICS)}
+        return {key: row[key] for key in ("loss", *METRICS, *(["kl"] if side == "heldout" else []))}
 
     metrics: dict[str, Any] = {"arm": name, "seed": seed, "objective": objective}
     metrics |= {"pairs": pairs.training.height, "steps": kept, **pairs.record}

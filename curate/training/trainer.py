@@ -1,4 +1,4 @@
-"""transformers.Trainer with our losses: reference log-probs come with the pairs, no reference model in memory."""
+"""transformers.Trainer with our losses: reference log-probs come with the pairs, training runs no reference model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from curate.errors import InputError
 from curate.objectives.registry import Objective
 from curate.progress import Advance
+from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
 from curate.training.policy import Logps
 
@@ -30,12 +32,22 @@ class PairTrainer(Trainer):
     Args:
         beta: unit of the logged rewards.
         settings: of the objective's loss, all of them.
+        divergence: estimates the held-out side's `kl`, nats; None: there is none.
     """
 
-    def __init__(self, *, objective: Objective, settings: dict[str, float], beta: float, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        settings: dict[str, float],
+        beta: float,
+        divergence: Divergence | None = None,
+        **options: Any,
+    ) -> None:
         self.objective = objective
         self.settings = settings
         self.beta = beta
+        self.divergence = divergence
         super().__init__(compute_metrics=_mean_metrics, **options)
         # The loss is a mean over the batch: accumulation divides it by the number of batches.
         self.model_accepts_loss_kwargs = False
@@ -86,6 +98,14 @@ class PairTrainer(Trainer):
         columns = (loss, chosen_reward, rejected_reward, margin, (margin > 0).float(), chosen, rejected)
         metrics = torch.stack([column.float() for column in columns], dim=1)
         return None, metrics, torch.zeros(len(metrics), device=metrics.device)
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
+        found = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
+        if self.divergence is not None and metric_key_prefix == "eval_heldout":
+            # One process estimates, the others wait for what it finds.
+            kl = [self.divergence(self.model) if self.is_world_process_zero() else None]
+            found.metrics[f"{metric_key_prefix}_kl"] = broadcast_object_list(kl)[0]
+        return found
 
 
 def _mean_metrics(prediction: EvalPrediction) -> dict[str, float]:

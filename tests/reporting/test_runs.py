@@ -87,6 +87,36 @@ def test_a_run_that_is_missing_or_broken_is_named(root, tmp_path):
         read_run(tmp_path / "dpo")
 
 
+def test_a_run_without_a_divergence_is_read_and_drawn_without(tmp_path):
+    """Of an older version, whose curve has no such column, or with the estimate off; beside one that has it."""
+    for name, kept in (("dpo", True), ("half", False), ("safedpo", False)):
+        folder = tmp_path / "runs" / name / "seed-0"
+        artefacts.write_run(folder, name, ARMS[name])
+        if not kept:
+            curve = pl.read_csv(folder / "curve.csv").with_columns(kl=None)
+            (curve.drop("kl") if name == "half" else curve).write_csv(folder / "curve.csv")
+            rewrite(folder, **{"heldout.kl": None})
+    material = Material(artefacts.frame(40), {}, runs=read_runs(tmp_path / "runs"))
+    arms = {arm.name: arm for arm in arms_of(material, None)}
+    assert all(arm.runs[0].curve["kl"].dtype == pl.Float64 for arm in arms.values())
+    heldout = arms["dpo"].runs[0].curve.filter(pl.col("side") == "heldout")
+    assert arms["dpo"].values("heldout_kl") == {0: heldout["kl"][-1]} and arms["half"].values("heldout_kl") == {}
+    table = arm_table(list(arms.values()))
+    assert [row[table.columns.index("KL")] is None for row in table.rows] == [False, True, True]
+    write_report(material, tmp_path / "all", None)
+    assert (tmp_path / "all/figures/divergence.svg").is_file()
+    plotted = pl.read_csv(tmp_path / "all/plots/kl.csv")
+    assert plotted.rows() == [("dpo", 0, "heldout", *row) for row in heldout.select("step", "kl").rows()]
+    without = [run for run in material.runs if run.arm != "dpo"]
+    write_report(Material(material.frame, {}, runs=without), tmp_path / "none", None)
+    assert not (tmp_path / "none/figures/divergence.svg").exists()
+    assert "None" not in (tmp_path / "none/index.html").read_text()
+    broken = tmp_path / "runs/dpo/seed-0/curve.csv"
+    broken.write_text(broken.read_text().replace(str(heldout["kl"][-1]), "x"))
+    with pytest.raises(InputError, match="not a readable CSV file"):
+        read_run(broken.parent)
+
+
 def test_plain_folders_are_seeds_of_an_arm_or_named_by_their_folder(tmp_path):
     """Two seeds of one arm are one arm; the same arm on another subset, or the same seed again, is not."""
     for name, arm, seed in (("a", ArmParams(), 0), ("b", ArmParams(), 1)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate import models, params
+from curate import files, models, params
 from curate.errors import InputError, UsageError
 from curate.objectives.registry import OBJECTIVES
 from curate.params import ArmParams, TrainParams, WeighParams
@@ -227,7 +227,15 @@ def test_what_cannot_be_is_refused_before_anything_loads(case, weights, tmp_path
 def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys):
     """A DPO arm of the same pairs and params, kept; with or without its training the same bytes."""
     options = TrainParams(
-        epochs=1, batch_pairs=16, evaluations=1, eval_pairs=8, check_pairs=4, checkpoints=1, lora_rank=2
+        epochs=1,
+        batch_pairs=16,
+        evaluations=1,
+        eval_pairs=8,
+        check_pairs=4,
+        checkpoints=1,
+        lora_rank=2,
+        kl_prompts=2,
+        kl_tokens=2,
     )
     arm = ArmParams(objective="w-door", subset="imbalanced", settings={"tau": 1.0})
     state = tmp_path / "state"
@@ -235,6 +243,8 @@ def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys):
     assert capsys.readouterr().err.count("train dpo: ") == 2
     (aligned,) = (state / "aligned").iterdir()
     before = (aligned / "metrics.json").stat().st_mtime_ns
+    heldout = [files.read_json(folder / "metrics.json")["heldout"] for folder in (aligned, tmp_path / "one")]
+    assert heldout[0]["kl"] is None and heldout[1]["kl"] > 0
     train(weights, model, options, arm, "arm", tmp_path / "two", state)
     assert "train dpo" not in capsys.readouterr().err
     assert (aligned / "metrics.json").stat().st_mtime_ns == before
@@ -251,7 +261,9 @@ def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys):
 
 def test_w_doors_token_weights_are_of_the_aligned_model(weights, model, tmp_path, monkeypatch):
     """Its own reference as the aligned model: every factor is one, and the run is DOOR's."""
-    options = TrainParams(epochs=1, batch_pairs=16, evaluations=1, eval_pairs=8, check_pairs=4, checkpoints=1)
+    options = TrainParams(
+        epochs=1, batch_pairs=16, evaluations=1, eval_pairs=8, check_pairs=4, checkpoints=1, kl_prompts=0
+    )
     monkeypatch.setattr(training, "_aligned", lambda *_: model)
     for name in ("door", "w-door"):
         train(weights, model, options, ArmParams(objective=name), name, tmp_path / name, tmp_path / "state")

@@ -14,7 +14,7 @@ from curate.training import train as training
 from curate.training.train import train
 
 hub = pytest.importorskip("huggingface_hub")
-OPTIONS = params.TrainParams(epochs=1, batch_pairs=48, evaluations=1, eval_pairs=4, check_pairs=2)
+OPTIONS = params.TrainParams(epochs=1, batch_pairs=48, evaluations=1, eval_pairs=4, check_pairs=2, kl_prompts=0)
 ARM = ArmParams(objective="bdpo", weigh={"alpha": 3.0}, settings={"beta": 0.25}, train={"learning_rate": 1e-4})
 
 

@@ -16,7 +16,7 @@ from curate.training.train import train
 from curate.training.work import Work
 
 OPTIONS = params.TrainParams(
-    epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3, lora_rank=4, learning_rate=1e-2
+    epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3, lora_rank=4, learning_rate=1e-2, kl_prompts=0
 )
 KINDS = {"llama": {}, "granite": {"logits_scaling": 8.0}}  # in packs, and padded
 

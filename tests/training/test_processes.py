@@ -41,17 +41,13 @@ def test_two_processes_train_as_one(weights, model, tmp_path):
     48 training pairs come out even; the ten of an evaluation do not, in batches of 8.
     """
     files.write_parquet(weights, tmp_path / "weights.parquet", {"stage": "weigh"})
-    options = params.TrainParams(
-        epochs=2, batch_pairs=8, accumulation=2, evaluations=2, eval_pairs=10, check_pairs=4, learning_rate=1e-4
-    )
-    flags = [
-        text
-        for name in ("epochs", "batch_pairs", "accumulation", "evaluations", "eval_pairs", "check_pairs")
-        for text in (f"--{name.replace('_', '-')}", str(getattr(options, name)))
-    ]
+    given = {"epochs": 2, "batch_pairs": 8, "accumulation": 2, "evaluations": 2, "eval_pairs": 10, "check_pairs": 4}
+    given |= {"learning_rate": 1e-4, "kl_prompts": 4, "kl_tokens": 8}
+    options = params.TrainParams(**given)
+    flags = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     done = curate(
         *("train", "weights.parquet", "--model", model.path, "--out", "two", "--arm", "w-door"),
-        *(*flags, "--learning-rate", "1e-4", "--accelerate", ROOT / "configs" / "ddp.yaml", "--seed", "3"),
+        *(*flags, "--accelerate", ROOT / "configs" / "ddp.yaml", "--seed", "3"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -60,6 +56,7 @@ def test_two_processes_train_as_one(weights, model, tmp_path):
     train(weights, model, options, arm, "w-door", tmp_path / "one", tmp_path / "state", {"stage": "weigh"}, 3)
     one, two = (pl.read_csv(tmp_path / name / "curve.csv") for name in ("one", "two"))
     assert one["step"].to_list() == two["step"].to_list() and one["side"].to_list() == two["side"].to_list()
+    assert one["kl"].drop_nulls().n_unique() == 3  # which one process estimates, and both have
     for name in one.columns[3:]:
         scale = max(1.0, one[name].abs().max())
         assert np.abs(one[name] - two[name]).max() < 1e-5 * scale, name

@@ -20,7 +20,9 @@ from curate.training import trainer as trainers
 from curate.training.pairs import PairDataset
 from curate.training.train import train
 
-SHORT = params.TrainParams(epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3)
+SHORT = params.TrainParams(
+    epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3, kl_prompts=4, kl_tokens=8
+)
 FILES = ("model/model.safetensors", "model/curate.json", "curve.csv", "metrics.json")
 
 TRAINERS = """
@@ -91,6 +93,8 @@ def test_after_a_kill_and_a_torn_checkpoint(killed, weights, model, tmp_path, ca
     assert "on from checkpoint-4" in capsys.readouterr().err
     train(weights, model, SHORT, arm, "arm", tmp_path / "whole", tmp_path / "other")
     same(tmp_path / "run", tmp_path / "whole")
+    divergences = pl.read_csv(tmp_path / "run" / "curve.csv").filter(pl.col("side") == "heldout")["kl"]
+    assert divergences.null_count() == 0 and divergences.n_unique() == len(divergences) == 3
     assert not list((state / "checkpoints").glob("*"))
 
 

@@ -22,7 +22,9 @@ from curate.training.pairs import NUMBERS, Collator, PairDataset, Refusals, draw
 from curate.training.train import train
 
 ARMS = params.DEFAULT_ARMS
-SHORT = params.TrainParams(epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3)
+SHORT = params.TrainParams(
+    epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3, kl_prompts=2, kl_tokens=2
+)
 
 
 def test_what_an_arm_writes(weights, model, tmp_path):

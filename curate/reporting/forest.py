@@ -1,0 +1,69 @@
+"""Evaluated arms with their intervals: a panel a headline metric, a row an arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.ticker import MaxNLocator
+
+from curate.evaluation.compare import Arm, Key, about
+from curate.reporting.canvas import INK, PALETTE, panels
+from curate.reporting.figures import Drawn
+from curate.reporting.table import Within, written
+
+MOST_PANELS = 3
+BASE_COLOUR = "#777777"
+
+
+def forests(arms: Sequence[Arm]) -> list[Drawn]:
+    """A figure a suite, of its first headline metrics."""
+    every = dict.fromkeys(key for arm in arms for key in arm.estimates)
+    return [_forest(suite, arms, [key for key in every if key.suite == suite]) for suite in {k.suite: 0 for k in every}]
+
+
+def _forest(suite: str, arms: Sequence[Arm], keys: Sequence[Key]) -> Drawn:
+    there = [arm for arm in arms if any(key in arm.estimates for key in keys)]
+    said = {key: about(next(arm.runs for arm in there if key in arm.estimates), key) for key in keys}
+    shown = [key for key in keys if said[key]["headline"]][:MOST_PANELS] or list(keys)[:MOST_PANELS]
+    figure, axes = panels(len(shown), 8.6, 1.4 + 0.4 * len(there), sharey=True)
+    for axis, key in zip(axes, shown, strict=True):
+        for place, arm in enumerate(there):
+            found = arm.estimates.get(key)
+            if found is None:
+                continue
+            trained = arm.runs[0].seed is not None
+            axis.errorbar(
+                found.value,
+                place,
+                xerr=[[found.value - found.low], [found.high - found.value]],
+                fmt="o",
+                color=PALETTE[0] if trained else BASE_COLOUR,
+                ecolor=INK,
+                elinewidth=1.1,
+                capsize=3,
+                markersize=6,
+            )
+        arrow = "higher is better" if said[key]["better"] == "higher" else "lower is better"
+        name, _, part = key.metric.partition(", ")
+        axis.set(xlabel=f"{name}\n{part + '; ' if part else ''}{arrow}", ylim=(len(there) - 0.45, -0.55))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.margins(x=0.08)
+    axes[0].set_yticks(range(len(there)), [arm.name for arm in there])
+    return Drawn(
+        f"evaluation-{suite}",
+        f"Evaluation on {suite}",
+        f"Headline metrics of the suite {suite} with 95% intervals. " + " ".join(_told(key, there) for key in shown),
+        "Each dot is an arm's rate or mean over all prompts and seeds, the bar its 95% interval (Wilson for rates, "
+        "with the prompt as cluster where there are several seeds; bootstrap for means). Intervals that overlap may "
+        "still differ: the arms answer the same prompts, and the comparisons below use that.",
+        figure,
+    )
+
+
+def _told(key: Key, arms: Sequence[Arm]) -> str:
+    parts = (
+        f"{arm.name} {written(Within(found.value, found.low, found.high))}"
+        for arm in arms
+        if (found := arm.estimates.get(key))
+    )
+    return f"{key.metric}: {'; '.join(parts)}."

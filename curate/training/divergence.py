@@ -1,0 +1,148 @@
+"""KL(pi_theta || pi_ref) on held-out prompts: how far a policy has moved where it speaks itself, not where pairs do."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch.nn.functional import kl_div
+
+from curate.errors import InputError
+from curate.models import Model
+from curate.params import TrainParams
+from curate.progress import say
+from curate.rendering import TokenSequence, render_pairs, stop_token_ids
+from curate.scoring.forward import pad, response_logits
+from curate.training.head import CHUNK_BYTES
+from curate.training.pairs import draw
+from curate.training.policy import device_of, own_attention
+from curate.training.work import PACK_TOKENS
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Estimates the KL divergence of a policy from the reference, nats a response, the mean over `prompts`.
+
+    For each prompt x a response y is drawn from the policy, and KL(pi_theta(.|x, y_<t) || pi_ref(.|x, y_<t)) over the
+    vocabulary is summed over its tokens: the Rao-Blackwellised estimator of arXiv 2504.10637. It is unbiased for the
+    divergence of responses cut at `tokens` tokens, never negative (but for rounding), and zero for the reference.
+    """
+
+    prompts: Sequence[np.ndarray]  # int32 [tokens] each
+    ends: Sequence[int]  # tokens that end a response
+    tokens: int  # of a response, at most
+    context: int  # of a sequence, at most
+    seed: int  # of the responses
+    autocast: bool  # forward passes in bfloat16
+    reference: Any = None  # frozen; None: the policy without its adapters
+
+    @torch.no_grad()
+    def __call__(self, policy: Any) -> float:
+        """Of `policy`, which stands still (`eval`). Draws from a generator of its own.
+
+        Raises:
+            InputError: the policy's probabilities are no finite numbers.
+        """
+        with own_attention(policy), torch.autocast(device_of(policy).type, torch.bfloat16, enabled=self.autocast):
+            each = [kl for part in self._responses(policy) for kl in self._each(policy, part)]
+        return float(np.mean(each))
+
+    def _responses(self, policy: Any) -> Iterator[list[TokenSequence]]:
+        """Every prompt, longest first, with a response; as many at once as a pass of training has tokens for."""
+        device = device_of(policy)
+        generator = torch.Generator(device).manual_seed(self.seed)
+        left = sorted(self.prompts, key=len, reverse=True)
+        while left:
+            at_once = max(1, PACK_TOKENS[device.type] // (len(left[0]) + self.tokens))
+            yield self._sample(policy, left[:at_once], generator)
+            left = left[at_once:]
+
+    def _sample(self, policy: Any, prompts: Sequence[np.ndarray], generator: torch.Generator) -> list[TokenSequence]:
+        """A response to each prompt at temperature 1, its last token one of `ends` unless it was cut."""
+        device = generator.device
+        ids, mask, _ = pad([TokenSequence(prompt, prompt[:0]) for prompt in prompts]).to(device)
+        ends = torch.tensor(self.ends, dtype=torch.long, device=device)
+        alive = torch.ones(len(ids), dtype=torch.bool, device=device)
+        start, fed, cache = ids.shape[1], ids, None
+        for _ in range(self.tokens):
+            out = policy(
+                input_ids=fed,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp_min(0)[:, -fed.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            probabilities = out.logits[:, -1].float().softmax(-1)
+            if not probabilities.isfinite().all():
+                raise InputError(
+                    "training diverged: the policy's probabilities are no finite numbers",
+                    remedy="lower train.learning_rate or train.beta",
+                )
+            drawn = torch.multinomial(probabilities, 1, generator=generator)
+            ids = torch.cat([ids, drawn], 1)
+            # What follows a response's end is fed all the same, and seen by nobody.
+            mask = torch.cat([mask, alive.long().unsqueeze(1)], 1)
+            alive = alive & ~torch.isin(drawn.squeeze(1), ends) & (mask.sum(1) < self.context)
+            if not alive.any():
+                break
+            fed, cache = drawn, out.past_key_values
+        drawn_ids, lengths = ids[:, start:].int().cpu().numpy(), mask[:, start:].sum(1).tolist()
+        return [
+            TokenSequence(prompt, row[:length]) for prompt, row, length in zip(prompts, drawn_ids, lengths, strict=True)
+        ]
+
+    def _each(self, policy: Any, sequences: Sequence[TokenSequence]) -> Iterator[float]:
+        """The divergence along each response, nats: both models' logits of a few responses at a time."""
+        device = device_of(policy)
+        bytes_each = 4 * self.tokens * policy.config.get_text_config().vocab_size
+        at_once = max(1, CHUNK_BYTES[device.type] // bytes_each)
+        for start in range(0, len(sequences), at_once):
+            batch = pad(sequences[start : start + at_once]).to(device)
+            logps = response_logits(policy, batch)[0].log_softmax(-1)
+            with policy.disable_adapter() if self.reference is None else nullcontext():
+                reference = policy if self.reference is None else self.reference
+                reference_logps = response_logits(reference, batch)[0].log_softmax(-1)
+            each = kl_div(reference_logps, logps, log_target=True, reduction="none").sum(-1).double()
+            yield from (part.sum().item() for part in each.split(batch.response_lengths.tolist()))
+
+
+def divergence_from(
+    policy: Any, tokenizer: Any, heldout: pl.DataFrame, params: TrainParams, model: Model, seed: int
+) -> Divergence | None:
+    """The estimator for a policy that is still the reference: to be asked before the first step. None: off.
+
+    The first process, the only one that estimates, holds a copy of a policy that has no adapters, its linear layers
+    in bfloat16 where autocast would cast them anyway.
+
+    Args:
+        heldout: pairs; the draw of `train.kl_prompts` prompts among them is the same for every arm.
+        model: the reference.
+        seed: of that draw, and of the responses.
+    """
+    if not params.kl_prompts:
+        return None
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        say("train: no KL to the reference is estimated under FSDP")
+        return None
+    rows = draw(heldout, heldout.height, seed).unique("prompt_key", keep="first", maintain_order=True)
+    rendered = render_pairs(tokenizer, rows.head(params.kl_prompts))
+    prompts = [np.array(ids, dtype=np.int32) for ids in rendered["prompt_ids"]]
+    reference = None
+    autocast = params.dtype == "bfloat16"
+    if not params.lora_rank and os.environ.get("RANK", "0") == "0":
+        reference = copy.deepcopy(policy).eval().requires_grad_(False)
+        reference.set_attn_implementation(reference.curate_attention)
+        tied = reference.get_input_embeddings().weight
+        for module in reference.modules() if autocast else ():
+            if type(module) is torch.nn.Linear and module.weight is not tied:
+                module.to(torch.bfloat16)
+    ends = sorted(stop_token_ids(tokenizer, model))
+    return Divergence(prompts, ends, params.kl_tokens, model.context, seed, autocast, reference)
