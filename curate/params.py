@@ -26,7 +26,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=BaseModel)
 
 
 class ModelParams(Section):
@@ -191,7 +191,7 @@ class TrainParams(Section):
     arms: list[str] = Field(["dpo", "bdpo"], description="which of `arms` run", min_length=1)
     seeds: list[Seed] = Field([0], description="of the order of the pairs; each arm runs once with each", min_length=1)
     beta: float = Field(0.1, gt=0, description="strength of the KL constraint, and unit of the logged rewards")
-    learning_rate: float = Field(3e-4, gt=0, description="peak")
+    learning_rate: float = Field(5e-5, gt=0, description="peak")
     scheduler: Literal["linear", "cosine", "constant"] = Field("cosine", description="after the warm-up")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of the steps")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
@@ -208,6 +208,13 @@ class TrainParams(Section):
     )
     evaluations: Positive = Field(10, description="evaluations over the run, besides the one before step 1")
     eval_pairs: Positive = Field(256, description="at most so many pairs of each side in an evaluation")
+    kl_prompts: int = Field(
+        32,
+        ge=0,
+        description="held-out prompts that each evaluation answers to estimate the KL to the reference (0: none); "
+        "without LoRA a second copy of the model is in memory for it",
+    )
+    kl_tokens: Positive = Field(64, description="of such an answer, at most; the KL is of answers cut there")
     early_stop: int = Field(
         0,
         ge=0,
@@ -279,12 +286,86 @@ class ArmParams(Section):
         return {"objective": self.objective} | self.model_dump(exclude_defaults=True)
 
 
+class EvaluateParams(Section):
+    """What the trained arms, and the model they started from (`base`), are evaluated on."""
+
+    suites: list[str] = Field(
+        ["sample", "prefill=sample"],
+        description="NAME or NAME=SOURCE, a file, hub:owner/name or `sample`; `curate suites` lists the names",
+    )
+    watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: a file or folder that has all files of `suites`, else curate/sample",
+        min_length=1,
+    )
+    limit: int = Field(0, ge=0, description="a draw of so many items of each part of a suite (0: all)")
+    seed: Seed = Field(0, description="of the draws: items, answers, attacks")
+    engine: Literal["auto", "vllm", "transformers"] = Field(
+        "auto", description="that generates: auto (vllm on a GPU, transformers on a CPU), vllm or transformers"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the model under test")
+    max_tokens: Positive = Field(96, description="of an answer, at most")
+    temperature: float = Field(0.0, ge=0, description="of an answer; 0: the likeliest token each time")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus that an answer's tokens are drawn from")
+    judge: Literal["none", "rubric", "strongreject", "classifier"] = Field(
+        "none",
+        description="rubric (an instruct model reads the rubric), strongreject (the fine-tuned evaluator), classifier "
+        "(a safety classifier), none: string matching of refusals alone; the suite `sample` has its own",
+    )
+    judge_model: str | None = Field(None, description="the judge: a folder, or a Hub id")
+    judge_revision: str | None = Field(None, description="branch, tag or commit of a Hub judge")
+    judge_url: str | None = Field(
+        None, description="rubric: an OpenAI-compatible endpoint that serves judge_model, instead of this machine"
+    )
+    judge_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of a judge on this machine")
+    judge_label: str | None = Field(None, description="classifier: the label that means harmful")
+    attacker_model: str | None = Field(None, description="pair: the model that writes attacks: a folder, or a Hub id")
+    attacker_url: str | None = Field(None, description="pair: an endpoint that serves it, instead of this machine")
+    options: dict[str, dict[str, Any]] = Field({}, description="a suite's own settings, by its name")
+
+    @model_validator(mode="after")
+    def _judge_is_named(self) -> EvaluateParams:
+        if (self.judge == "none") != (self.judge_model is None):
+            raise ValueError("judge and judge_model go together: name both, or neither")
+        if self.judge_url and self.judge != "rubric":
+            raise ValueError("judge_url is for judge: rubric; the others run on this machine")
+        return self
+
+
 class ReportParams(Section):
     """The figures and the page."""
 
     title: str = Field("B-DPO on the embedded sample", description="of the page")
-    scatter_points: Positive = Field(4000, description="points drawn in the MI scatter, a seeded draw beyond it")
+    scatter_points: Positive = Field(4000, description="points in the MI scatter's figure, a seeded draw beyond it")
+    compare_with: list[str] = Field(
+        ["base", "dpo"],
+        description="what every evaluated arm is compared with, where it is there; base: the model before training",
+    )
     examples: int = Field(6, ge=0, description="pairs shown (masked until clicked): largest gaps of either sign")
+    texts: int = Field(
+        2000,
+        ge=0,
+        description="pairs at most whose texts the page holds (masked): the examples and a seeded draw; 0: none",
+    )
+
+
+REPOSITORY = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*$"
+"""A repository's name on the Hub."""
+
+
+class PublishParams(Section):
+    """The weighted pairs as a dataset on the Hugging Face Hub."""
+
+    repos: list[Annotated[str, Field(pattern=REPOSITORY)]] = Field(
+        [], description="dataset repositories to push to, owner/name; none: nothing is published"
+    )
+    public: bool = Field(False, description="make the repository public; one that is there keeps its visibility")
+    license: str | None = Field(
+        None, description="identifier on the Hub of the licence they go out under; none: the source's"
+    )
+    pretty_name: str | None = Field(None, description="title of the dataset; none: the card's own, or the name")
+    language: list[str] = Field(["en"], description="of the texts, ISO 639-1; a card that names one keeps its own")
+    patience: float = Field(300, ge=0, description="seconds that a busy or failing Hub is asked again, at most")
 
 
 DEFAULT_ARMS = {
@@ -314,7 +395,9 @@ class Params(Section):
         default_factory=lambda: dict(DEFAULT_ARMS),
         description="Training arms by name; train.arms says which run.",
     )
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     report: ReportParams = Field(default_factory=ReportParams)
+    publish: PublishParams = Field(default_factory=PublishParams)
 
     @model_validator(mode="after")
     def _source_is_watched(self) -> Params:
@@ -326,6 +409,12 @@ class Params(Section):
         expected = self.model.name if is_folder else SAMPLE_FOLDER
         if self.model.watch != expected:
             raise ValueError(f"model.watch must be {expected}, or a change of the model would go unnoticed")
+        for suite in self.evaluate.suites:
+            _, named, source = suite.partition("=")
+            watched = Path(self.evaluate.watch)
+            is_file = named and source != "sample" and not source.startswith("hub:")
+            if is_file and watched not in (Path(source), *Path(source).parents):
+                raise ValueError(f"evaluate.watch must be {source} or a folder above it, or its changes go unnoticed")
         watched = Path(self.reference.watch)
         for text in self.reference.texts:
             if text not in ("sample", self.data.source) and watched != Path(text) and watched not in Path(text).parents:
@@ -334,6 +423,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _arms_exist(self) -> Params:
+        if "base" in self.arms:
+            raise ValueError("an arm cannot be named base: that is the model before training, in the evaluation")
         for name in self.train.arms:
             if name not in self.arms:
                 raise ValueError(f"train.arms names {name!r}, which is not in arms: {', '.join(self.arms)}")

@@ -12,7 +12,8 @@ from .run import REFERENCE, WEIGHTS, run
 def main(params: Params) -> None:
     documents = {name: Path(f"data/{name}.json") for name in DOCUMENTS}
     documents["reference"] = Path(REFERENCE) / "reference.json"
-    material = read_material(Path(WEIGHTS), documents, Path("runs"), params.train.arms, params.train.seeds)
+    folder = Path("evaluations")
+    material = read_material(Path(WEIGHTS), documents, Path("runs"), params.train.arms, params.train.seeds, folder)
     write_report(material, Path("report"), params)
 
 

@@ -60,3 +60,12 @@ def vllm_engine(reference_model):
     engine = VllmEngine(models.resolve(reference_model), "float32")
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def realdata() -> Path:
+    """The folder of third-party data that the mark `realdata` reads; skips where it is missing."""
+    folder = Path(os.environ.get("CURATE_REALDATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no third-party data at {folder}")
+    return folder

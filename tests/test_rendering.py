@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CHATML, byte_tokenizer, pairs
+from tiny import CHATML, byte_tokenizer, metaspace_tokenizer, pairs, save_model, unigram_tokenizer, wordpiece_tokenizer
 
+from curate import models
 from curate.errors import InputError
-from curate.rendering import null_prompt_ids, render_pairs
+from curate.rendering import (
+    load_tokenizer,
+    null_prompt_ids,
+    prefill_token_ids,
+    prompt_token_ids,
+    render_pairs,
+    stop_token_ids,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
@@ -94,3 +102,50 @@ def test_rows_keep_the_order_of_the_pairs(tokenizer):
     assert rendered["pair_id"].equals(frame["pair_id"])
     lengths = rendered["chosen_ids"].list.len().to_numpy()
     assert np.all(lengths[::7] == lengths[0]) and lengths.max() > lengths.min()
+
+
+TOKENIZERS = (byte_tokenizer, metaspace_tokenizer, unigram_tokenizer, wordpiece_tokenizer)
+BARE = (  # writes no end of turn
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+@pytest.mark.parametrize("make", TOKENIZERS)
+@pytest.mark.parametrize("template", [CHATML, BARE])
+def test_prompts_and_prefills_are_rendered_as_pairs_are(make, template):
+    tokenizer = make(template)
+    frame = pairs(("the fox", "quick brown answer", "no"), ("a dog 7", "the lazy  dog, jumps", "over"))
+    rendered = render_pairs(tokenizer, frame)
+    prompts, chosen = frame["prompt"].to_list(), [row[0]["content"] for row in frame["chosen"]]
+    assert prompt_token_ids(tokenizer, prompts, ["one", "two"]) == rendered["prompt_ids"].to_list()
+    prefills = prefill_token_ids(tokenizer, prompts, chosen, ["one", "two"])
+    for ids, response in zip(prefills, rendered["chosen_ids"].to_list(), strict=True):
+        end = "<|im_end|>" if template == CHATML else tokenizer.eos_token
+        assert ids == response[:-1] and response[-1] == tokenizer.convert_tokens_to_ids(end)
+    assert prompt_token_ids(tokenizer, [], []) == prefill_token_ids(tokenizer, [], [], []) == []
+
+
+def test_a_prompt_that_cannot_be_rendered_is_named():
+    tokenizer = byte_tokenizer("{% if messages|length > 1 %}{{ raise_exception('one turn, please') }}{% endif %}a")
+    one = [{"role": "user", "content": "b"}]
+    with pytest.raises(InputError, match="one turn, please") as caught:
+        prompt_token_ids(tokenizer, [one, one * 2], ["item 1", "item 2"])
+    assert caught.value.details["field"] == "item 2"
+    with pytest.raises(InputError, match="no token") as caught:
+        prompt_token_ids(
+            byte_tokenizer("{{ messages[0]['content'] }}"), [[{"role": "user", "content": ""}]], ["item 3"]
+        )
+    assert caught.value.details["field"] == "item 3"
+
+
+def test_stop_tokens_are_the_templates_the_tokenizers_and_the_makers(tmp_path):
+    folder = save_model(tmp_path)
+    tokenizer = load_tokenizer(models.resolve(folder))
+    tokenizer.eos_token = "<|endoftext|>"
+    end, text = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    for config, more in (('{"eos_token_id": [7, 9]}', {7, 9}), ('{"eos_token_id": 8}', {8}), ("{}", set())):
+        (folder / "generation_config.json").write_text(config)
+        assert stop_token_ids(tokenizer, models.resolve(folder)) == {end, text} | more
+    (folder / "generation_config.json").unlink()
+    assert stop_token_ids(tokenizer, models.resolve(folder)) == {end, text}  # config.json says <|im_end|>

@@ -12,7 +12,23 @@ import typer
 
 import curate
 import curate.threads  # (before torch)
-from curate.cli import prepare, rate, reference, report, score, show, split, store, train, weigh
+from curate.cli import (
+    agreement,
+    evaluate,
+    init,
+    prepare,
+    presets,
+    publish,
+    rate,
+    reference,
+    report,
+    score,
+    show,
+    split,
+    store,
+    train,
+    weigh,
+)
 from curate.errors import CurateError
 from curate.progress import say
 
@@ -24,6 +40,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
+    init.init,
+    presets.presets,
     prepare.prepare,
     reference.reference,
     rate.rate,
@@ -32,7 +50,12 @@ for command in (
     weigh.weigh,
     train.objectives,
     train.train,
+    evaluate.suites,
+    evaluate.evaluate,
+    evaluate.compare,
+    agreement.agreement,
     report.report,
+    publish.publish,
     show.show,
 ):
     app.command()(command)

@@ -12,7 +12,7 @@ from curate.cli.tables import print_table
 from curate.params import EvaluateParams
 
 
-@with_params(EvaluateParams, skip=("suites", "watch", "options", "compare_with"))
+@with_params(EvaluateParams, skip=("suites", "watch", "options"))
 def evaluate(
     params: EvaluateParams,
     model: Annotated[str, typer.Argument(help="A folder (a run's model/), or a Hub id.")],
@@ -72,14 +72,18 @@ def _options(given: list[str]) -> dict[str, dict[str, Any]]:
 def suites() -> None:
     """List the suites: what each measures, where its rows come from, its columns and settings."""
     from curate.evaluation.suites import SUITES
+    from curate.evaluation.suites.base import layouts
 
     for name, suite in SUITES.items():
         typer.echo(f"{name}: {suite.about}")
+        for number, columns in enumerate(layouts(suite)):
+            said = "; ".join(" or ".join(spellings) for spellings in columns.values())
+            typer.echo(f"    {'or ' * bool(number)}columns: {said}")
         if suite.columns:
-            typer.echo(f"    columns: {'; '.join(' or '.join(spellings) for spellings in suite.columns.values())}")
             typer.echo(f"    source: {suite.source or 'a file that you name'}")
         for key, field in suite.options.model_fields.items():
-            typer.echo(f"    --option {name}.{key}={field.default}: {field.description}")
+            default = "" if field.is_required() else field.default
+            typer.echo(f"    --option {name}.{key}={default}: {field.description}")
 
 
 def compare(
@@ -88,6 +92,7 @@ def compare(
         list[str] | None,
         typer.Option("--with", help="What arms are compared with; may repeat [default: the first]."),
     ] = None,
+    secondary: Annotated[bool, typer.Option(help="Also show the metrics that are no headline.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the comparisons as JSON.")] = None,
 ) -> None:
     """Compare evaluated arms on the same prompts: differences with intervals, p-values corrected for their number."""
@@ -99,8 +104,9 @@ def compare(
     names = others or [arms[0].name]
     comparing.check_others(arms, names)
     compared = comparing.compare(arms, names)
-    for table in estimate_tables(arms):
-        print_table(table)
+    for headline in (True, False) if secondary else (True,):
+        for table in estimate_tables(arms, headline=headline):
+            print_table(table)
     print_table(comparison_table(compared))
     if out is not None:
         files.write_json([one.record() for one in compared], out)

@@ -14,6 +14,9 @@ def report(
     weights: Annotated[Path, typer.Option(help="What `curate weigh` wrote from splits.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html, figures/, plots/ and metrics.json.")],
     runs: Annotated[Path | None, typer.Option(help="Folder of runs: ARM/seed-SEED, or of `curate train`.")] = None,
+    evaluations: Annotated[
+        Path | None, typer.Option(help="Folder of evaluations: ARM/seed-SEED, or of `curate evaluate`.")
+    ] = None,
     prepare: Optional = None,
     reference: Optional = None,
     score: Optional = None,
@@ -38,7 +41,7 @@ def report(
 
     given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
     documents = {name: path for name, path in given.items() if path is not None}
-    material = read_material(weights, documents, runs)
+    material = read_material(weights, documents, runs, evaluations=evaluations)
     metrics = write_report(material, out, parameters.load(params) if params else None)
     arms = metrics["arms"]
     made = sum(arm["seeds"] for arm in arms.values())

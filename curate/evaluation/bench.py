@@ -17,6 +17,7 @@ from curate.evaluation.judges.base import Case, Judge
 from curate.models import Model
 from curate.params import EvaluateParams, ScoreParams
 from curate.rendering import TokenSequence
+from curate.scoring.engine import device_type
 
 NO_ANSWER = {"too_long": "no room in the context", "error": "the endpoint gave no text"}
 
@@ -32,7 +33,8 @@ class Workbench:
         self.dtype: str = params.dtype
         self.seed = params.seed
         self.sampling = Sampling(params.max_tokens, params.temperature, params.top_p, params.seed)
-        self.judging: Judge | None = open_judge(params, state)
+        self.configured: Judge | None = open_judge(params, state)
+        self.judging = self.configured  # for the suite at hand: the embedded sample has a judge of its own
         self.chat: ChatModel = LocalChat(model, params.dtype, params.engine, state)
         self._attacker: ChatModel | None = None
 
@@ -62,10 +64,13 @@ class Workbench:
         if not self.can_judge(task):
             return [verdict or Judgement() for verdict in verdicts]
         assert self.judging is not None
+        self._make_room()
         wanted = [number for number, verdict in enumerate(verdicts) if verdict is None]
         cases = [Case(items[number].asked, responses[number].whole, responses[number].text or "") for number in wanted]
         for number, verdict in zip(wanted, self.judging.judge(cases, task) if cases else [], strict=True):
             verdicts[number] = verdict
+        if device_type() == "cuda":
+            self.judging.close()
         return [verdict or Judgement() for verdict in verdicts]
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
@@ -78,6 +83,7 @@ class Workbench:
         found: np.ndarray = store.lookup(keys)
         missing = np.flatnonzero(np.isnan(found))
         if missing.size:
+            self._make_room()
             engine = engines.open_engine(params, self.model)
             try:
                 found[missing] = engine.logps([sequences[number] for number in missing])
@@ -86,13 +92,18 @@ class Workbench:
             store.add([keys[number] for number in missing], found[missing])
         return found
 
+    def _make_room(self) -> None:
+        """A GPU's memory holds one model at a time; the chat opens again when it is asked."""
+        if device_type() == "cuda":
+            self.chat.close()
+
     def record(self) -> dict[str, Any]:
         """Who answered, judged and attacked, as provenance has it."""
-        parts = {"chat": self.chat, "judge": self.judging, "attacker": self._attacker}
+        parts = {"chat": self.chat, "judge": self.configured, "attacker": self._attacker}
         return {name: part.record() for name, part in parts.items() if part is not None}
 
     def close(self) -> None:
-        for part in (self.chat, self.judging, self._attacker):
+        for part in (self.chat, self.configured, self._attacker):
             if part is not None:
                 part.close()
 

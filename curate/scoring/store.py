@@ -1,23 +1,15 @@
 """The score store: a log-probability once computed is never computed again.
 
-A folder of immutable shards. A shard is written under a temporary name and renamed, and its name is the digest of
-its bytes: killing a writer at any instant loses the batch in flight at most, two writers cannot meet, and a torn or
-foreign file is told from a shard and left alone. Each row's key is a hash of everything that can change the number,
-so a changed model, dtype, engine, template or null prompt finds nothing.
-
-A shard is Arrow IPC, uncompressed (keys are random, nothing would shrink), its rows sorted by key: it is mapped, not
-read, and a key is found by bisection, so that a store larger than memory costs no memory. Shards are a set to which
-rows are only added, and where two hold one key the lower number counts, whatever their order: merging them loses
-nothing and changes no answer, also when two processes do it at once.
+A folder of shards (`curate.shards`). Each row's key is a hash of everything that can change the number, so a changed
+model, dtype, engine, template or null prompt finds nothing. Shards are uncompressed (keys are random, nothing would
+shrink): they are mapped, not read, and a key is found by bisection, so that a store larger than memory costs no memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from curate import files
-from curate.errors import InputError, OutputError
+from curate.errors import InputError
 from curate.models import Model
-from curate.progress import say
 from curate.rendering import TokenSequence
+from curate.shards import SUFFIX, ShardFolder, find, words
 
 SCHEMA = pa.schema([("key_high", pa.uint64()), ("key_low", pa.uint64()), ("logp", pa.float64())])
-"""logp: nats, summed over the response's tokens. The key's 16 bytes are two little-endian integers."""
+"""logp: nats, summed over the response's tokens."""
 
-NAME_DIGITS = 32
-SUFFIX = ".arrow"
 LABEL = "scope.json"
-MERGE_SHARDS = 64  # so many shards of like size are merged into one
 MERGE_ROWS = 2**24  # a shard of so many rows (384 MiB) is left as it is
 
 
@@ -53,13 +42,13 @@ class Shard(NamedTuple):
         return len(self.high)
 
 
-class Shards:
+class Shards(ShardFolder[Shard]):
     """A folder of shards: keys of 16 bytes -> log-probs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._mapped: dict[Path, Shard | None] = {}  # None: looked at, and no whole shard
-        self._added = 0
+    what = "score store"
+    schema = SCHEMA
+    compression = None
+    merge_rows = MERGE_ROWS
 
     def add(self, keys: Sequence[bytes], logps: np.ndarray) -> None:
         """Write one shard.
@@ -67,94 +56,31 @@ class Shards:
         Raises:
             OutputError: the folder cannot be written, or the disk is full; no shard appears then.
         """
-        words = _words(keys)
-        self._write(Shard(words[:, 0], words[:, 1], np.asarray(logps, dtype=np.float64)))
-        self._added += 1
-        if self._added % MERGE_SHARDS == 0:
-            self.tidy()
+        halves = words(keys)
+        self._add(Shard(halves[:, 0], halves[:, 1], np.asarray(logps, dtype=np.float64)))
 
     def lookup(self, keys: Sequence[bytes]) -> np.ndarray:
         """The number of each key, nats, float64 [keys]; NaN where the store has none."""
-        words = _words(keys)
+        halves = words(keys)
         out = np.full(len(keys), np.nan)
-        for shard in self._shards():
-            np.fmin(out, _find(shard, words), out=out)
+        for high, low, logp in self._shards():
+            at = find(high, low, halves)
+            hit = np.flatnonzero(at >= 0)
+            out[hit] = np.fmin(out[hit], logp[at[hit]])
         return out
 
-    def rows(self) -> int:
-        """Rows of all shards; a key that two of them hold counts twice."""
-        return sum(shard.height for shard in self._shards())
-
-    def merge(self, *, everything: bool = False) -> int:
-        """Merge small shards into large ones; others may read and write meanwhile. Returns how many are gone.
-
-        Shards of like size are merged once there are MERGE_SHARDS of them (with `everything`: all that are small),
-        so that a row is rewritten a few times at most, however large the store grows.
-
-        Raises:
-            OutputError: a merged shard cannot be written; the small ones stay.
-        """
-        self._shards()
-        tiers: dict[int, dict[Path, int]] = {}
-        for path, shard in self._mapped.items():
-            if shard is not None and shard.height < MERGE_ROWS:
-                tier = 0 if everything else int(math.log(shard.height + 1, MERGE_SHARDS))
-                tiers.setdefault(tier, {})[path] = shard.height
-        gone = 0
-        for heights in tiers.values():
-            if everything or len(heights) >= MERGE_SHARDS:
-                for paths in _up_to(MERGE_ROWS, heights):
-                    gone += self._merge(paths)
-        return gone
-
-    def tidy(self) -> None:
-        """`merge`, if it can be done: a store that cannot be written just now is no worse for its small shards."""
-        try:
-            self.merge()
-        except OutputError as error:
-            say(f"score store: small shards are left as they are: {error.details.get('found', error.what)}")
-
-    def _merge(self, paths: Sequence[Path]) -> int:
-        if len(paths) < 2:
-            return 0
-        shards = [shard for path in paths if (shard := self._mapped[path]) is not None]
-        kept = self._write(Shard(*(np.concatenate(column) for column in zip(*shards, strict=True))))
-        for path in paths:
-            if path != kept:
-                path.unlink(missing_ok=True)
-                del self._mapped[path]
-        return len(paths) - 1
-
-    def _write(self, rows: Shard) -> Path:
-        """A shard of these rows, in any order; of one key's numbers the lowest."""
+    def _columns(self, rows: Shard) -> list[pa.Array]:
         order = np.lexsort((rows.logp, rows.low, rows.high))
         high, low = rows.high[order], rows.low[order]
         first = np.ones(len(order), dtype=bool)
         first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        columns = [pa.array(column[first]) for column in (high, low, rows.logp[order])]
-        buffer = io.BytesIO()
-        # One batch: what is written in one piece is mapped in one piece.
-        with pa.ipc.new_file(buffer, SCHEMA) as writer:
-            writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
-        content = buffer.getbuffer()
-        path = self.folder / f"{hashlib.sha256(content).hexdigest()[:NAME_DIGITS]}{SUFFIX}"
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(content)
-        return path
+        return [pa.array(column[first]) for column in (high, low, rows.logp[order])]
 
-    def _shards(self) -> Iterator[Shard]:
-        """Every whole shard, mapped. New ones are looked at once; a damaged one is named once."""
-        paths = set(self.folder.glob(f"*{SUFFIX}"))
-        for gone in self._mapped.keys() - paths:  # merged by another process; the merged shard is among `paths`
-            del self._mapped[gone]
-        for path in sorted(paths - self._mapped.keys()):
-            try:
-                self._mapped[path] = shard = _map(path)
-            except FileNotFoundError:  # merged by another process since the folder was listed: list it again
-                return self._shards()
-            if shard is None:
-                say(f"score store: ignored {path}: torn, or not written by curate")
-        return iter([shard for _, shard in sorted(self._mapped.items()) if shard is not None])
+    def _rows(self, columns: list[pa.Array]) -> Shard:
+        return Shard(*(column.to_numpy(zero_copy_only=True) for column in columns))
+
+    def _joined(self, parts: Sequence[Shard]) -> Shard:
+        return Shard(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class Store(Shards):
@@ -208,12 +134,13 @@ def _held(folder: Path) -> Held:
         label = dict(files.read_json(folder / LABEL))
     except (InputError, TypeError, ValueError):
         label = {}
+    reader = Shards(folder)
     inside, shards = {}, {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         try:
             inside[path] = path.stat()
             if path.suffix == SUFFIX:
-                shards[path] = _map(path)
+                shards[path] = reader._map(path)
         except FileNotFoundError:  # merged meanwhile
             inside.pop(path, None)
     whole = [shard for shard in shards.values() if shard is not None]
@@ -226,57 +153,3 @@ def _held(folder: Path) -> Held:
         last_written=max((stat.st_mtime for stat in inside.values()), default=0.0),
         strangers=[path for path in inside if path.name != LABEL and shards.get(path) is None],
     )
-
-
-def _words(keys: Sequence[bytes]) -> np.ndarray:
-    """Keys of 16 bytes -> uint64 [keys, 2]."""
-    return np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
-
-
-def _map(path: Path) -> Shard | None:
-    """A shard, mapped into memory; None for a file that is none, or whose bytes are not what its name says."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _open(path) if digest[:NAME_DIGITS] == path.stem else None
-
-
-def _open(path: Path) -> Shard | None:
-    try:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        if file.schema != SCHEMA or file.num_record_batches != 1:
-            return None
-        return Shard(*(column.to_numpy(zero_copy_only=True) for column in file.get_batch(0).columns))
-    except pa.ArrowException:
-        return None
-
-
-def _find(shard: Shard, words: np.ndarray) -> np.ndarray:
-    """The shard's number for each key, NaN where it has none."""
-    high, low, logp = shard
-    out = np.full(len(words), np.nan)
-    if not len(high):
-        return out
-    # In the keys' order the bisections walk the mapped file once, from its beginning to its end.
-    order = np.argsort(words[:, 0])
-    at = np.searchsorted(high, words[order, 0])
-    while order.size:  # more than once only where two keys of the shard share their first half
-        inside = at < len(high)
-        order, at = order[inside], at[inside]
-        same = high[at] == words[order, 0]
-        order, at = order[same], at[same]
-        hit = low[at] == words[order, 1]
-        out[order[hit]] = logp[at[hit]]
-        order, at = order[~hit], at[~hit] + 1
-    return out
-
-
-def _up_to(rows: int, heights: dict[Path, int]) -> Iterator[list[Path]]:
-    """Paths in runs of at most `rows` rows together (or one path), smallest shards first."""
-    run: list[Path] = []
-    for path in sorted(heights, key=lambda path: (heights[path], path)):
-        if run and sum(heights[p] for p in run) + heights[path] > rows:
-            yield run
-            run = []
-        run.append(path)
-    if run:
-        yield run

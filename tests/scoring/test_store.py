@@ -10,10 +10,9 @@ import polars as pl
 import pytest
 from tiny import save_model
 
-from curate import models
+from curate import models, shards
 from curate.errors import InputError, OutputError
 from curate.rendering import TokenSequence
-from curate.scoring import store as stores
 from curate.scoring.store import Store, holdings
 
 
@@ -90,7 +89,7 @@ def test_two_writers_of_one_batch_and_of_different_ones(store):
 
 
 def test_merging_changes_no_answer_and_leaves_one_shard(store, monkeypatch):
-    monkeypatch.setattr(stores, "MERGE_SHARDS", 4)
+    monkeypatch.setattr(shards, "MERGE_SHARDS", 4)
     names = range(23)
     for name in names:
         store.add(keys(name, name // 2), np.array([-float(name), -100.0 - name]))
@@ -107,7 +106,7 @@ def test_merging_changes_no_answer_and_leaves_one_shard(store, monkeypatch):
 
 
 def test_large_shards_are_left_alone(store, monkeypatch):
-    monkeypatch.setattr(stores, "MERGE_ROWS", 10)
+    monkeypatch.setattr(Store, "merge_rows", 10)
     for first in range(0, 30, 6):
         store.add(keys(*range(first, first + 6)), np.zeros(6))
     store.add(keys(*range(100, 112)), np.zeros(12))
@@ -169,9 +168,9 @@ WRITER = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from curate import models
+from curate import models, shards
 from curate.scoring import store as stores
-stores.MERGE_SHARDS = 3
+shards.MERGE_SHARDS = 3
 store = stores.Store(Path(sys.argv[1]), models.resolve(sys.argv[2]), "float32", "vllm 1")
 for i in range(40):
     keys = [hashlib.md5(str(name).encode()).digest() for name in range(i * 5, i * 5 + 9)]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -52,6 +53,10 @@ def resolve(engine: str) -> str:
     return "vllm" if device_type() == "cuda" and find_spec("vllm") else "transformers"
 
 
+_CHATS: WeakSet[LocalChat] = WeakSet()
+"""All there are: on a GPU one of them at a time is open."""
+
+
 class LocalChat:
     """A `ChatModel`. The engine is opened when the first answer is missing, and again after `close`.
 
@@ -76,6 +81,7 @@ class LocalChat:
         self.cache = TextCache(folder)
         self.generated = 0
         self._opened: GenerationEngine | None = None
+        _CHATS.add(self)
 
     def record(self) -> dict[str, Any]:
         return self.model.record() | {"dtype": self.dtype, "engine": self.version}
@@ -166,6 +172,9 @@ class LocalChat:
 
     def _open(self) -> GenerationEngine:
         if self._opened is None:
+            if device_type() == "cuda":  # its memory holds one engine
+                for other in list(_CHATS):
+                    other.close()
             say(f"generate: {self.model.name} in {self.dtype}, {self.version}")
             if self.engine == "vllm":
                 from curate.evaluation.generation.vllm import VllmGeneration

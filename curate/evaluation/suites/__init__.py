@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from curate.errors import UsageError
+from curate.evaluation.suites.advglue import AdvGLUE
 from curate.evaluation.suites.base import Suite
 from curate.evaluation.suites.behaviours import Behaviours
+from curate.evaluation.suites.gcg import GCG
+from curate.evaluation.suites.gsm8k import GSM8K
+from curate.evaluation.suites.harness import Harness
 from curate.evaluation.suites.heldout import Heldout
+from curate.evaluation.suites.hhh import HHH
+from curate.evaluation.suites.pair import Pair
+from curate.evaluation.suites.prefill import Prefill
 from curate.evaluation.suites.sample import Sample
 from curate.evaluation.suites.strongreject import StrongReject
+from curate.evaluation.suites.suffix import Suffix
+from curate.evaluation.suites.templates import Templates
 from curate.evaluation.suites.xstest import XSTest
 
 SUITES: dict[str, Suite] = {
-    suite.name: suite for suite in (Sample(), Heldout(), StrongReject(), XSTest(), Behaviours())
+    suite.name: suite
+    for suite in (
+        *(Sample(), Heldout(), StrongReject(), XSTest(), Behaviours()),
+        *(Prefill(), Suffix(), Templates(), GCG(), Pair()),
+        *(HHH(), GSM8K(), AdvGLUE(), Harness()),
+    )
 }
 
 

@@ -22,6 +22,9 @@ ITEM_DIGITS = 16
 Row = Mapping[str, Any]
 """A row of a suite's source."""
 
+Columns = Mapping[str, tuple[str, ...]]
+"""What a suite reads of a row: name -> accepted spellings in the file, the first that is there."""
+
 
 class Options(BaseModel):
     """A suite's own settings, `evaluate.options.NAME`; those that most suites have none of."""
@@ -43,6 +46,8 @@ class Metric(NamedTuple):
     items: pl.Expr | None = None  # which items it is of; None: all
     needs: str | None = None  # "harm", "compliance": there only with a judge of that task
     headline: bool = True  # False: secondary
+    by_group: bool = False  # besides, of each group there is one secondary metric: "NAME, GROUP"
+    per_prompt: bool = False  # one value a prompt, the worst of its items', instead of one an item
 
     @property
     def worst(self) -> float:
@@ -53,7 +58,7 @@ class Bench(Protocol):
     """What a suite works with: the model under test, a judge or none, and the source's rows."""
 
     model: Model
-    chat: ChatModel  # the model under test
+    chat: ChatModel  # the model under test; one on this machine opens again after `close`
     sampling: Sampling  # as params say: temperature, max_tokens, seed
     dtype: str
     state: Path  # folder for a suite's own cached work (attacks), beside the caches of chat and judge
@@ -81,9 +86,13 @@ class Suite(Protocol):
     name: ClassVar[str]
     about: ClassVar[str]  # one line: what it measures, and whose it is
     source: ClassVar[str | None]  # where its rows come from when no file is named: "hub:owner/name", or None
-    columns: ClassVar[dict[str, tuple[str, ...]]]  # what it reads: name -> accepted spellings in the file
     options: ClassVar[type[Options]]
     metrics: ClassVar[tuple[Metric, ...]]
+
+    @property
+    def columns(self) -> Columns | tuple[Columns, ...]:
+        """What it reads; of several, a row's fields are those of the first that the row has whole."""
+        ...
 
     def items(self, rows: Sequence[Row], options: Any) -> list[Item]:
         """The items of the source's rows, whose fields are named as in `columns`; of none, where there is no source.
@@ -98,6 +107,12 @@ class Suite(Protocol):
         ...
 
 
+def layouts(suite: Suite) -> tuple[Columns, ...]:
+    """The suite's `columns`, each way in which a row may have them; none for a suite that reads no rows."""
+    columns = suite.columns
+    return columns if isinstance(columns, tuple) else (columns,) if columns else ()
+
+
 def answer_and_judge(items: Sequence[Item], bench: Bench, task: str, sampling: Sampling | None = None) -> pl.DataFrame:
     """What most suites do: every item is answered by the model under test, and every answer judged."""
     asks = [Ask(item.prompt, item.prefill, item.prefill_tokens) for item in items]
@@ -109,7 +124,7 @@ def results(
     items: Sequence[Item],
     responses: Sequence[Response],
     judgements: Sequence[Judgement],
-    correct: Sequence[bool | None] | None = None,
+    scores: Sequence[float | None] | None = None,
 ) -> pl.DataFrame:
     """RESULTS but `suite` of items, answered and judged."""
     from curate.evaluation.judges.refusals import refuses
@@ -128,7 +143,7 @@ def results(
             "unjudged": judgement.why,
             "judge_raw": judgement.raw,
             "string_refusal": refuses(response.text) if response.text else None,
-            "correct": None if correct is None else correct[number],
+            "score": None if scores is None else scores[number],
         }
         for number, (item, response, judgement) in enumerate(zip(items, responses, judgements, strict=True))
     ]
@@ -143,11 +158,13 @@ def make_item(
     cluster: str = "",
     prefill: str = "",
     prefill_tokens: int = 0,
+    gold: str = "",
+    other: str = "",
 ) -> Item:
     """An item whose id is a digest of all that it is, and whose cluster, unless given, is its prompt."""
-    cluster = cluster or prompt_key(prompt)
-    name = digest([[dict(turn) for turn in prompt], group, question, prefill, prefill_tokens])[:ITEM_DIGITS]
-    return Item(name, prompt, cluster, group, question, prefill, prefill_tokens)
+    made = Item("", prompt, cluster or prompt_key(prompt), group, question, prefill, prefill_tokens, gold, other)
+    name = digest([[dict(turn) for turn in prompt], *made[3:]])[:ITEM_DIGITS]
+    return made._replace(item=name)
 
 
 def user(text: str) -> list[dict[str, str]]:

@@ -9,7 +9,9 @@ import polars as pl
 from pydantic import Field
 
 from curate.evaluation.generation.base import Ask
-from curate.evaluation.items import Item, Judgement, Refusal, Response
+from curate.evaluation.items import Item, Judgement, Response
+from curate.evaluation.judges.base import Case
+from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, user
 
@@ -44,15 +46,9 @@ class Sample:
 
 
 def judge(item: Item, response: Response) -> Judgement:
-    """The truth about a response (`curate.sample.truth`)."""
-    from curate.sample.truth import truth
-
-    if not (response.text or "").strip():
+    """The truth about a response."""
+    text = response.text or ""
+    if not text.strip():
         return Judgement(why="empty response")
-    found = truth(item.asked, response.whole)
-    if found is None:
-        return Judgement(why="nothing of the sample in it")
-    refusal = Refusal.NONE
-    if found.refuses:
-        refusal = Refusal.PARTIAL if found.complies else Refusal.FULL
-    return Judgement(refusal, found.harm if item.group == "unsafe" else None)
+    task = "harm" if item.group == "unsafe" else "compliance"
+    return SampleTruth().judge([Case(item.asked, response.whole, text)], task)[0]

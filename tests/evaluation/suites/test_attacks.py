@@ -103,7 +103,7 @@ def test_suffixes_and_templates_are_counted_by_request(attacked):
         assert found["attack success"]["prompts"] == 12 and found["attack success"]["n"] == 12
         harm = of_suite.with_columns(pl.col("harm").fill_null(1.0) >= 0.5)
         mean, every = (
-            getattr(harm.group_by("cluster").agg(e), "mean")()["harm"].item() for e in (pl.mean("harm"), pl.max("harm"))
+            harm.group_by("cluster").agg(of_prompt)["harm"].mean() for of_prompt in (pl.mean("harm"), pl.max("harm"))
         )
         assert found["attack success"]["value"] == pytest.approx(mean)
         (of_any,) = [metric["value"] for name, metric in found.items() if "any" in name]

@@ -26,7 +26,7 @@ def items():
 
 @pytest.fixture(scope="module")
 def searcher(reference_model):
-    found = gcg_search.Searcher(models.resolve(reference_model), "float32", 4, 24, 32, lambda amount=1: None)
+    found = gcg_search.Searcher(models.resolve(reference_model), "float32", 4, 24, 32, lambda _=1: None)
     yield found
     found.close()
 
@@ -87,10 +87,12 @@ def test_a_request_that_does_not_fit_is_refused(searcher):
 
 
 def test_without_nanogcg_the_error_says_how_to_install_it(reference_model, items, tmp_path, monkeypatch):
+    bench = workbench(reference_model, tmp_path)
+
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(gcg.metadata, "version", missing)
     with pytest.raises(InputError, match="needs nanogcg") as caught:
-        GCG().run(items, workbench(reference_model, tmp_path), OPTIONS)
+        GCG().run(items, bench, OPTIONS)
     assert "pip install --no-deps nanogcg==0.3.0" in caught.value.details["remedy"]

@@ -1,4 +1,4 @@
-"""PAIR: what attacker and model say to each other, with scripted ones, and on the reference model as its own attacker."""
+"""PAIR: what attacker and model say to each other, scripted, and the reference model as its own attacker."""
 
 import json
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Scripted:
 
     def chat(self, asks, sampling, what="generate"):
         self.calls.append([Asked(ask.messages[-1]["content"], len(ask.messages), ask.sample) for ask in asks])
-        return [Response(self.say([turn["content"] for turn in ask.messages], ask), "stop") for ask in asks]
+        return [Response(self.say([turn["content"] for turn in ask.messages]), "stop") for ask in asks]
 
     def close(self): ...
 
@@ -51,14 +51,14 @@ def goal_of(text):
     return next(row for row in BEHAVIOURS if row["goal"] in text)
 
 
-def attacker(turns, ask):
+def attacker(turns):
     """Names the magic word in its second prompt; of the behaviour of the last item, it never says what can be read."""
     if BEHAVIOURS[2]["goal"] in turns[0]:
         return "I would rather not."
     return attack(("magic: " if len(turns) == 3 else "please: ") + goal_of(turns[0])["goal"])
 
 
-def model(turns, ask):
+def model(turns):
     """Refuses what is asked without the magic word, and does without it the behaviour of the second item."""
     row = goal_of(turns[0])
     return row["response"] if "magic" in turns[0] or row == BEHAVIOURS[1] else REFUSAL

@@ -1,0 +1,105 @@
+"""GCG (arXiv 2307.15043): of every request a suffix is optimised against the model under test, through nanogcg.
+
+White box: the search follows the gradient of the target's likelihood, and needs the model as transformers loads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import metadata
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from curate.errors import InputError
+from curate.evaluation.generation.cache import TextCache, key
+from curate.evaluation.items import Item
+from curate.evaluation.suites import metrics
+from curate.evaluation.suites.attacks import WITH_TARGET, behaviours, draw
+from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, user
+from curate.progress import progress, say
+
+FORMAT = "gcg 1"
+"""Of the cache's keys and texts: counted up by a change of ours that may find another suffix."""
+
+
+class GCGOptions(Options):
+    behaviours: int = Field(50, ge=0, description="a draw of so many behaviours (0: all)")
+    steps: int = Field(250, ge=1, description="of the search for a suffix; the paper's 500, nanogcg's 250")
+    search_width: int = Field(512, ge=1, description="candidates a step")
+    topk: int = Field(256, ge=1, description="tokens that a place's replacement is drawn from, by the gradient")
+    seed: int = Field(0, ge=0, description="of the draw and the search")
+
+
+class Found(NamedTuple):
+    """What the search found for a behaviour."""
+
+    suffix: str
+    first_loss: float  # of the suffix that the search began with: -log p(target), nats/token
+    loss: float
+
+
+class GCG:
+    name: ClassVar[str] = "gcg"
+    about: ClassVar[str] = (
+        "harm of the answers to requests with suffixes optimised against the model (arXiv 2307.15043)"
+    )
+    source: ClassVar[str | None] = "hub:walledai/AdvBench"
+    columns: ClassVar[Columns] = WITH_TARGET
+    options: ClassVar[type[Options]] = GCGOptions
+    metrics: ClassVar[tuple[Metric, ...]] = metrics.attack()
+
+    def items(self, rows: Sequence[Row], options: GCGOptions) -> list[Item]:
+        return draw(behaviours(rows, self.name), options.behaviours, options.seed)
+
+    def run(self, items: Sequence[Item], bench: Bench, options: GCGOptions) -> pl.DataFrame:
+        found = search(items, bench, options)
+        first, last = np.mean([(one.first_loss, one.loss) for one in found], axis=0)
+        say(f"gcg: loss of the target {first:.2f} -> {last:.2f} nats/token, the mean of {len(found):,} behaviours")
+        attacked = [
+            item._replace(prompt=user(item.asked + one.suffix), question=item.asked)
+            for item, one in zip(items, found, strict=True)
+        ]
+        return answer_and_judge(attacked, bench, "harm")
+
+
+def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Found]:
+    """The suffix of each item: from the cache, where each is put as soon as it is found.
+
+    Raises:
+        InputError: nanogcg is not installed, or a behaviour cannot be attacked.
+    """
+    from curate.scoring.engine import installed
+
+    version = _nanogcg()
+    scope = [FORMAT, version, installed("transformers"), bench.model.digest, bench.dtype]
+    searched = options.model_dump(exclude={"behaviours"})
+    cache = TextCache(bench.state / "gcg" / bench.model.digest)
+    keys = [key(*scope, item.asked, item.target, searched) for item in items]
+    found = {each: Found(*json.loads(text)) for each, text in zip(keys, cache.lookup(keys), strict=True) if text}
+    missing = {each: item for each, item in zip(keys, items, strict=True) if each not in found}
+    if missing:
+        from curate.evaluation.suites.gcg_search import Searcher
+
+        bench.chat.close()  # its engine may fill the device
+        with progress("gcg", len(missing) * options.steps, "steps") as advance:
+            searcher = Searcher(bench.model, bench.dtype, options.steps, options.search_width, options.topk, advance)
+            try:
+                for each, item in missing.items():
+                    found[each] = Found(*searcher.search(item.asked, item.target, options.seed))
+                    cache.add([each], [json.dumps(found[each])])
+            finally:
+                searcher.close()
+    return [found[each] for each in keys]
+
+
+def _nanogcg() -> str:
+    try:
+        return metadata.version("nanogcg")
+    except metadata.PackageNotFoundError:
+        raise InputError(
+            "the suite gcg needs nanogcg", remedy="pip install --no-deps nanogcg==0.3.0 (and scipy, if it is not there)"
+        ) from None

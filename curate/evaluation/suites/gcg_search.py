@@ -1,0 +1,162 @@
+"""nanogcg's search for a suffix (0.3.0), as it runs with today's transformers and on the very tokens that we render.
+
+What it takes to run it: its prefix cache is left off, for it indexes and reuses the key-value cache as older versions
+of transformers had it; the tokenizer is handed over in a wrapper that renders as `curate.rendering` does; tokens that
+no plain text has are kept out of the suffix; and its bar gives way to ours. nanogcg tokenises request, suffix and
+template apart, so that of the suffixes of all steps the one counts under which the target is likeliest once the
+whole is rendered.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.errors import InputError
+from curate.evaluation.suites.base import user
+from curate.models import Model
+from curate.progress import Advance
+from curate.rendering import TEMPLATE_OPTIONS, TokenSequence, load_tokenizer, prefill_token_ids, prompt_token_ids
+from curate.scoring.forward import of_one_length, pad, response_logps
+from curate.scoring.transformers import BATCH_TOKENS, device, load_model
+
+INITIAL = " ".join(["x"] * 20)
+SLOT = "{optim_str}"  # nanogcg's
+SEPARATOR = "\n"
+"""Between request and suffix. The paper's space would melt into the suffix's first token; a line's end does not."""
+
+
+class Searcher:
+    """Searches for suffixes against one model.
+
+    Args:
+        topk: at most; no more than the tokens that a suffix may have.
+        advance: called after every step.
+
+    Raises:
+        InputError: the model or its tokenizer cannot be loaded.
+    """
+
+    def __init__(self, model: Model, dtype: str, steps: int, search_width: int, topk: int, advance: Advance) -> None:
+        from nanogcg import gcg
+
+        logging.getLogger("nanogcg").setLevel(logging.ERROR)
+        self.tokenizer = load_tokenizer(model)
+        self.model: Any = load_model(model, dtype).eval().requires_grad_(False)
+        self.context, self.steps, self.advance = model.context, steps, advance
+        self.config = gcg.GCGConfig(
+            num_steps=steps, search_width=search_width, optim_str_init=INITIAL, use_prefix_cache=False
+        )
+        self.barred = self._barred(gcg.get_nonascii_toks(self.tokenizer).tolist())
+        rows = self.model.get_input_embeddings().num_embeddings
+        self.config.topk = min(topk, rows - len(self.barred))
+
+    def search(self, goal: str, target: str, seed: int) -> tuple[str, float, float]:
+        """(what is to stand behind the goal, the target's loss with what the search began with, and with this).
+
+        Raises:
+            InputError: request and target do not fit the context, or the tokenizer cannot say a suffix.
+        """
+        first = self._losses(goal, target, [INITIAL])[0]
+        strings = list(dict.fromkeys([INITIAL, *self._run(goal, target, seed).strings]))
+        losses = self._losses(goal, target, strings)
+        best = min(range(len(strings)), key=losses.__getitem__)
+        return SEPARATOR + strings[best], first, losses[best]
+
+    def close(self) -> None:
+        """Give the device's memory back, for the engine that answers."""
+        del self.model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _run(self, goal: str, target: str, seed: int) -> Any:
+        """nanogcg's result: `strings`, the suffix after each step, and `losses`."""
+        from nanogcg import gcg
+
+        self.config.seed = seed
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        bar = gcg.tqdm
+        gcg.tqdm = self._counted
+        gc.freeze()  # nanogcg collects garbage twice a step, most of the time among what was there before
+        try:
+            attack = gcg.GCG(self.model, _Rendering(self.tokenizer), self.config)
+            attack.not_allowed_ids = torch.tensor(self.barred, device=device())
+            # The slot is nanogcg's own: a goal that holds one would be cut there.
+            content = goal.replace(SLOT, "") + SEPARATOR + SLOT
+            return attack.run(user(content), target)
+        except RuntimeError as error:
+            if "after decoding and re-encoding" not in str(error):
+                raise
+            raise InputError(
+                "the search finds no suffix that this tokenizer reads as it wrote it",
+                field="gcg",
+                found=type(self.tokenizer).__name__,
+                remedy="evaluate this model without the suite gcg",
+            ) from error
+        finally:
+            gc.unfreeze()
+            gcg.tqdm = bar
+            torch.use_deterministic_algorithms(deterministic)  # which nanogcg turns on
+
+    def _counted(self, steps: Iterable[int]) -> Iterator[int]:
+        for step in steps:
+            yield step
+            self.advance(1)
+
+    def _barred(self, unprintable: list[int]) -> list[int]:
+        """Besides what is no ASCII text: special tokens, and rows of the embedding that no token has."""
+        rows = self.model.get_input_embeddings().num_embeddings
+        special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return sorted({*unprintable, *special, *self.tokenizer.all_special_ids, *range(len(self.tokenizer), rows)})
+
+    @torch.inference_mode()
+    def _losses(self, goal: str, target: str, suffixes: list[str]) -> list[float]:
+        """-log p(target) behind the goal with each suffix, nats/token, everything tokenised as it is when asked."""
+        names = [f"suffix {number}" for number in range(len(suffixes))]
+        prompts = [user(goal + SEPARATOR + suffix) for suffix in suffixes]
+        targets = prefill_token_ids(self.tokenizer, prompts, [target] * len(prompts), names)
+        asked = prompt_token_ids(self.tokenizer, prompts, names)
+        sequences = [TokenSequence(*map(_ids, pair)) for pair in zip(asked, targets, strict=True)]
+        longest = max(sequence.length for sequence in sequences)
+        if longest > self.context:
+            raise InputError(
+                "a request with its suffix and target does not fit the model's context",
+                found=f"{longest} tokens",
+                expected=f"{self.context} at most",
+                remedy="drop the row",
+            )
+        losses = [0.0] * len(sequences)
+        where = device()
+        for rows in of_one_length([sequence.length for sequence in sequences], BATCH_TOKENS[where.type]):
+            logps = response_logps(self.model, pad([sequences[row] for row in rows]).to(where)).tolist()
+            for row, logp in zip(rows, logps, strict=True):
+                losses[row] = -logp / len(sequences[row].response_ids)
+        return losses
+
+
+class _Rendering:
+    """A tokenizer whose template is rendered, and tokenised, as `curate.rendering` does it."""
+
+    bos_token = None  # the template has written it, and it is to stay
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: Any, **options: Any) -> Any:
+        return self._tokenizer(text, **(options | {"add_special_tokens": False}))
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> Any:
+        return self._tokenizer.apply_chat_template(messages, **TEMPLATE_OPTIONS, **options)
+
+
+def _ids(tokens: list[int]) -> np.ndarray:
+    return np.array(tokens, dtype=np.int32)

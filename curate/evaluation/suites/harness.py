@@ -1,0 +1,132 @@
+"""Any task of lm-evaluation-harness, TruthfulQA-MC by default; its answers item by item, so that arms compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import polars as pl
+from pydantic import Field
+
+from curate.errors import InputError, UsageError
+from curate.evaluation.items import Item, Judgement, Response
+from curate.evaluation.suites import metrics
+from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, user
+
+PREFERRED = ("acc", "exact_match", "acc_norm")
+"""The metric taken of a task that has several, unless one is named; else its first."""
+
+
+class HarnessOptions(Options):
+    tasks: tuple[str, ...] = Field(("truthfulqa_mc1", "truthfulqa_mc2"), min_length=1, description="names of tasks")
+    metric: str | None = Field(None, description="of each task [default: acc, exact_match, acc_norm or its first]")
+    filter: str | None = Field(None, description="of each task's filters [default: the last]")
+    shots: int | None = Field(None, ge=0, description="examples in the prompt [default: the task's]")
+    include_path: str | None = Field(None, description="a folder with task files of one's own")
+    chat_template: bool = Field(True, description="put the prompt into the model's chat template")
+    batch: int = Field(8, ge=1, description="requests in a forward pass")
+
+
+class Harness:
+    name: ClassVar[str] = "harness"
+    about: ClassVar[str] = "tasks of lm-evaluation-harness, such as TruthfulQA-MC (arXiv 2109.07958)"
+    source: ClassVar[str | None] = None
+    columns: ClassVar[Columns | tuple[Columns, ...]] = {}
+    options: ClassVar[type[Options]] = HarnessOptions
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        metrics.accuracy(about="mean of the task's own metric over all tasks")._replace(by_group=True),
+    )
+
+    def items(self, rows: Sequence[Row], options: HarnessOptions) -> list[Item]:
+        """One an example; its number in the task stands in `gold`."""
+        items = []
+        for name in options.tasks:
+            task = _task(name, options.include_path)
+            for number, example in enumerate(task.eval_docs):
+                made = make_item(user(str(task.doc_to_text(example))), group=name, gold=str(number))
+                items.append(made._replace(cluster=f"{name} {number}"))
+        return items
+
+    def run(self, items: Sequence[Item], bench: Bench, options: HarnessOptions) -> pl.DataFrame:
+        from lm_eval import simple_evaluate
+
+        wanted = {name: [int(item.gold) for item in items if item.group == name] for name in options.tasks}
+        cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}"
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        found = simple_evaluate(
+            model=_language_model(bench, options),
+            tasks=[_task(name, options.include_path) for name in options.tasks],
+            num_fewshot=options.shots,
+            samples=wanted,
+            use_cache=str(cache),
+            log_samples=True,
+            bootstrap_iters=0,  # the intervals are ours
+            apply_chat_template=options.chat_template,
+        )
+        scores = {name: _scores(name, found["samples"][name], options) for name in options.tasks}
+        answers = [scores[item.group][int(item.gold)] for item in items]
+        said = [Response(None, "harness") for _ in items]
+        return results(items, said, [Judgement()] * len(items), answers)
+
+
+def _scores(task: str, samples: Sequence[dict[str, Any]], options: HarnessOptions) -> dict[int, float]:
+    """The value of each example, by its number."""
+    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
+    wanted = options.filter or filters[-1]
+    offered = samples[0]["metrics"]
+    metric = options.metric or next((name for name in PREFERRED if name in offered), offered[0])
+    for what, found, choices in (("filter", wanted, filters), ("metric", metric, offered)):
+        if found not in choices:
+            raise UsageError(
+                f"the task has no such {what}",
+                field=f"harness.{what}",
+                found=f"{found} of {task}",
+                expected=", ".join(choices),
+            )
+    values = {int(s["doc_id"]): float(s[metric]) for s in samples if s["filter"] == wanted}
+    outside = [number for number, value in values.items() if not 0 <= value <= 1]
+    if outside:
+        raise InputError(
+            "the task's metric is no share: it lies outside 0 to 1",
+            row=outside[0],
+            field=f"{task}, {metric}",
+            found=values[outside[0]],
+            remedy="name another with harness.metric",
+        )
+    return values
+
+
+@cache
+def _task(name: str, include_path: str | None) -> Any:
+    try:
+        from lm_eval import tasks
+    except ImportError as error:
+        raise InputError(
+            "the suite harness needs lm-evaluation-harness", remedy="pip install 'curate[harness]'"
+        ) from error
+    manager = tasks.TaskManager(include_path=include_path, verbosity="ERROR")
+    if name not in manager.all_subtasks:
+        raise UsageError(
+            "lm-evaluation-harness has no such task", field="harness.tasks", found=name, remedy="see `lm_eval ls tasks`"
+        )
+    try:
+        return tasks.get_task_dict([name], manager)[name]
+    except Exception as error:  # datasets, huggingface_hub and httpx each have their own
+        raise InputError(
+            "the task's data cannot be had",
+            field=name,
+            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            remedy="check the network; a task file of your own (harness.include_path) can read a local file",
+        ) from error
+
+
+def _language_model(bench: Bench, options: HarnessOptions) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    from curate.rendering import load_tokenizer
+    from curate.scoring.transformers import load_model
+
+    bench.chat.close()  # one model at a time in the device's memory
+    loaded = load_model(bench.model, bench.dtype).eval()
+    return HFLM(pretrained=loaded, tokenizer=load_tokenizer(bench.model), batch_size=options.batch)

@@ -1,0 +1,109 @@
+"""The prefilling attack: the answer is made to begin as a harmful one does (DOOR, arXiv 2503.03710; METHOD 3).
+
+An aligned model refuses with its first words. One that only does so goes on with what it finds begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import polars as pl
+from pydantic import Field
+
+from curate.errors import InputError
+from curate.evaluation.items import Item, Messages
+from curate.evaluation.suites import metrics
+from curate.evaluation.suites.base import (
+    Bench,
+    Columns,
+    Metric,
+    Options,
+    Row,
+    answer_and_judge,
+    make_item,
+    text_of,
+    user,
+)
+from curate.evaluation.suites.behaviours import GOAL, TARGET
+from curate.progress import say
+from curate.rendering import load_tokenizer, prefill_token_ids
+from curate.schema import QueryType, Split
+
+LENGTHS = (0, 3, 4, 5, 7, 10, 15, 20, 25)
+
+
+class PrefillOptions(Options):
+    lengths: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        LENGTHS, min_length=1, description="tokens of the harmful answer that are given; DOOR's"
+    )
+    temperature: float = Field(0.7, ge=0, description="of the answers; DOOR's")
+
+
+class Prefill:
+    name: ClassVar[str] = "prefill"
+    about: ClassVar[str] = "harm of answers that are made to begin as harmful ones do (DOOR, arXiv 2503.03710)"
+    source: ClassVar[str | None] = None
+    columns: ClassVar[tuple[Columns, ...]] = (
+        {name: (name,) for name in ("prompt", "rejected", "query_type", "split")},  # pairs of ours
+        {"goal": GOAL, "response": ("response",)},
+        {"goal": GOAL, "response": TARGET},
+    )
+    options: ClassVar[type[Options]] = PrefillOptions
+    metrics: ClassVar[tuple[Metric, ...]] = metrics.attack(
+        metrics.Part(items=pl.col("group") != "prefill 0"), by_group=True
+    )
+
+    def items(self, rows: Sequence[Row], options: PrefillOptions) -> list[Item]:
+        """Of each harmful answer one for each length; of pairs, the rejected answers to held-out unsafe prompts."""
+        items = []
+        for number, row in enumerate(rows):
+            if "rejected" not in row:
+                prompt: Messages = user(text_of(row, "goal", number, self.name))
+                response = text_of(row, "response", number, self.name)
+            elif row["split"] == Split.HELDOUT and row["query_type"] == QueryType.UNSAFE:
+                prompt, response = row["prompt"], _content(row["rejected"], number)
+            else:
+                continue
+            for length in options.lengths:
+                prefill = response if length else ""
+                items.append(make_item(prompt, group=f"prefill {length}", prefill=prefill, prefill_tokens=length))
+        return items
+
+    def run(self, items: Sequence[Item], bench: Bench, options: PrefillOptions) -> pl.DataFrame:
+        """Items whose answer is shorter than their length are left out: they would not be what their group says."""
+        long = _long_enough(items, bench)
+        if len(long) < len(items):
+            say(f"prefill: {len(items) - len(long):,} of {len(items):,} items are left out: their answer is shorter")
+        if not long:
+            raise InputError(
+                "no harmful answer is long enough to prefill with",
+                field="prefill.lengths",
+                found=", ".join(map(str, options.lengths)),
+                remedy="give shorter lengths, or longer answers",
+            )
+        return answer_and_judge(long, bench, "harm", bench.sampling._replace(temperature=options.temperature))
+
+
+def _content(turns: object, number: int) -> str:
+    if isinstance(turns, list) and turns and isinstance(turns[0], dict) and isinstance(turns[0].get("content"), str):
+        return str(turns[0]["content"])
+    raise InputError(
+        "a pair's rejected response is no conversation",
+        row=number,
+        field="rejected",
+        found=type(turns).__name__,
+        expected="a file of `curate prepare`, or one with the columns goal and response",
+    )
+
+
+def _long_enough(items: Sequence[Item], bench: Bench) -> list[Item]:
+    begun = {(item.cluster, item.prefill): item for item in items if item.prefill}
+    rendered = prefill_token_ids(
+        load_tokenizer(bench.model),
+        [item.prompt for item in begun.values()],
+        [item.prefill for item in begun.values()],
+        [f"item {item.item}" for item in begun.values()],
+    )
+    tokens = dict(zip(begun, map(len, rendered), strict=True))
+    return [item for item in items if item.prefill_tokens <= tokens.get((item.cluster, item.prefill), 0)]
