@@ -286,6 +286,10 @@ class ArmParams(Section):
         return {"objective": self.objective} | self.model_dump(exclude_defaults=True)
 
 
+SUITE_FILES = ("suffixes", "templates", "include_path")
+"""Options of suites that name files."""
+
+
 class EvaluateParams(Section):
     """What the trained arms, and the model they started from (`base`), are evaluated on."""
 
@@ -298,7 +302,7 @@ class EvaluateParams(Section):
         description="what DVC watches for changes: a file or folder that has all files of `suites`, else curate/sample",
         min_length=1,
     )
-    limit: int = Field(0, ge=0, description="a draw of so many items of each part of a suite (0: all)")
+    limit: int = Field(0, ge=0, description="a draw of so many prompts of each part of a suite (0: all)")
     seed: Seed = Field(0, description="of the draws: items, answers, attacks")
     engine: Literal["auto", "vllm", "transformers"] = Field(
         "auto", description="that generates: auto (vllm on a GPU, transformers on a CPU), vllm or transformers"
@@ -412,9 +416,13 @@ class Params(Section):
         for suite in self.evaluate.suites:
             _, named, source = suite.partition("=")
             watched = Path(self.evaluate.watch)
-            is_file = named and source != "sample" and not source.startswith("hub:")
-            if is_file and watched not in (Path(source), *Path(source).parents):
-                raise ValueError(f"evaluate.watch must be {source} or a folder above it, or its changes go unnoticed")
+            options = self.evaluate.options.get(suite.partition("=")[0], {})
+            read = [str(options[name]) for name in SUITE_FILES if options.get(name)]
+            if named and source != "sample" and not source.startswith("hub:"):
+                read.append(source)
+            for file in read:
+                if watched not in (Path(file), *Path(file).parents):
+                    raise ValueError(f"evaluate.watch must be {file} or a folder above it, or its changes go unnoticed")
         watched = Path(self.reference.watch)
         for text in self.reference.texts:
             if text not in ("sample", self.data.source) and watched != Path(text) and watched not in Path(text).parents:

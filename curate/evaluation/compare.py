@@ -36,6 +36,9 @@ class Key(NamedTuple):
     suite: str
     metric: str
 
+    def __str__(self) -> str:
+        return f"{self.suite}: {self.metric}"
+
 
 class Arm(NamedTuple):
     """An arm's evaluations, by seed, and its pooled estimates."""
@@ -61,13 +64,18 @@ class Comparison(NamedTuple):
     seeds: int  # training runs of the arm that has fewer, `base` not counted
 
     @property
-    def verdict(self) -> str:
-        """In words: what may be concluded."""
+    def outcome(self) -> str:
+        """`better`, `worse` or `no difference shown`, of the runs compared."""
         if self.p >= LEVEL:
             return "no difference shown"
-        improved = (self.difference.mean > 0) == (self.better == "higher")
-        few = f" ({self.seeds} seed{'s' if self.seeds > 1 else ''}: these runs, not the method)"
-        return ("better" if improved else "worse") + (few if self.seeds < FEW_SEEDS else "")
+        return "better" if (self.difference.mean > 0) == (self.better == "higher") else "worse"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome, and what it may not be taken for."""
+        if self.p >= LEVEL or self.seeds >= FEW_SEEDS:
+            return self.outcome
+        return f"{self.outcome} ({self.seeds} seed{'s' if self.seeds > 1 else ''}: these runs, not the method)"
 
     def record(self) -> dict[str, Any]:
         """As JSON."""

@@ -65,7 +65,8 @@ def evaluate(
             tasks = {metric.needs for metric in suite.metrics if metric.needs and bench.can_judge(metric.needs)}
             of_suite = values_of(suite, results[-1], tasks)
             values.append(of_suite)
-            suites[suite.name] = summary(suite, results[-1], of_suite, len(one.items))
+            judge = bench.judging.record() if bench.judging and tasks else None
+            suites[suite.name] = summary(suite, results[-1], of_suite, len(one.items)) | {"judge": judge}
         record = bench.record()
     finally:
         bench.close()

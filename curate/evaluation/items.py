@@ -92,4 +92,5 @@ VALUES: dict[str, pl.DataType | type[pl.DataType]] = {
     "value": pl.Float64,  # 0..1; an item without a verdict has the metric's worst value
     "judged": pl.Boolean,  # whether there was a verdict
 }
-"""One row an item and metric: `values.parquet`, what statistics are made of."""
+"""One row an item and metric: `values.parquet`, what statistics are made of. A metric of whole prompts has one row a
+prompt, whose `item` is its cluster."""

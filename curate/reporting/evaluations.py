@@ -11,10 +11,14 @@ from curate.evaluation.suites import SUITES
 from curate.reporting.table import Cell, Table, Within
 
 
+MOST_SENTENCES = 6
+"""Of two arms each, at the top of the page: the last, which are of the last arm that others are compared with."""
+
+
 class ShownSuite(NamedTuple):
     name: str
     about: str
-    judge: str | None  # None: the suite has its own, or none is needed
+    judge: str | None  # in words; None: none read the answers
     table: Table  # headline metrics
     more: Table | None  # the others
 
@@ -23,7 +27,7 @@ class Shown(NamedTuple):
     """What the page says of the evaluations."""
 
     warnings: list[str]  # what a reader must know before the numbers
-    short: list[str]  # the verdicts, a line each: first headline metrics, against the last baseline
+    short: list[str]  # what was found, a sentence for two arms
     suites: list[ShownSuite]
     comparisons: Table
     metrics: list[tuple[str, str]]
@@ -46,7 +50,7 @@ def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str,
         return {}
     evaluation = {
         arm.name: {
-            f"{key.suite}: {key.metric}": {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+            str(key): {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
             for key, found in arm.estimates.items()
             if about(arm.runs, key)["headline"]
         }
@@ -56,14 +60,20 @@ def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str,
 
 
 def short(compared: Sequence[Comparison]) -> list[str]:
-    """A line a comparison in words."""
-    return [
-        f"{one.arm} against {one.other}, {one.key.suite}, {one.key.metric}: "
-        f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]: {one.verdict}".replace(
-            "-", "−"
+    """A sentence for two arms: in what the first is better, in what worse, in what no difference is shown."""
+    lines = []
+    for arm, other in dict.fromkeys((one.arm, one.other) for one in compared):
+        by_verdict: dict[str, list[str]] = {}
+        for one in compared:
+            if (one.arm, one.other) == (arm, other):
+                by_verdict.setdefault(one.outcome, []).append(str(one.key))
+        parts = (
+            f"{outcome} in {', '.join(by_verdict[outcome])}"
+            for outcome in ("better", "worse", "no difference shown")
+            if outcome in by_verdict
         )
-        for one in compared
-    ]
+        lines.append(f"{arm} against {other}: {'; '.join(parts)}.")
+    return lines[-MOST_SENTENCES:]
 
 
 def _warnings(arms: Sequence[Arm]) -> list[str]:
@@ -94,9 +104,8 @@ def _sentence(suite: str) -> str:
 
 def _judge(arms: Sequence[Arm], suite: str) -> str | None:
     """The judge that read a suite's answers, in words."""
-    needs = {metric.needs for metric in SUITES[suite].metrics} if suite in SUITES else set()
-    record = (arms[0].runs[0].metrics.get("with") or {}).get("judge")
-    if not record or needs <= {None}:
+    record = next(found["judge"] for arm in arms for run in arm.runs if (found := run.metrics["suites"].get(suite)))
+    if not record:
         return None
     return ", ".join(f"{name} {value}" for name, value in record.items() if isinstance(value, str | int | float))
 
@@ -127,7 +136,7 @@ def comparison_table(compared: Sequence[Comparison]) -> Table:
     rows: list[list[Cell]] = [
         [
             f"{one.arm} − {one.other}",
-            f"{one.key.suite}: {one.key.metric}",
+            str(one.key),
             Within(one.difference.mean, one.difference.low, one.difference.high),
             one.difference.p,
             one.p,
@@ -141,7 +150,7 @@ def comparison_table(compared: Sequence[Comparison]) -> Table:
 def descriptions(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """(suite: metric, what it is) of every metric."""
     found = dict.fromkeys(key for arm in arms for key in keys(arm.runs))
-    return [(f"{key.suite}: {key.metric}", _about(arms, key)["about"]) for key in found]
+    return [(str(key), _about(arms, key)["about"]) for key in found]
 
 
 def _about(arms: Sequence[Arm], key: Key) -> dict[str, Any]:

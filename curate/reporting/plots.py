@@ -41,7 +41,7 @@ def write_plots(material: Material, arms: Sequence[Arm], folder: Path, points: i
 def write_evaluations(arms: Sequence[compare.Arm], folder: Path) -> None:
     """evaluation.csv, where there are evaluations: every arm in every headline metric, with its interval."""
     rows = [
-        {"arm": arm.name, "metric": f"{key.suite}: {key.metric}", **found._asdict()}
+        {"arm": arm.name, "metric": str(key), **found._asdict()}
         for arm in arms
         for key, found in arm.estimates.items()
         if compare.about(arm.runs, key)["headline"]

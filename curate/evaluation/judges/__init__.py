@@ -4,6 +4,7 @@ refusals     string matching: quick, secondary
 rubric       an instruct model that reads StrongREJECT's and XSTest's rubrics, here or behind an endpoint
 strongreject StrongREJECT's fine-tuned evaluator
 classifier   a safety classifier
+truth        of the embedded sample alone: what its generator knows
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from curate.scoring.transformers import BATCH_TOKENS, device, load_model
 
 INITIAL = " ".join(["x"] * 20)
 SLOT = "{optim_str}"  # nanogcg's
+LOGITS_BYTES = 2**32  # float32 logits of the candidates in one forward pass, at most, about (or one candidate)
 SEPARATOR = "\n"
 """Between request and suffix. The paper's space would melt into the suffix's first token; a line's end does not."""
 
@@ -50,7 +51,11 @@ class Searcher:
         self.model: Any = load_model(model, dtype).eval().requires_grad_(False)
         self.context, self.steps, self.advance = model.context, steps, advance
         self.config = gcg.GCGConfig(
-            num_steps=steps, search_width=search_width, optim_str_init=INITIAL, use_prefix_cache=False
+            num_steps=steps,
+            search_width=search_width,
+            optim_str_init=INITIAL,
+            use_prefix_cache=False,
+            allow_non_ascii=True,  # what is barred is found out here, once for all behaviours
         )
         self.barred = self._barred(gcg.get_nonascii_toks(self.tokenizer).tolist())
         rows = self.model.get_input_embeddings().num_embeddings
@@ -63,6 +68,10 @@ class Searcher:
             InputError: request and target do not fit the context, or the tokenizer cannot say a suffix.
         """
         first = self._losses(goal, target, [INITIAL])[0]
+        # nanogcg would try the whole width first, and halve it after running out of memory, at every step.
+        (sequence,) = self._sequences(goal, target, [INITIAL])
+        logits = 4 * self.model.get_input_embeddings().num_embeddings * sequence.length
+        self.config.batch_size = min(self.config.search_width, max(1, LOGITS_BYTES // logits))
         strings = list(dict.fromkeys([INITIAL, *self._run(goal, target, seed).strings]))
         losses = self._losses(goal, target, strings)
         best = min(range(len(strings)), key=losses.__getitem__)
@@ -115,14 +124,18 @@ class Searcher:
         special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         return sorted({*unprintable, *special, *self.tokenizer.all_special_ids, *range(len(self.tokenizer), rows)})
 
-    @torch.inference_mode()
-    def _losses(self, goal: str, target: str, suffixes: list[str]) -> list[float]:
-        """-log p(target) behind the goal with each suffix, nats/token, everything tokenised as it is when asked."""
+    def _sequences(self, goal: str, target: str, suffixes: list[str]) -> list[TokenSequence]:
+        """The goal with each suffix, and the target, tokenised as when they are asked."""
         names = [f"suffix {number}" for number in range(len(suffixes))]
         prompts = [user(goal + SEPARATOR + suffix) for suffix in suffixes]
         targets = prefill_token_ids(self.tokenizer, prompts, [target] * len(prompts), names)
         asked = prompt_token_ids(self.tokenizer, prompts, names)
-        sequences = [TokenSequence(*map(_ids, pair)) for pair in zip(asked, targets, strict=True)]
+        return [TokenSequence(*map(_ids, pair)) for pair in zip(asked, targets, strict=True)]
+
+    @torch.inference_mode()
+    def _losses(self, goal: str, target: str, suffixes: list[str]) -> list[float]:
+        """-log p(target) behind the goal with each suffix, nats/token."""
+        sequences = self._sequences(goal, target, suffixes)
         longest = max(sequence.length for sequence in sequences)
         if longest > self.context:
             raise InputError(

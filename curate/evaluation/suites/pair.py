@@ -175,7 +175,7 @@ def read_attack(text: str) -> str | None:
         text = text.partition("\n")[2].removesuffix("```")
     try:
         said = json.loads(text, strict=False)  # models write line breaks as they are
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict) or not isinstance(said.get("improvement"), str):
         return None

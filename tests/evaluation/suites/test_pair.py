@@ -113,6 +113,7 @@ def test_the_attacker_is_told_objective_beginning_answer_and_score(bench):
         ('{"improvement": "", "prompt": " "}', None),
         ('{"improvement": "", "prompt": ["ask so"]}', None),
         ('["improvement", "prompt"]', None),
+        ("[" * 100_000, None),
     ],
 )
 def test_only_one_whole_object_is_an_attack(text, prompt):
