@@ -121,7 +121,9 @@ def command(name: str, function: Callable[..., Any]) -> str:
             shown = info.metavar or parameter.name.upper()
             arguments.append(shown if required else f"[{shown}]")
         else:
-            flags = [flag for flag in info.param_decls or () if flag.startswith("--")]
+            # typer takes the first declaration for a default until it has seen the annotation.
+            declared = (info.default, *(info.param_decls or ()))
+            flags = [flag for flag in declared if isinstance(flag, str) and flag.startswith("--")]
             shown = (flags or ["--" + parameter.name.replace("_", "-")])[0]
             if parameter.default is True:
                 shown = shown.replace("--", "--no-", 1)

@@ -5,6 +5,7 @@ A block is one of shell where it is fenced as `sh`, or indented (or fenced witho
 program. Each document has a working folder of its own, a copy of the repository with small params, and in it:
 
     pairs.jsonl     60 pairs in TRL's format
+    labels.jsonl    six responses that people called harmful or not
     model/          a random model of two layers
     pairs.parquet, scores.parquet, splits.parquet, weights.parquet, runs/bdpo: what the commands made of these
 
@@ -44,6 +45,7 @@ SKIPPED = [
 ]
 
 STAND_INS = [
+    StandIn(r"^curate evaluate ", "curate evaluate --limit 2 --max-tokens 4 "),
     StandIn(r"^make (\w+)", r"make --dry-run \1"),
     StandIn(r"^python -m pytest", "python -m pytest --collect-only"),
     StandIn(r"--install-completion", "--show-completion"),  # it writes to the caller's own shell configuration

@@ -117,6 +117,10 @@ def working(tmp_path_factory, sample_pairs):
     sample_pairs.head(60).select(
         pl.col("prompt", "chosen", "rejected").list.eval(last).list.last(), "chosen_safe", "rejected_safe"
     ).write_ndjson(folder / "pairs.jsonl")
+    labels = [
+        {"prompt": "how?", "response": text, "label": text == "Sure."} for text in ("Sure.", "I cannot help.") * 3
+    ]
+    pl.DataFrame(labels).write_ndjson(folder / "labels.jsonl")
     save_model(folder / "model", context=1024)
     for command in (
         "prepare pairs.jsonl --out pairs.parquet",

@@ -207,4 +207,4 @@ def _fault(model: Any) -> str | None:
     def alone(sequence: TokenSequence) -> float:
         return float(response_logps(model, pad([sequence]).to(device))[0])
 
-    return probe.fault(model, "float32", alone, packed)
+    return probe.fault(model, str(next(model.parameters()).dtype).removeprefix("torch."), alone, packed)

@@ -89,7 +89,7 @@ def train(
     else:
         memory.keep_freed()
     tokenizer = load_tokenizer(model)
-    policy = make_policy(load_model(model, "float32"), gradient_checkpointing=params.gradient_checkpointing)
+    policy = make_policy(load_model(model, held_in(params)), gradient_checkpointing=params.gradient_checkpointing)
     check_reference(policy, tokenizer, draw(pairs.training, params.check_pairs, EVALUATED), params.check_tolerance)
     checkpoints = state / "checkpoints" / _digest(pairs, model, params, arm, seed)
     refusals = None
@@ -145,7 +145,7 @@ def train(
     if trainer.is_world_process_zero():
         if gathered is not None:
             # What the processes hold are shards: the whole goes into a model of its own.
-            policy = _with_adapters(make_policy(load_model(model, "float32")), params)
+            policy = _with_adapters(make_policy(load_model(model, held_in(params))), params)
             policy.load_state_dict(gathered)
         record = {
             "arm": name,
@@ -195,6 +195,12 @@ def check_reference(policy: Any, tokenizer: Any, rows: pl.DataFrame, tolerance: 
             remedy="train from the model that scored the pairs, or score again with this one; "
             "scores in bfloat16 want a tolerance of about 2e-2",
         )
+
+
+def held_in(params: TrainParams) -> str:
+    """The dtype of the weights in memory: what trains is float32; weights that stand still are in the dtype of the
+    products, so that a 7B model with adapters needs 15 GB and not 30."""
+    return params.dtype if params.lora_rank else "float32"
 
 
 def _with_adapters(policy: Any, params: TrainParams) -> Any:
