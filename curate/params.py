@@ -199,7 +199,9 @@ class TrainParams(Section):
     epochs: Positive = Field(3, description="passes over the pairs")
     batch_pairs: Positive = Field(16, description="pairs in one forward pass, over all processes together")
     accumulation: Positive = Field(1, description="forward passes a step")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast over float32 weights, with LoRA over bfloat16 ones")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: autocast over float32 weights, with LoRA over bfloat16 ones"
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters; 0 trains all weights")
     lora_alpha: float = Field(32.0, gt=0, description="adapters are scaled by lora_alpha / lora_rank")

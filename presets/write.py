@@ -93,6 +93,7 @@ def small(
     source: str, what: str, rows: str, title: str, reference: dict[str, Any], **sections: Any
 ) -> tuple[str, dict[str, Any]]:
     """A real file, with a reference model trained on its text and plain corpora."""
+    sections["train"] = {"learning_rate": 3e-4} | sections["train"]
     about = f"""{what}
 Machine: two cores, {sections.pop("takes")}; the data files under {SHARED}, no downloads.
 {rows},

@@ -39,7 +39,8 @@ SKIPPED = [
     Skip(r"--engine ray", "a Ray cluster: tests/scoring/test_ray.py starts one"),
     Skip(r"--accelerate configs/ddp.yaml", "two processes: tests/training/test_processes.py starts them"),
     Skip(
-        r"^hf auth login|^curate publish (?!.*--dry-run)|^curate train hub:", "the Hub: tests/hub has one on loopback"
+        r"^hf auth login|^curate publish (?!.*--dry-run)|^curate train --data hub:",
+        "the Hub: tests/hub has one on loopback",
     ),
     Skip(r"^dvc queue start", "a worker that outlives the command and trains"),
 ]

@@ -13,10 +13,13 @@ from curate.params import DEFAULT_ARMS, ArmParams, TrainParams, check
 
 @with_params(TrainParams, skip=("arms", "seeds"))
 def train(
-    weights: Annotated[str, typer.Argument(help="What `curate weigh` wrote, or hub:owner/name that was published.")],
     model: Annotated[str, typer.Option(help="The model that scored the pairs: a folder or a Hub id.")],
     out: Out,
     params: TrainParams,
+    weights: Annotated[
+        str | None, typer.Argument(help="What `curate weigh` wrote, or hub:owner/name that was published.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The same, as an option.")] = None,
     arm: Annotated[str, typer.Option(help=f"One of: {', '.join(DEFAULT_ARMS)}.")] = "bdpo",
     subset: Annotated[
         Literal["all", "balanced", "imbalanced", "random"] | None,
@@ -40,6 +43,14 @@ def train(
     from curate.progress import say
     from curate.training.launch import launch
 
+    source = weights or data
+    if source is None or (weights and data):
+        raise UsageError(
+            "name the weighted pairs once",
+            field="weights, --data",
+            found="both" if source else "neither",
+            expected="what `curate weigh` wrote, or hub:owner/name",
+        )
     if arm not in DEFAULT_ARMS:
         raise UsageError("no such arm", field="--arm", found=arm, expected=", ".join(DEFAULT_ARMS))
     changes = {"subset": subset} if subset is not None else {}
@@ -48,7 +59,7 @@ def train(
     if code is not None:
         raise typer.Exit(code)
     stages = ["pairs", "scores", "weights"] + (["splits"] if settings.subset != "all" else [])
-    frame, provenance = inputs.weighted(weights, *stages)
+    frame, provenance = inputs.weighted(source, *stages)
     resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
 
     from curate.training.train import train as train_arm

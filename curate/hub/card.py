@@ -220,7 +220,7 @@ def _use(repo: str, manifest: Manifest) -> str:
 With curate, which checks every file's digest first:
 
 ```
-curate train hub:{repo} --model {model} --arm bdpo --out run
+curate train --data hub:{repo} --model {model} --arm bdpo --out run
 ```
 
 With TRL:

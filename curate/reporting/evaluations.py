@@ -10,7 +10,6 @@ from curate.evaluation.evaluate import BASE
 from curate.evaluation.suites import SUITES
 from curate.reporting.table import Cell, Table, Within
 
-
 MOST_SENTENCES = 6
 """Of two arms each, at the top of the page: the last, which are of the last arm that others are compared with."""
 

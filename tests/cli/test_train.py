@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curate import cli, files, models, params
+from curate.errors import UsageError
 from curate.objectives.registry import OBJECTIVES
 from curate.training import train as training
 from curate.training.arms import DATA_SETTINGS
@@ -80,3 +81,9 @@ def test_objectives_lists_each_with_its_settings():
         names = [part.partition("=")[0] for part in settings.strip().split(", ")]
         assert names == [*objective.settings, *DATA_SETTINGS.get(name, {})]
     assert "beta=train.beta" in done.output and "gamma_beta_ratio=0.5" in done.output
+
+
+@pytest.mark.parametrize("given", [[], ["a.parquet", "--data", "b.parquet"]])
+def test_the_pairs_are_named_once(tmp_path, given):
+    done = CliRunner().invoke(cli.app, ["train", *given, "--model", "m", "--out", str(tmp_path / "run")])
+    assert isinstance(done.exception, UsageError) and "once" in done.exception.what

@@ -87,7 +87,7 @@ def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
     run("publish", "weights.parquet", "--repo", "me/data", "--license", "mit")
     small = ["--model", "model", "--arm", "bw", "--epochs", "1", "--evaluations", "1", "--batch-pairs", "4"]
     run("train", "weights.parquet", *small, "--subset", "balanced", "--out", "from-file")
-    run("train", "hub:me/data", *small, "--subset", "balanced", "--out", "from-hub")
+    run("train", "--data", "hub:me/data", *small, "--subset", "balanced", "--out", "from-hub")
     curves = [(tmp_path / name / "curve.csv").read_bytes() for name in ("from-file", "from-hub")]
     assert curves[0] == curves[1] and len(curves[0].splitlines()) > 4
     record = json.loads((tmp_path / "from-hub/model/curate.json").read_text())
