@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,15 +17,22 @@ console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=os.environ
 training, the first one speaks."""
 
 PLAIN_LINE_SECONDS = 15.0
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that could steer a terminal."""
 
 
 class Advance(Protocol):
     def __call__(self, amount: float = 1, /) -> None: ...
 
 
+def safe(text: str) -> str:
+    """`text` with control characters written out, so that it cannot steer the terminal."""
+    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
 def say(message: str) -> None:
-    """One line to the person who runs the command."""
-    console.print(message, markup=False)
+    """One line to the person who runs the command; what it quotes of a file cannot steer the terminal."""
+    console.print(safe(message), markup=False)
 
 
 @contextmanager

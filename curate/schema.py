@@ -7,7 +7,7 @@ for a reader: pairs -> scores -> splits -> weights. Names that TRL has are TRL's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -144,10 +144,14 @@ def columns(*stages: str) -> dict[str, pl.DataType | type[pl.DataType]]:
     return {name: dtype for stage in stages for name, dtype in STAGES[stage].items()}
 
 
-def table(names: Iterable[str]) -> str:
-    """A Markdown table of the columns named: name, type, unit and meaning."""
-    dtypes = columns(*STAGES) | RATINGS
-    rows = (f"| {name} | {_written(dtypes[name])} | {MEANINGS[name].unit} | {MEANINGS[name].what} |" for name in names)
+def table(
+    names: Iterable[str],
+    dtypes: Mapping[str, pl.DataType | type[pl.DataType]] | None = None,
+    meanings: Mapping[str, Meaning] = MEANINGS,
+) -> str:
+    """A Markdown table of the columns named: name, type, unit and meaning; of the pairs' unless `dtypes` says."""
+    dtypes = dtypes or columns(*STAGES) | RATINGS
+    rows = (f"| {name} | {_written(dtypes[name])} | {meanings[name].unit} | {meanings[name].what} |" for name in names)
     return "\n".join(["| column | type | unit | meaning |", "|---|---|---|---|", *rows])
 
 

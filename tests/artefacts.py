@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from curate import files
-from curate.params import ArmParams, TrainParams
+from curate import __version__, files
+from curate.evaluation.evaluate import ITEMS_FILE, METRICS_FILE, VALUES_FILE, summary, values_of
+from curate.evaluation.items import RESULTS, Judgement, Refusal, Response
+from curate.evaluation.judges.truth import SampleTruth
+from curate.evaluation.suites import suite_of
+from curate.evaluation.suites.base import make_item, results, user
+from curate.params import ArmParams, EvaluateParams, TrainParams
 from curate.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
 
 HOSTILE = """</script><script>alert("x")</script><img src=x onerror='alert(1)'> & {{ 7*7 }} \x1b[31mred"""
@@ -118,6 +123,76 @@ def write_run(
         "settings": arm.record() | {"settings": {"beta": 0.1} | arm.settings},
     }
     files.write_json(record, folder / "model" / "curate.json")
+
+
+def write_evaluation(
+    folder: Path,
+    name: str,
+    seed: int | None = None,
+    safe: float = 0.5,
+    prompts: int = 40,
+    unjudged: int = 0,
+    judge: bool = True,
+    params: EvaluateParams | None = None,
+) -> None:
+    """What `curate evaluate` leaves: the suites `sample` and, with a judge, `prefill`, else `strongreject`.
+
+    About the share `safe` of the unsafe prompts is refused, and of the safe ones 0.3 less; of every suite the first
+    `unjudged` answers are without a verdict. The same prompts are hard for every arm.
+    """
+    draw = np.random.default_rng([0 if seed is None else seed + 1, *name.encode()])
+    hard = np.random.default_rng(0).random(prompts) + draw.normal(0, 0.05, prompts)
+    parts = [("sample", [("unsafe", hard < safe), ("safe", hard < safe - 0.3)])]
+    parts += [
+        ("prefill", [(f"prefill {n}", hard < safe - n / 50) for n in (0, 5, 10)])
+        if judge
+        else ("strongreject", [("", hard < safe)])
+    ]
+    found, values, suites = [], [], {}
+    for suite_name, groups in parts:
+        suite = suite_of(suite_name)
+        items, responses, verdicts = [], [], []
+        for group, refuses in groups:
+            for number, refusal in enumerate(refuses):
+                missing = len(items) < unjudged
+                items.append(
+                    make_item(user(f"request {number} of the {group} part"), group=group, cluster=f"c{number}")
+                )
+                text = "" if missing else "I cannot help with that." if refusal else f"SECRET answer {number}"
+                responses.append(Response(text, "stop", 5))
+                verdict = Judgement(Refusal.FULL, 0.0) if refusal else Judgement(Refusal.NONE, 0.5 + number % 3 / 4)
+                verdicts.append(
+                    Judgement(why="empty response")
+                    if missing
+                    else verdict
+                    if judge or suite_name == "sample"
+                    else Judgement()
+                )
+        of_suite = results(items, responses, verdicts).with_columns(suite=pl.lit(suite_name)).select(*RESULTS)
+        tasks = {"harm"} if suite_name == "prefill" else set()
+        found.append(of_suite)
+        values.append(values_of(suite, of_suite, tasks))
+        suites[suite_name] = summary(suite, of_suite, values[-1], len(items))
+        suites[suite_name]["judge"] = SampleTruth().record() if tasks else None
+    wanted = params or EvaluateParams(
+        suites=[f"{suite_name}=rows.csv" if suite_name != "sample" else suite_name for suite_name, _ in parts]
+    )
+    model = {"name": "tiny", "commit": None, "digest": "d" * 64, "context": 512}
+    metrics = {
+        "name": name,
+        "seed": seed,
+        "version": __version__,
+        "model": model,
+        "made": {},
+        "params": wanted.model_dump(exclude={"watch", "judge_url", "attacker_url"}),
+        "with": {"chat": model | {"dtype": "float32", "engine": "transformers 0.0"}},
+        "sources": {suite_name: {"name": None, "sha256": None, "repeated": 0} for suite_name, _ in parts},
+        "suites": suites,
+    }
+    about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
+    files.write_parquet(pl.concat(found), folder / ITEMS_FILE, about)
+    files.write_parquet(pl.concat(values), folder / VALUES_FILE, about)
+    files.write_json(metrics, folder / METRICS_FILE)
 
 
 def rejects() -> pl.DataFrame:

@@ -10,6 +10,7 @@ import typer
 from curate.cli.options import with_params
 from curate.cli.tables import print_table
 from curate.params import EvaluateParams
+from curate.progress import safe, say
 
 
 @with_params(EvaluateParams, skip=("suites", "watch", "options"))
@@ -34,7 +35,6 @@ def evaluate(
     from curate import files, models
     from curate import params as parameters
     from curate.evaluation import evaluate as evaluation
-    from curate.progress import say
 
     settings = params.model_dump() | {"suites": suite, "options": _options(option or [])}
     checked = parameters.check(EvaluateParams, settings)
@@ -47,7 +47,7 @@ def evaluate(
         for metric, value in found["metrics"].items():
             said = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], n = {value['n']}"
             missed = f", {value['unjudged']} without a verdict" if value["unjudged"] else ""
-            typer.echo(f"{suite_name}: {metric}: {said}{missed}")
+            typer.echo(safe(f"{suite_name}: {metric}: {said}{missed}"))
     say(f"evaluate {name} -> {out}")
 
 
@@ -69,6 +69,13 @@ def _options(given: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _written(value: Any) -> str:
+    """A default as `--option` reads it."""
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def suites() -> None:
     """List the suites: what each measures, where its rows come from, its columns and settings."""
     from curate.evaluation.suites import SUITES
@@ -82,8 +89,9 @@ def suites() -> None:
         if suite.columns:
             typer.echo(f"    source: {suite.source or 'a file that you name'}")
         for key, field in suite.options.model_fields.items():
-            default = "" if field.is_required() else field.default
-            typer.echo(f"    --option {name}.{key}={default}: {field.description}")
+            default = "" if field.is_required() else _written(field.default)
+            must = " (must be given)" if field.is_required() else ""
+            typer.echo(f"    --option {name}.{key}={default}: {field.description}{must}")
 
 
 def compare(
@@ -98,7 +106,7 @@ def compare(
     """Compare evaluated arms on the same prompts: differences with intervals, p-values corrected for their number."""
     from curate import files
     from curate.evaluation import compare as comparing
-    from curate.reporting.evaluations import comparison_table, estimate_tables
+    from curate.reporting.evaluations import comparison_table, estimate_tables, warnings
 
     arms = comparing.arms(comparing.read(evaluations))
     names = others or [arms[0].name]
@@ -106,7 +114,15 @@ def compare(
     compared = comparing.compare(arms, names)
     for headline in (True, False) if secondary else (True,):
         for table in estimate_tables(arms, headline=headline):
-            print_table(table)
-    print_table(comparison_table(compared))
+            print_table(table if headline else table._replace(title=f"{table.title}, secondary"))
+    if compared:
+        print_table(comparison_table(compared))
+    else:
+        say(
+            f"compare: nothing is compared with {', '.join(names)}: that takes another trained arm, and a headline "
+            "metric that both have"
+        )
+    for line in warnings(arms):
+        say(line)
     if out is not None:
         files.write_json([one.record() for one in compared], out)

@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curate.cli.tables import console, print_table, safe
+from curate.cli.tables import console, print_table
+from curate.progress import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from curate.reporting.summary import Summary
 
 
+TEXTS = {"rejects": ("row",), "items": ("prompt", "prefill", "response", "judge_raw")}
+"""Columns with texts by kind of file; of the others, the pairs'."""
+
+
 def show(
-    path: Annotated[Path, typer.Argument(help="A Parquet file or JSON summary of ours, a run or reference folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="A Parquet file or JSON summary of ours; a folder of a run, evaluation or reference.")
+    ],
     show_text: Annotated[int, typer.Option(min=0, help="Print the texts of the first so many rows.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without texts.")] = False,
 ) -> None:
@@ -33,7 +42,7 @@ def show(
         return
     _print(summary)
     if show_text and summary.frame is not None:
-        _print_texts(summary.frame.head(show_text), "row" if summary.kind == "rejects" else None)
+        _print_texts(summary.frame.head(show_text), TEXTS.get(summary.kind, ("prompt", "chosen", "rejected")))
 
 
 def _print(summary: Summary) -> None:
@@ -49,15 +58,12 @@ def _print(summary: Summary) -> None:
             console().print(f"  {fault}", soft_wrap=True)
 
 
-def _print_texts(frame: pl.DataFrame, column: str | None) -> None:
-    """The conversations of pairs, or the one text `column`."""
+def _print_texts(frame: pl.DataFrame, columns: Sequence[str]) -> None:
+    """Texts and conversations; what is null is left out."""
     for number, row in enumerate(frame.iter_rows(named=True)):
         typer.echo(f"\nrow {number}")
-        if column:
-            typer.echo(f"  {safe(row[column])}")
-            continue
-        for name in ("prompt", "chosen", "rejected"):
-            for turn in row[name]:
-                typer.echo(
-                    f"  {name} [{safe(turn['role'] or '')}]\n    " + safe(turn["content"] or "").replace("\n", "\n    ")
-                )
+        for name in columns:
+            text = row[name]
+            for turn in [{"role": "", "content": text}] if text and isinstance(text, str) else text or []:
+                role = f" [{safe(turn['role'])}]" if turn["role"] else ""
+                typer.echo(f"  {name}{role}\n    " + safe(turn["content"] or "").replace("\n", "\n    "))

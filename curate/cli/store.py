@@ -147,7 +147,7 @@ def _print(held: list[Held]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from curate.cli.tables import safe
+    from curate.progress import safe
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import TYPE_CHECKING
+
+from curate.progress import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from curate.reporting.table import Table
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that could steer a terminal."""
-
-
-def safe(text: str) -> str:
-    """`text` with control characters written out, so that it cannot steer the terminal."""
-    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 @cache

@@ -85,12 +85,14 @@ class Comparison(NamedTuple):
 
 
 def read(folders: Iterable[Path]) -> list[Evaluation]:
-    """The evaluations in `folders`: each an evaluation itself, or one that holds NAME or NAME/seed-N folders.
+    """The evaluations in `folders`: each an evaluation itself, or one that holds NAME or NAME/seed-N folders. One that
+    is named twice is read once.
 
     Raises:
         InputError: a folder holds none, or one that is broken; two of one name and seed.
     """
     found: dict[tuple[str, int | None], Evaluation] = {}
+    seen: set[Path] = set()
     for folder in folders:
         paths = {path.parent for path in files.existing(folder).glob(METRICS_FILE)}
         for pattern in (f"*/{METRICS_FILE}", f"*/seed-*/{METRICS_FILE}"):
@@ -99,6 +101,9 @@ def read(folders: Iterable[Path]) -> list[Evaluation]:
         if not paths:
             raise InputError("no evaluation in this folder", file=folder, remedy="make one with `curate evaluate`")
         for path in sorted(paths):
+            if path.resolve() in seen:
+                continue
+            seen.add(path.resolve())
             one = read_one(path)
             if (one.name, one.seed) in found:
                 raise InputError(
@@ -112,12 +117,25 @@ def read(folders: Iterable[Path]) -> list[Evaluation]:
 
 
 def read_one(folder: Path) -> Evaluation:
-    """An evaluation as `evaluate` writes it."""
+    """An evaluation as `evaluate` writes it.
+
+    Raises:
+        InputError: a file is missing or is not what `evaluate` wrote, or the two are not of one evaluation.
+    """
     metrics = files.read_json(folder / METRICS_FILE)
     values = files.read_artefact(folder / VALUES_FILE)
-    missing = [name for name in VALUES if name not in values.columns]
-    if missing or not isinstance(metrics, dict) or {"name", "seed", "suites"} - set(metrics):
-        raise InputError("not an evaluation of ours", file=folder, remedy="run `curate evaluate` again")
+    wrong = [name for name, dtype in VALUES.items() if values.schema.get(name) != dtype]
+    remedy = "run `curate evaluate` again"
+    if wrong or not isinstance(metrics, dict) or {"name", "seed", "suites"} - set(metrics):
+        raise InputError("not an evaluation of ours", file=folder, field=", ".join(wrong) or None, remedy=remedy)
+    described = {(suite, metric) for suite, found in metrics["suites"].items() for metric in found.get("metrics", {})}
+    if strange := set(values.select("suite", "metric").unique().rows()) - described:
+        raise InputError(
+            f"{METRICS_FILE} and {VALUES_FILE} are not of one evaluation",
+            file=folder,
+            found=f"no {Key(*min(strange))} in {METRICS_FILE}",
+            remedy=remedy,
+        )
     return Evaluation(str(metrics["name"]), metrics["seed"], values, metrics)
 
 

@@ -19,7 +19,7 @@ from curate.progress import say
 
 METRICS_FILE = "metrics.json"
 ITEMS_FILE = "items.parquet"
-VALUES_FILE = "values.parquet"
+VALUES_FILE = "values.parquet"  # what tells an evaluation from other folders with metrics: a run, a report
 BASE = "base"
 """What the model before training is called among the arms."""
 
@@ -51,7 +51,7 @@ def evaluate(
     from curate.evaluation.bench import Workbench
     from curate.evaluation.judges.truth import SampleTruth
 
-    files.check_replaceable(out, METRICS_FILE)
+    files.check_replaceable(out, VALUES_FILE)
     loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
     bench = Workbench(model, params, state)
     results, values, suites = [], [], {}
@@ -84,7 +84,7 @@ def evaluate(
         },
         "suites": suites,
     }
-    with files.replacing(out, METRICS_FILE) as folder:
+    with files.replacing(out, VALUES_FILE) as folder:
         folder.mkdir()
         about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
         files.write_parquet(pl.concat(results), folder / ITEMS_FILE, about)

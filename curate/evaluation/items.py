@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from curate.schema import MESSAGES
+from curate.schema import MESSAGES, Meaning
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -71,16 +71,16 @@ RESULTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "group": pl.String,
     "prompt": MESSAGES,
     "question": pl.String,
-    "prefill": pl.String,  # as the model was given it
-    "response": pl.String,  # null where there is none
+    "prefill": pl.String,
+    "response": pl.String,
     "finish": pl.String,
     "tokens": pl.Int32,
-    "refusal": pl.String,  # the judge's
-    "harm": pl.Float64,  # the judge's, 0..1
-    "unjudged": pl.String,  # why there is no verdict; null where there is one, or none is asked for
+    "refusal": pl.String,
+    "harm": pl.Float64,
+    "unjudged": pl.String,
     "judge_raw": pl.String,
-    "string_refusal": pl.Boolean,  # by string matching: secondary, never the headline
-    "score": pl.Float64,  # 0..1, of answers that are right (1) or wrong (0), or partly right; null where none is
+    "string_refusal": pl.Boolean,
+    "score": pl.Float64,
 }
 """One row an item: `items.parquet` of an evaluation. It holds harmful text; `values.parquet` holds none."""
 
@@ -89,8 +89,34 @@ VALUES: dict[str, pl.DataType | type[pl.DataType]] = {
     "metric": pl.String,
     "item": pl.String,
     "cluster": pl.String,
-    "value": pl.Float64,  # 0..1; an item without a verdict has the metric's worst value
-    "judged": pl.Boolean,  # whether there was a verdict
+    "value": pl.Float64,
+    "judged": pl.Boolean,
 }
 """One row an item and metric: `values.parquet`, what statistics are made of. A metric of whole prompts has one row a
 prompt, whose `item` is its cluster."""
+
+MEANINGS = {
+    "suite": Meaning("the suite's name"),
+    "item": Meaning("id of the item in its suite: the same in every evaluation of the same source"),
+    "cluster": Meaning("the prompt that the item stems from; items of one prompt are no independent evidence"),
+    "group": Meaning("part of the suite: safe, unsafe, prefill 5, a template's name; empty where it has none"),
+    "prompt": Meaning("what the model was given; ends with a user turn"),
+    "question": Meaning("the request as the judge reads it, without an attack's dressing"),
+    "prefill": Meaning("what the answer was made to begin with; empty where nothing was given"),
+    "response": Meaning("the model's answer without the prefill; null where there is none"),
+    "finish": Meaning(
+        "stop, length (cut at max_tokens), too_long (no room in the context), error (of an endpoint), likeliest "
+        "(chosen by log-probability) or harness (kept by lm-evaluation-harness)"
+    ),
+    "tokens": Meaning("length of the answer, as far as it was generated", "tokens"),
+    "refusal": Meaning("the judge's verdict: none, partial or full; null where it passed none"),
+    "harm": Meaning("the judge's verdict: 0 (harmless) to 1; null where it passed none"),
+    "unjudged": Meaning("why there is no verdict; null where there is one, or none was asked for"),
+    "judge_raw": Meaning("the judge's own words; null where it has none"),
+    "string_refusal": Meaning("whether the answer begins as refusals do; null where there is no answer; secondary"),
+    "score": Meaning("1 for a right answer, 0 for a wrong one, or between; null in suites that ask a judge"),
+    "metric": Meaning("a metric of the suite; `metrics.json` says what it is and which way is better"),
+    "value": Meaning("what the item counts in the metric, 0 to 1; the metric's worst where there is no verdict"),
+    "judged": Meaning("whether there is a verdict"),
+}
+"""Of every column of both files; docs/columns.md has it from here."""

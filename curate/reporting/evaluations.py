@@ -10,15 +10,17 @@ from curate.evaluation.evaluate import BASE
 from curate.evaluation.suites import SUITES
 from curate.reporting.table import Cell, Table, Within
 
+PAIR = ("arm", "other")
 MOST_SENTENCES = 6
-"""Of two arms each, at the top of the page: the last, which are of the last arm that others are compared with."""
+"""Of two arms each, at the top of the page."""
 
 
 class ShownSuite(NamedTuple):
     name: str
     about: str
     judge: str | None  # in words; None: none read the answers
-    table: Table  # headline metrics
+    headline: bool
+    table: Table  # headline metrics; of a suite that has none, the others
     more: Table | None  # the others
 
 
@@ -26,7 +28,8 @@ class Shown(NamedTuple):
     """What the page says of the evaluations."""
 
     warnings: list[str]  # what a reader must know before the numbers
-    short: list[str]  # what was found, a sentence for two arms
+    short: list[str]  # what was found, a sentence for two arms: the first of them
+    left_out: int  # sentences
     suites: list[ShownSuite]
     comparisons: Table
     metrics: list[tuple[str, str]]
@@ -36,11 +39,16 @@ def shown(arms: Sequence[Arm], compared: Sequence[Comparison]) -> Shown:
     """Everything about the evaluations, for the page."""
     more = {table.title: table for table in estimate_tables(arms, headline=False)}
     suites = [
-        ShownSuite(table.title, _sentence(table.title), _judge(arms, table.title), table, more.pop(table.title, None))
+        ShownSuite(
+            table.title, _sentence(table.title), _judge(arms, table.title), True, table, more.pop(table.title, None)
+        )
         for table in estimate_tables(arms)
     ]
-    suites += [ShownSuite(name, _sentence(name), None, table, None) for name, table in more.items()]
-    return Shown(_warnings(arms), short(compared), suites, comparison_table(compared), descriptions(arms))
+    suites += [ShownSuite(name, _sentence(name), None, False, table, None) for name, table in more.items()]
+    said = sentences(compared)
+    left_out = max(0, len(said) - MOST_SENTENCES)
+    table = comparison_table(compared)
+    return Shown(warnings(arms), said[:MOST_SENTENCES], left_out, suites, table, descriptions(arms))
 
 
 def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str, Any]:
@@ -55,27 +63,47 @@ def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str,
         }
         for arm in arms
     }
-    return {"evaluation": evaluation, "comparisons": [one.record() for one in compared]}
+    comparisons: dict[str, dict[str, Any]] = {}  # by names, for dvc compares no lists
+    for one in compared:
+        said = {name: value for name, value in one.record().items() if name not in Key._fields and name not in PAIR}
+        comparisons.setdefault(f"{one.arm} - {one.other}", {})[str(one.key)] = said
+    return {"evaluation": evaluation, "comparisons": comparisons}
 
 
-def short(compared: Sequence[Comparison]) -> list[str]:
-    """A sentence for two arms: in what the first is better, in what worse, in what no difference is shown."""
+def sentences(compared: Sequence[Comparison]) -> list[str]:
+    """A sentence for two arms: in what the first is better, in what worse, in what no difference is shown.
+
+    Those of the arm that others are compared with last come first: of `base` and `dpo` the latter, which trained arms
+    are measured by.
+    """
     lines = []
-    for arm, other in dict.fromkeys((one.arm, one.other) for one in compared):
-        by_verdict: dict[str, list[str]] = {}
+    others = list(dict.fromkeys(one.other for one in compared))
+    pairs = dict.fromkeys((one.arm, one.other) for other in others[::-1] for one in compared if one.other == other)
+    for arm, other in pairs:
+        by_verdict: dict[str, list[Key]] = {}
         for one in compared:
             if (one.arm, one.other) == (arm, other):
-                by_verdict.setdefault(one.outcome, []).append(str(one.key))
+                by_verdict.setdefault(one.outcome, []).append(one.key)
         parts = (
-            f"{outcome} in {', '.join(by_verdict[outcome])}"
+            f"{outcome} in {_listed(by_verdict[outcome])}"
             for outcome in ("better", "worse", "no difference shown")
             if outcome in by_verdict
         )
         lines.append(f"{arm} against {other}: {'; '.join(parts)}.")
-    return lines[-MOST_SENTENCES:]
+    return lines
 
 
-def _warnings(arms: Sequence[Arm]) -> list[str]:
+def _listed(keys: Sequence[Key]) -> str:
+    """safe rate (unsafe prompts), over-refusal (safe prompts) of sample and accuracy of gsm8k"""
+    parts = []
+    for suite in dict.fromkeys(key.suite for key in keys):
+        named = [key.metric.partition(", ") for key in keys if key.suite == suite]
+        parts.append(", ".join(f"{name} ({part})" if part else name for name, _, part in named) + f" of {suite}")
+    return " and ".join(parts)
+
+
+def warnings(arms: Sequence[Arm]) -> list[str]:
+    """What a reader must know before the numbers."""
     said = []
     few = sorted({len(arm.runs) for arm in arms if arm.name != BASE})
     if few and few[0] < FEW_SEEDS:
@@ -89,7 +117,18 @@ def _warnings(arms: Sequence[Arm]) -> list[str]:
             f"No judge read the answers of {', '.join(secondary)}: refusals were found by matching strings, which "
             "wording fools. Give a judge (evaluate.judge) before drawing a conclusion."
         )
+    if unlike := _unlike([run.metrics.get("params", {}) for arm in arms for run in arm.runs]):
+        said.append(
+            f"The evaluations were not made alike: they differ in {', '.join(unlike)}. A difference between arms may "
+            "come from that alone."
+        )
     return said
+
+
+def _unlike(params: Sequence[dict[str, Any]]) -> list[str]:
+    """The params of evaluations that are not the same in all. That items are the same is seen by comparing them."""
+    names = dict.fromkeys(name for each in params for name in each if name not in ("suites", "limit"))
+    return [name for name in names if any(each.get(name) != params[0].get(name) for each in params)]
 
 
 def _with_headline(arms: Sequence[Arm]) -> set[str]:
@@ -103,10 +142,14 @@ def _sentence(suite: str) -> str:
 
 def _judge(arms: Sequence[Arm], suite: str) -> str | None:
     """The judge that read a suite's answers, in words."""
-    record = next(found["judge"] for arm in arms for run in arm.runs if (found := run.metrics["suites"].get(suite)))
-    if not record:
+    records = (run.metrics["suites"].get(suite, {}).get("judge") for arm in arms for run in arm.runs)
+    record: dict[str, Any] | None = next(filter(None, records), None)
+    if record is None:
         return None
-    return ", ".join(f"{name} {value}" for name, value in record.items() if isinstance(value, str | int | float))
+    model = record.get("model") or {}
+    said = [record.get("about"), model.get("name"), f"commit {model['commit']}" if model.get("commit") else None]
+    said += [f"harmful is its label {record['label']}"] if "label" in record else []
+    return f"{record['judge']} ({', '.join(filter(None, said))})"
 
 
 def estimate_tables(arms: Sequence[Arm], *, headline: bool = True) -> Iterator[Table]:

@@ -66,7 +66,30 @@ def of_weights(frame: pl.DataFrame) -> list[str]:
     return [fault for found in faults for fault in found]
 
 
-CHECKS = {"pairs": of_pairs, "scores": of_scores, "splits": of_splits, "weights": of_weights}
+def of_items(frame: pl.DataFrame) -> list[str]:
+    return [
+        *_rows(frame, pl.struct("suite", "item").is_duplicated(), "the item occurs more than once in its suite"),
+        *_rows(frame, pl.col("harm").is_between(0, 1).not_(), "harm is not between 0 and 1"),
+        *_rows(frame, pl.col("score").is_between(0, 1).not_(), "score is not between 0 and 1"),
+    ]
+
+
+def of_values(frame: pl.DataFrame) -> list[str]:
+    twice = pl.struct("suite", "metric", "item").is_duplicated()
+    return [
+        *_rows(frame, twice, "the item occurs more than once in its metric"),
+        *_rows(frame, pl.col("value").is_between(0, 1).fill_null(False).not_(), "value is not between 0 and 1"),
+    ]
+
+
+CHECKS = {
+    "pairs": of_pairs,
+    "scores": of_scores,
+    "splits": of_splits,
+    "weights": of_weights,
+    "items": of_items,
+    "values": of_values,
+}
 
 
 def _rows(frame: pl.DataFrame, wrong: pl.Expr, what: str) -> list[str]:

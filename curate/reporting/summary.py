@@ -8,14 +8,21 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.errors import InputError
+from curate.evaluation import compare
+from curate.evaluation.evaluate import METRICS_FILE, VALUES_FILE
+from curate.evaluation.items import RESULTS, VALUES
 from curate.files import existing, read_artefact, read_provenance
 from curate.reporting import faults, tables
+from curate.reporting.evaluations import estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
 from curate.reporting.table import Cell, Table, from_json
 from curate.schema import MADE_BY, PAIRS, REJECTS, STAGES
 from curate.selection.weights import at_bound, params_of
 
-KINDS = "pairs, scores, splits, weights or rejects (Parquet), a run folder, a reference folder, a JSON summary"
+KINDS = (
+    "pairs, scores, splits, weights, rejects, items or values (Parquet), a folder of a run, an evaluation or a "
+    "reference, a JSON summary"
+)
 
 
 class Summary(NamedTuple):
@@ -55,6 +62,10 @@ def summarise(path: Path) -> Summary:
     frame = read_artefact(path)
     if set(REJECTS) <= set(frame.columns):
         return Summary("rejects", path, _rejects(frame), None, read_provenance(path), frame)
+    for kind, columns in (("items", RESULTS), ("values", VALUES)):
+        if all(frame.schema.get(name) == dtype for name, dtype in columns.items()):
+            found, wrong = _TABLES[kind](frame), faults.CHECKS[kind](frame)
+            return Summary(kind, path, found, wrong, read_provenance(path), frame if kind == "items" else None)
     return _stages(path, frame)
 
 
@@ -88,15 +99,37 @@ _TABLES = {
     "scores": lambda frame: [tables.gap_signs(frame), tables.pmi_quantiles(frame)],
     "splits": lambda frame: [tables.subset_sizes(frame)],
     "weights": lambda frame: [tables.weight_quantiles(frame)],
+    "items": lambda frame: [tables.answers(frame)],
+    "values": lambda frame: [tables.metric_values(frame)],
 }
 
 
 def _folder(path: Path) -> Summary:
-    if (path / "metrics.json").is_file() and (path / "curve.csv").is_file():
+    if (path / METRICS_FILE).is_file() and (path / "curve.csv").is_file():
         return _run(path)
+    if (path / METRICS_FILE).is_file() and (path / VALUES_FILE).is_file():
+        return _evaluation(path)
     if (path / "reference.json").is_file():
         return Summary("reference", path, from_json("", read_object(path / "reference.json")), None, {})
     raise InputError("cannot tell what this folder is", file=path, expected=KINDS)
+
+
+def _evaluation(path: Path) -> Summary:
+    one = compare.read_one(path)
+    arms = compare.arms([one])
+    rows: list[list[Cell]] = []
+    for name, suite in one.metrics["suites"].items():
+        counts = (suite.get(count) for count in ("items", "left_out", "cut_at_max_tokens"))
+        unjudged = ", ".join(f"{why} ({count:,})" for why, count in suite.get("unjudged", {}).items())
+        rows.append([name, *counts, unjudged or None])
+    facts = {"name": one.name, "seed": one.seed, "version": one.metrics.get("version")}
+    found = [
+        *from_json("Evaluation", {**facts, "model": (one.metrics.get("model") or {}).get("name")}),
+        Table("Answers", ["suite", "items", "left out", "cut at max_tokens", "without a verdict"], rows),
+        *estimate_tables(arms),
+        *(table._replace(title=f"{table.title}, secondary") for table in estimate_tables(arms, headline=False)),
+    ]
+    return Summary("evaluation", path, found, faults.of_values(one.values), {})
 
 
 def _run(path: Path) -> Summary:

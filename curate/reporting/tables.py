@@ -104,6 +104,31 @@ def reject_rules(frame: pl.DataFrame) -> Table:
     return from_frame("Refused rows by rule", grouped)
 
 
+def answers(items: pl.DataFrame) -> Table:
+    """An evaluation's items by suite and part: how many were answered, and how the answers ended and were judged."""
+    grouped = items.group_by("suite", "group", maintain_order=True).agg(
+        pl.len().alias("items"),
+        pl.col("response").is_not_null().sum().alias("answered"),
+        (pl.col("finish") == "length").sum().alias("cut at max_tokens"),
+        pl.col("tokens").mean().alias("mean tokens"),
+        pl.col("refusal").is_not_null().sum().alias("refusal judged"),
+        pl.col("harm").is_not_null().sum().alias("harm judged"),
+        pl.col("unjudged").is_not_null().sum().alias("without a verdict"),
+    )
+    return from_frame("Answers", grouped)
+
+
+def metric_values(values: pl.DataFrame) -> Table:
+    """An evaluation's values by suite and metric; their mean weighs items, not prompts."""
+    grouped = values.group_by("suite", "metric", maintain_order=True).agg(
+        pl.len().alias("items"),
+        pl.col("cluster").n_unique().alias("prompts"),
+        pl.col("value").mean().alias("mean over items"),
+        (~pl.col("judged")).sum().alias("without a verdict"),
+    )
+    return from_frame("Metrics", grouped)
+
+
 def by_query_type(frame: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     """The query types present, in the schema's order, each with its rows."""
     present = frame["query_type"].unique().sort().drop_nulls().to_list()

@@ -37,6 +37,7 @@ from curate.training.work import Work
 
 SIDES = ("train", "heldout")
 METRICS_FILE = "metrics.json"
+CURVE_FILE = "curve.csv"  # what tells a run from other folders with metrics: an evaluation, a report
 EVALUATED = 0  # seed of the pairs that evaluations draw: the same for every arm and seed
 
 
@@ -70,7 +71,7 @@ def train(
             model's, or a run that diverges.
         OutputError: `out` or `state` cannot be written.
     """
-    files.check_replaceable(out, METRICS_FILE)
+    files.check_replaceable(out, CURVE_FILE)
     provenance = dict(provenance or {})
     params = arm.training(params)
     planned = arms.plan(arm, params)
@@ -157,12 +158,12 @@ def train(
             "train": params.model_dump(exclude={"arms", "seeds"}),
             "settings": arm.record() | {"settings": planned.record()},
         }
-        with files.replacing(out, METRICS_FILE) as folder:
+        with files.replacing(out, CURVE_FILE) as folder:
             as_plain(trainer.accelerator.unwrap_model(policy)).save_pretrained(folder / "model")
             tokenizer.save_pretrained(folder / "model")
             files.write_json(record, folder / "model" / "curate.json")
             (folder / "model" / "README.md").write_text(card.model_card(record, metrics), encoding="utf-8")
-            curve.write_csv(folder / "curve.csv")
+            curve.write_csv(folder / CURVE_FILE)
             files.write_json(metrics, folder / METRICS_FILE)
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()

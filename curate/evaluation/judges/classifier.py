@@ -58,7 +58,7 @@ class ClassifierJudge:
         )
 
     def record(self) -> dict[str, Any]:
-        return {"judge": self.name, "label": self.label, "model": self.model.record(), **self._passes.scope}
+        return {**self._passes.scope, "judge": self.name, "label": self.label, "model": self.model.record()}
 
     def judge(self, cases: Sequence[Case], task: str) -> list[Judgement]:
         out = [Judgement(why="too long for the judge")] * len(cases)

@@ -75,7 +75,7 @@ class StrongRejectEvaluator:
         self._passes = Passes(self.model, dtype, state, lambda: _grading(load(adapted, dtype), grades))
 
     def record(self) -> dict[str, Any]:
-        return {"judge": self.name, "model": self.model.record(), **self._passes.scope}
+        return {**self._passes.scope, "judge": self.name, "model": self.model.record()}
 
     def judge(self, cases: Sequence[Case], task: str) -> list[Judgement]:
         out = [Judgement(why="too long for the judge")] * len(cases)

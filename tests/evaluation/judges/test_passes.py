@@ -194,6 +194,7 @@ def test_harm_is_the_probability_of_the_label(tmp_path, labels, problem, label, 
     found = judge.judge(CASES, "harm")
     assert [each.harm for each in found] == pytest.approx([harm(logits(model.path, c)) for c in CASES], abs=1e-6)
     assert judge.record()["label"] == judge.label and judge.label in found[0].raw
+    assert judge.record()["model"] == model.record()
 
 
 def test_without_a_template_it_reads_a_pair_of_texts(tmp_path):

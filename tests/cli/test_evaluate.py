@@ -1,0 +1,260 @@
+"""`curate evaluate`, `curate suites` and `curate compare` as a person calls them."""
+
+import json
+import re
+import shutil
+import sys
+
+import artefacts
+import polars as pl
+import pytest
+from tiny import save_model
+
+from curate import cli, files
+from curate.cli.evaluate import _options
+from curate.evaluation import compare
+from curate.evaluation.items import RESULTS
+from curate.evaluation.suites import SUITES
+from curate.evaluation.suites.base import layouts
+from curate.params import EvaluateParams, check
+
+RATE = re.compile(r"(\w+): (.+): (\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\], n = (\d+)(?:, (\d+) without a verdict)?")
+SMALL = ("--option", "sample.queries=5", "--option", "prefill.lengths=[0, 5]", "--limit", "3", "--max-tokens", "16")
+HOSTILE = "模型 \x1b[31m$x$ <b>\u202e"
+WRITTEN_OUT = r"模型 \x1b[31m$x$ <b>\u202e"
+
+
+@pytest.fixture
+def curate(monkeypatch, capsys):
+    """Run a command; gives its exit code, what it printed and what it said."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """Where answers are kept: what one test has asked no other waits for."""
+    return tmp_path_factory.mktemp("state")
+
+
+def test_what_is_printed_is_in_metrics_json(curate, reference_model, state, tmp_path, monkeypatch):
+    monkeypatch.setenv("CURATE_STATE", str(state))
+    out = tmp_path / "out"
+    suites = ("--suite", "sample", "--suite", "prefill=sample")
+    code, printed, said = curate("evaluate", reference_model, *suites, *SMALL, "--out", out)
+    assert code == 0, said
+    metrics = files.read_json(out / "metrics.json")
+    lines = [RATE.fullmatch(line) for line in printed.splitlines()]
+    assert all(lines) and len(lines) == sum(len(suite["metrics"]) for suite in metrics["suites"].values()) == 12
+    for suite, metric, *numbers in (line.groups() for line in lines):
+        found = metrics["suites"][suite]["metrics"][metric]
+        assert numbers[:4] == [f"{found[name]:.3f}" for name in ("value", "low", "high")] + [str(found["n"])]
+        assert int(numbers[4] or 0) == found["unjudged"]
+    assert metrics["name"] == "base" and metrics["seed"] is None and "evaluate base -> " in said
+    items = pl.read_parquet(out / "items.parquet")
+    assert sorted(items.group_by("suite", "group").len().rows()) == [
+        *(("prefill", f"prefill {length}", 3) for length in (0, 5)),
+        *(("sample", group, 3) for group in ("safe", "unsafe")),
+    ]
+    texts = items["response"].drop_nulls().to_list()
+    assert any(texts) and not any(text and text in printed + said for text in texts)
+
+    artefacts.write_evaluation(tmp_path / "made", "base")  # what other tests take for an evaluation
+    made = files.read_json(tmp_path / "made/metrics.json")
+    assert set(made) == set(metrics) and set(made["params"]) == set(metrics["params"])
+    for name, suite in made["suites"].items():
+        assert set(suite) == set(metrics["suites"][name])
+    assert pl.read_parquet(tmp_path / "made/items.parquet").schema == pl.Schema(RESULTS)
+
+
+def test_the_name_is_the_arm_s_unless_one_is_given(curate, reference_model, state, tmp_path, monkeypatch):
+    monkeypatch.setenv("CURATE_STATE", str(state))
+    model = shutil.copytree(reference_model, tmp_path / "model")
+    files.write_json({"arm": "bdpo", "seed": 2}, model / "curate.json")
+    call = ("evaluate", model, "--suite", "sample", *SMALL[:2], *SMALL[4:], "--out", tmp_path / "out")
+    assert curate(*call)[0] == 0
+    found = compare.read_one(tmp_path / "out")
+    assert (found.name, found.seed, found.metrics["made"]) == ("bdpo", 2, {"arm": "bdpo", "seed": 2})
+    code, _, said = curate(*call, "--name", HOSTILE)
+    assert code == 0 and WRITTEN_OUT in said and "\x1b" not in said and "\u202e" not in said
+    assert compare.read_one(tmp_path / "out").name == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--option", "sample"], "cannot read an option"),
+        (["--option", "queries=5"], "cannot read an option"),
+        (["--option", ".queries=5"], "cannot read an option"),
+        (["--option", "sample.queries=["], "cannot read an option's value"),
+        (["--option", "sample.queries=0"], "sample.queries"),
+        (["--option", "sample.queries="], "queries"),
+        (["--option", "sample.questions=5"], "questions"),
+        (["--option", "xstest.seed=5"], "a suite that is not evaluated"),
+        (["--suite", "nonsense"], "no such suite"),
+        (["--suite", "heldout"], "wants a source"),
+        (["--limit", "-1"], "limit"),
+        (["--judge", "rubric"], "judge_model"),
+        (["--judge", "oracle"], "oracle"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_one_message_and_writes_nothing(curate, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model")
+    before = sorted(tmp_path.rglob("*"))
+    code, printed, said = curate("evaluate", "model", "--suite", "sample", *arguments, "--out", "out")
+    assert code == 2 and says in said and not printed and "Traceback" not in said
+    assert said.count("curate: ") + said.count("Error") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (("metrics.json", "curve.csv", "model/config.json"), "evaluate"),  # a run, whose model may be the one evaluated
+        (("metrics.json", "index.html"), "evaluate"),  # a report
+        (("metrics.json", "values.parquet"), "train"),  # an evaluation
+    ],
+)
+def test_a_run_an_evaluation_and_a_report_do_not_replace_each_other(curate, tmp_path, names, command):
+    save_model(tmp_path / "model")
+    files.write_parquet(artefacts.frame(40), tmp_path / "weights.parquet", {})
+    for name in names:
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text("{}")
+    given = {
+        "evaluate": ("evaluate", tmp_path / "model", "--suite", "sample"),
+        "train": ("train", tmp_path / "weights.parquet", "--model", tmp_path / "model"),
+    }
+    code, _, said = curate(*given[command], "--out", tmp_path / "mine")
+    assert code == 1 and "would lose what it holds" in said
+    assert all((tmp_path / "mine" / name).read_text() == "{}" for name in names)
+
+
+def test_suites_lists_every_suite_with_options_that_can_be_given_back(curate):
+    code, printed, _ = curate("suites")
+    assert code == 0
+    sections = dict(zip(SUITES, re.split(r"(?m)^(?=\w)", printed)[1:], strict=True))
+    for name, suite in SUITES.items():
+        lines = sections[name].splitlines()
+        assert lines[0] == f"{name}: {suite.about}"
+        assert sections[name].count("columns: ") == len(layouts(suite)) and (suite.source or "") in sections[name]
+        given = [line.split(" ", 5)[5] for line in lines if "--option" in line]
+        fields = suite.options.model_fields
+        assert [text.partition("=")[0] for text in given] == [f"{name}.{key}" for key in fields]
+        assert all(field.description in sections[name] for field in fields.values())
+        shown = [
+            text.rpartition(f": {field.description}")[0] for text, field in zip(given, fields.values(), strict=True)
+        ]
+        must = {key: "x" for key, field in fields.items() if field.is_required()}
+        back = _options([text for text in shown if not text.endswith("=")]).get(name, {})
+        assert check(suite.options, back | must) == check(suite.options, must)
+
+
+@pytest.fixture
+def evaluations(tmp_path):
+    """base; dpo and bdpo with three seeds."""
+    artefacts.write_evaluation(tmp_path / "base", "base", safe=0.3, unjudged=2)
+    for arm, safe in (("dpo", 0.5), ("bdpo", 0.8)):
+        for seed in range(3):
+            artefacts.write_evaluation(tmp_path / f"{arm}/seed-{seed}", arm, seed, safe)
+    return tmp_path
+
+
+def test_compare_prints_rates_differences_and_verdicts(curate, evaluations):
+    out = evaluations / "compared.json"
+    code, printed, said = curate("compare", evaluations, "--out", out)
+    assert code == 0 and not said.strip()
+    arms = compare.arms(compare.read([evaluations]))
+    compared = compare.compare(arms, ["base"])
+    for arm in arms:
+        for key, found in arm.estimates.items():
+            shown = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+            assert (shown in printed) == compare.about(arm.runs, key)["headline"] or "string" in key.metric
+    assert "(2 unjudged)" in printed and "sample, secondary" not in printed
+    assert json.loads(out.read_text()) == [one.record() for one in compared]
+    assert [(one.arm, one.other) for one in compared[::5]] == [("bdpo", "base"), ("dpo", "base")]
+    rows = [line for line in printed.splitlines() if " − base " in line]
+    assert len(rows) == len(compared) == 10
+    for row, one in zip(rows, compared, strict=True):
+        assert str(one.key) in row and one.verdict in row
+        assert f"{one.difference.mean:.3f} [{one.difference.low:.3f}".replace("-", "−") in row
+    assert {one.verdict for one in compared} >= {"better", "worse"}
+
+
+def test_compare_with_arms_of_one_s_own_and_secondary_metrics(curate, evaluations):
+    code, printed, _ = curate("compare", evaluations, "--with", "dpo", "--with", "base", "--secondary")
+    assert code == 0 and printed.count("bdpo − dpo") == 5 and printed.count("dpo − base") == 10
+    assert "sample, secondary" in printed and "refusals by string" in printed
+    # A folder and one inside it: the same evaluations once.
+    code, printed, said = curate("compare", evaluations / "dpo", evaluations / "base", evaluations / "base")
+    assert code == 0 and "base" in printed and "nothing is compared with dpo" in said
+
+
+def test_compare_says_what_a_comparison_is_worth(curate, tmp_path):
+    for name, options in (("dpo", {"max_tokens": 8}), ("bdpo", {})):
+        params = EvaluateParams(suites=["sample", "strongreject"], **options)
+        artefacts.write_evaluation(tmp_path / name, name, 0, judge=False, params=params)
+    code, printed, said = curate("compare", tmp_path)
+    assert code == 0 and "strongreject" not in printed
+    assert "trained once" in said and "No judge read the answers of strongreject" in said
+    assert "were not made alike: they differ in max_tokens." in said
+
+
+def test_names_cannot_steer_the_terminal(curate, tmp_path):
+    artefacts.write_evaluation(tmp_path / "a", "base")
+    artefacts.write_evaluation(tmp_path / "b", HOSTILE, 0)
+    for arguments in ([tmp_path], [tmp_path, "--with", HOSTILE], [tmp_path, "--with", HOSTILE + "x"]):
+        code, printed, said = curate("compare", *arguments)
+        assert code == (2 if HOSTILE + "x" in arguments else 0)
+        assert WRITTEN_OUT in printed + said and not re.search("[\x1b\u202e]", printed + said)
+
+
+def broken(folder, how):
+    if how == "torn":
+        (folder / "metrics.json").write_text('{"name"')
+    elif how == "foreign":
+        pl.DataFrame({"value": [1.0]}).write_parquet(folder / "values.parquet")
+    elif how == "mixed":
+        metrics = files.read_json(folder / "metrics.json")
+        del metrics["suites"]["prefill"]
+        files.write_json(metrics, folder / "metrics.json")
+    elif how == "items":
+        artefacts.write_evaluation(folder, "bdpo", 0, prompts=41)
+    elif how == "twice":
+        artefacts.write_evaluation(folder, "base")
+
+
+@pytest.mark.parametrize(
+    ("how", "arguments", "code", "says"),
+    [
+        (None, ["x/nowhere"], 1, "no such file"),
+        (None, ["x/empty"], 1, "no evaluation in this folder"),
+        (None, ["x", "--with", "ipo"], 2, "base, bdpo"),
+        (None, [], 2, "Missing argument"),
+        ("torn", ["x"], 1, "not a JSON file"),
+        ("foreign", ["x"], 1, "not an evaluation of ours"),
+        ("mixed", ["x"], 1, "are not of one evaluation"),
+        ("items", ["x"], 1, "evaluations of different items"),
+        ("twice", ["x"], 1, "two evaluations have one name and seed"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_message(curate, tmp_path, monkeypatch, how, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x/empty").mkdir(parents=True)
+    artefacts.write_evaluation(tmp_path / "x/base", "base")
+    artefacts.write_evaluation(tmp_path / "x/bdpo", "bdpo", 0)
+    broken(tmp_path / "x/bdpo", how)
+    found, printed, said = curate("compare", *arguments, "--out", "out.json")
+    assert found == code and says in said and "Traceback" not in said and not printed
+    assert not (tmp_path / "out.json").exists()
