@@ -1,13 +1,15 @@
-"""Freed memory on a CPU: kept for the next layer or step, instead of given back and faulted in again page by page."""
+"""What becomes of freed memory: on a CPU it is kept for the next step, of a GPU it is given back between two models."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 
 def keep_freed() -> None:
-    """Tell glibc so, for this process; elsewhere nothing happens. A tenth to a fifth of a training step on a CPU was
+    """Tell glibc, for this process, to keep what is freed for the next layer or step, instead of giving it back and
+    faulting it in again page by page; elsewhere nothing happens. A tenth to a fifth of a training step on a CPU was
     the kernel's clearing of pages (benchmarks/training.py)."""
     trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
@@ -15,3 +17,13 @@ def keep_freed() -> None:
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**30)
         mallopt(arena_max, 1)
+
+
+def give_back() -> None:
+    """Give a GPU back what no tensor needs any more. Another engine may be in a process of its own (vLLM's are) and
+    finds only what is free; models are full of reference cycles, and torch keeps what they held."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -29,7 +29,8 @@ class Model(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """What provenance says of the model: nothing that depends on this machine's folders."""
-        return {"name": self.name, "commit": self.commit, "digest": self.digest, "context": self.context}
+        name = Path(self.name).name if Path(self.name).is_absolute() else self.name
+        return {"name": name, "commit": self.commit, "digest": self.digest, "context": self.context}
 
 
 def is_hub_id(name: str) -> bool:

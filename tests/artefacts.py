@@ -172,8 +172,11 @@ def write_evaluation(
         tasks = {"harm"} if suite_name == "prefill" else set()
         found.append(of_suite)
         values.append(values_of(suite, of_suite, tasks))
-        suites[suite_name] = summary(suite, of_suite, values[-1], len(items))
-        suites[suite_name]["judge"] = SampleTruth().record() if tasks else None
+        suites[suite_name] = {
+            **summary(suite, of_suite, values[-1], len(items)),
+            "judge": None if suite_name == "strongreject" else SampleTruth().record(),
+            "options": suite.options().model_dump(mode="json"),
+        }
     wanted = params or EvaluateParams(
         suites=[f"{suite_name}=rows.csv" if suite_name != "sample" else suite_name for suite_name, _ in parts]
     )

@@ -4,15 +4,20 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
+from pyarrow import ipc
 
 from curate import params
+from curate.evaluation import compare
+from curate.shards import SUFFIX
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -20,17 +25,36 @@ SMALL = {
     "data": {"sample_pairs": 240},
     "reference": {"steps": 60, "vocab_size": 1024, "hidden_size": 64, "heads": 2, "layers": 2},
     "train": {"epochs": 1, "evaluations": 2, "eval_pairs": 256, "checkpoints": 1},
+    "evaluate": {"suites": ["sample"], "limit": 2, "max_tokens": 8},
 }
+ANSWERS = f".curate/generations/*/*{SUFFIX}"
+EVALUATIONS = {"evaluate-base", "evaluate@dpo-0", "evaluate@bdpo-0"}
+
+
+def environment():
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
+    return clean | {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}"}
 
 
 def run(project, *command, check=True):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=400
+        command, cwd=project, env=environment(), capture_output=True, text=True, check=False, timeout=400
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def stages_run(done):
+    return {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+
+
+def change_params(project, changes):
+    """Change params.yaml, or the defaults where there is none."""
+    path = project / "params.yaml"
+    values = (params.load(path) if path.exists() else params.Params()).model_dump()
+    for section, changed in changes.items():
+        values[section] |= changed
+    path.write_text(params.to_yaml(params.check(params.Params, values)))
 
 
 def commit(project, message):
@@ -48,10 +72,7 @@ def project(tmp_path_factory):
         )
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, project / name)
-    values = params.Params().model_dump()
-    for section, changes in SMALL.items():
-        values[section] |= changes
-    (project / "params.yaml").write_text(params.to_yaml(params.check(params.Params, values)))
+    change_params(project, SMALL)
     run(project, "git", "init", "-q")
     commit(project, "start")
     run(project, "dvc", "repro")
@@ -80,7 +101,11 @@ def test_every_artefact_is_there_and_the_counts_add_up(project):
         expected = math.log(2) if arm == "dpo" else math.log(2) * heldout_scale
         assert metrics["start"]["loss"] == pytest.approx(expected, abs=1e-3)
         assert (project / f"runs/{arm}/seed-0/model/model.safetensors").is_file()
-    assert (project / "report/index.html").stat().st_size > 10_000
+    assert [(one.name, one.seed) for one in compare.read([project / "evaluations"])] == [
+        *(("base", None), ("bdpo", 0), ("dpo", 0)),
+    ]
+    text = (project / "report/index.html").read_text()
+    assert "bdpo − dpo" in text and "dpo − base" in text and "Evaluation on sample" in text
     assert "vllm" in json.loads((project / "data/score.json").read_text())["engine"]
 
 
@@ -95,11 +120,25 @@ def test_metrics_plots_and_dag_say_something(project):
     assert {"runs/dpo/seed-0/metrics.json", "runs/bdpo/seed-0/metrics.json", "data/score.json"} <= {
         str(Path(name)) for name in metrics
     }
+    evaluated = metrics["report/metrics.json"]["data"]
+    assert evaluated["evaluation"]["base"]["sample: safe rate, unsafe prompts"]["n"] == 2
+    assert evaluated["comparisons"]["bdpo - dpo"]["sample: safe rate, unsafe prompts"]["seeds"] == 1
     run(project, "dvc", "plots", "show", "--out", "plots_out")
-    assert "vega" in (project / "plots_out" / "index.html").read_text().lower()
+    shown = (project / "plots_out" / "index.html").read_text()
+    assert "vega" in shown.lower() and "sample: safe rate, unsafe prompts" in shown
     shutil.rmtree(project / "plots_out")
     dag = run(project, "dvc", "dag", "--dot").stdout
-    for stage in ("reference", "prepare", "score", "split", "weigh", "train@dpo-0", "train@bdpo-0", "report"):
+    for stage in (
+        "reference",
+        "prepare",
+        "score",
+        "split",
+        "weigh",
+        "train@dpo-0",
+        "train@bdpo-0",
+        *EVALUATIONS,
+        "report",
+    ):
         assert stage in dag
 
 
@@ -107,13 +146,49 @@ def test_another_alpha_runs_weigh_and_what_follows_and_scores_nothing(project):
     shards = sorted((project / ".curate/scores").rglob("*.parquet"))
     weights = pl.read_parquet(project / "data/weights.parquet")
     done = run(project, "dvc", "exp", "run", "-S", "weigh.alpha=2.5")
-    ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
-    assert ran == {"weigh", "train@dpo-0", "train@bdpo-0", "report"}
+    assert stages_run(done) == {"weigh", "train@dpo-0", "train@bdpo-0", *EVALUATIONS - {"evaluate-base"}, "report"}
     assert sorted((project / ".curate/scores").rglob("*.parquet")) == shards
     changed = pl.read_parquet(project / "data/weights.parquet")
     assert changed["pmi_gap"].equals(weights["pmi_gap"]) and not changed["chosen_weight"].equals(
         weights["chosen_weight"]
     )
+
+
+def test_what_arms_are_compared_with_concerns_the_report_alone(project):
+    text = (project / "params.yaml").read_text()
+    try:
+        change_params(project, {"report": {"compare_with": ["base"]}})
+        assert stages_run(run(project, "dvc", "repro", "--dry")) == {"report"}
+    finally:
+        (project / "params.yaml").write_text(text)
+
+
+def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_goes_on(project):
+    text = (project / "params.yaml").read_text()
+    change_params(project, {"evaluate": {"suites": ["sample", "prefill=sample"], "limit": 40}})
+    assert stages_run(run(project, "dvc", "repro", "--dry")) == {*EVALUATIONS, "report"}
+    before = set(project.glob(ANSWERS))
+    repro = subprocess.Popen(
+        ("dvc", "repro", "evaluate-base"), cwd=project, env=environment(), stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while not (new := set(project.glob(ANSWERS)) - before):
+        assert repro.poll() is None
+        time.sleep(0.01)
+    os.killpg(repro.pid, signal.SIGKILL)
+    repro.wait()
+    (shard,) = new
+    answered = shard.read_bytes()
+    assert not (project / "evaluations/base/metrics.json").exists()
+
+    assert stages_run(run(project, "dvc", "repro", "evaluate-base")) == {"evaluate-base"}
+    (base,) = compare.read([project / "evaluations/base"])
+    assert base.metrics["suites"]["sample"]["items"] == 80 and base.metrics["suites"]["prefill"]["items"] > 40
+    assert shard.read_bytes() == answered
+    keys = [ipc.open_file(path).read_all().columns[:2] for path in shard.parent.glob(f"*{SUFFIX}")]
+    asked = [key for high, low in keys for key in zip(high.to_pylist(), low.to_pylist(), strict=True)]
+    assert len(asked) == len(set(asked)) > 80  # nothing twice
+    (project / "params.yaml").write_text(text)
 
 
 def test_a_lost_output_is_made_again_from_the_store_in_the_same_bytes(project):
@@ -138,4 +213,16 @@ def test_a_typo_in_params_stops_a_stage_before_it_touches_anything(project):
 
 def test_stages_name_every_section_they_read():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert list(stages) == ["reference", "prepare", "score", "split", "weigh", "train", "report"]
+    chain = (
+        "reference",
+        "prepare",
+        "score",
+        "split",
+        "weigh",
+        "train",
+        "evaluate-base",
+        "evaluate",
+        "report",
+        "publish",
+    )
+    assert tuple(stages) == chain

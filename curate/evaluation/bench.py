@@ -11,6 +11,7 @@ import numpy as np
 from curate import models
 from curate.errors import UsageError
 from curate.evaluation.generation.base import ChatModel, Sampling
+from curate.evaluation.generation.local import LocalChat, close_all
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.judges import open_judge
 from curate.evaluation.judges.base import Case, Judge
@@ -27,8 +28,6 @@ class Workbench:
 
     def __init__(self, model: Model, params: EvaluateParams, state: Path) -> None:
         """Raises `InputError` or `UsageError` where the judge cannot be opened: before anything is generated."""
-        from curate.evaluation.generation.local import LocalChat
-
         self.model, self.params, self.state = model, params, state
         self.dtype: str = params.dtype
         self.seed = params.seed
@@ -40,7 +39,6 @@ class Workbench:
 
     def attacker(self) -> ChatModel:
         from curate.evaluation.generation.endpoint import EndpointChat
-        from curate.evaluation.generation.local import LocalChat
 
         if self._attacker is None:
             name, url = self.params.attacker_model, self.params.attacker_url
@@ -64,12 +62,11 @@ class Workbench:
         if not self.can_judge(task):
             return [verdict or Judgement() for verdict in verdicts]
         assert self.judging is not None
-        self._make_room()
         wanted = [number for number, verdict in enumerate(verdicts) if verdict is None]
         cases = [Case(items[number].asked, responses[number].whole, responses[number].text or "") for number in wanted]
         for number, verdict in zip(wanted, self.judging.judge(cases, task) if cases else [], strict=True):
             verdicts[number] = verdict
-        if device_type() == "cuda":
+        if device_type() == "cuda":  # its memory holds one model at a time
             self.judging.close()
         return [verdict or Judgement() for verdict in verdicts]
 
@@ -83,7 +80,8 @@ class Workbench:
         found: np.ndarray = store.lookup(keys)
         missing = np.flatnonzero(np.isnan(found))
         if missing.size:
-            self._make_room()
+            if device_type() == "cuda":
+                close_all()
             engine = engines.open_engine(params, self.model)
             try:
                 found[missing] = engine.logps([sequences[number] for number in missing])
@@ -91,11 +89,6 @@ class Workbench:
                 engine.close()
             store.add([keys[number] for number in missing], found[missing])
         return found
-
-    def _make_room(self) -> None:
-        """A GPU's memory holds one model at a time; the chat opens again when it is asked."""
-        if device_type() == "cuda":
-            self.chat.close()
 
     def record(self) -> dict[str, Any]:
         """Who answered, judged and attacked, as provenance has it."""

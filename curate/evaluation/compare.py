@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +13,16 @@ import polars as pl
 from curate import files
 from curate.errors import InputError, UsageError
 from curate.evaluation import statistics
-from curate.evaluation.evaluate import BASE, METRICS_FILE, VALUES_FILE, of_table
+from curate.evaluation.evaluate import BASE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
 from curate.evaluation.items import VALUES
 from curate.evaluation.statistics import Difference, Estimate
+from curate.progress import say
 
 FEW_SEEDS = 3
 """Fewer say nothing of a method: METHOD 6 wants at least so many for a claim."""
 LEVEL = 0.05
+RESOLUTION = 0.01
+"""The corrected p that the bootstrap must be able to reach, however many comparisons there are."""
 
 
 class Evaluation(NamedTuple):
@@ -143,7 +147,7 @@ def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[A
     """The arms: `base` first, then those of `order`, then the others as they come.
 
     Raises:
-        InputError: seeds of one arm were evaluated on different items.
+        InputError: seeds of one arm were evaluated on different items, or in different ways.
     """
     names = list(dict.fromkeys(one.name for one in evaluations))
     place = {name: number for number, name in enumerate((BASE, *order))}
@@ -152,18 +156,28 @@ def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[A
     for name in names:
         runs = sorted((one for one in evaluations if one.name == name), key=lambda one: one.seed or 0)
         estimates = {}
-        for key in keys(runs):
+        check_alike(runs)
+        of_all = keys(runs)
+        if left_out := {Key(*row) for run in runs for row in _named(run)} - set(of_all):
+            said = ", ".join(sorted(map(str, left_out)))
+            say(f"compare: {name}: not all of its seeds have these, which are left out: {said}")
+        for key in of_all:
             unjudged = sum(int((~_of(run, key)["judged"]).sum()) for run in runs)
-            estimates[key] = of_table(table(runs, key))._replace(unjudged=unjudged)
+            estimates[key] = of_table(*table(runs, key))._replace(unjudged=unjudged)
         made.append(Arm(name, runs, estimates))
     return made
 
 
 def keys(runs: Sequence[Evaluation]) -> list[Key]:
     """The metrics that all of `runs` have, in the order of the first."""
-    shared = [set(run.values.select("suite", "metric").unique().rows()) for run in runs]
-    first = runs[0].values.select("suite", "metric").unique(maintain_order=True).rows()
-    return [Key(*row) for row in first if all(row in some for some in shared)]
+    shared = [set(_named(run)) for run in runs]
+    return [Key(*row) for row in _named(runs[0]) if all(row in some for some in shared)]
+
+
+def _named(run: Evaluation) -> list[tuple[str, str]]:
+    return [
+        (suite, metric) for suite, metric in run.values.select("suite", "metric").unique(maintain_order=True).rows()
+    ]
 
 
 def about(runs: Sequence[Evaluation], key: Key) -> dict[str, Any]:
@@ -172,8 +186,41 @@ def about(runs: Sequence[Evaluation], key: Key) -> dict[str, Any]:
     return found
 
 
-def table(runs: Sequence[Evaluation], key: Key) -> np.ndarray:
-    """Values [prompts, runs] of a metric, prompts in the order of their ids; items of one prompt averaged.
+def check_alike(runs: Sequence[Evaluation]) -> None:
+    """Raise `InputError` where a suite was judged by different judges, or answered with different settings: what
+    differs is then not the model alone."""
+    for run in runs[1:]:
+        for suite in run.metrics["suites"].keys() & runs[0].metrics["suites"].keys():
+            ours, theirs = _protocol(runs[0], suite), _protocol(run, suite)
+            if differing := [name for name in ours if ours[name] != theirs[name]]:
+                raise InputError(
+                    "evaluations made in different ways cannot be compared",
+                    field=f"{suite}: {', '.join(differing)}",
+                    found=f"{runs[0].name} (seed {runs[0].seed}) and {run.name} (seed {run.seed})",
+                    remedy="evaluate both with the same judge and settings",
+                )
+
+
+def _protocol(run: Evaluation, suite: str) -> dict[str, Any]:
+    """How a suite's answers came to their values; not on what machine, or by which engine."""
+    said, params = run.metrics["suites"][suite], run.metrics.get("params", {})
+    used = {"judge": _which(said.get("judge")), "options": said.get("options")}
+    if suite == "pair":
+        used["attacker"] = _which(run.metrics.get("with", {}).get("attacker"))
+    return used | {name: params.get(name) for name in ("max_tokens", "temperature", "top_p")}
+
+
+def _which(record: Any) -> Any:
+    """Of a model's or judge's record what can change its words: where there is a digest, a name says nothing."""
+    if not isinstance(record, dict):
+        return record
+    besides = {"engine", "about", *({"name", "commit"} if "digest" in record else ())}
+    return {name: _which(value) for name, value in record.items() if name not in besides}
+
+
+def table(runs: Sequence[Evaluation], key: Key) -> tuple[np.ndarray, np.ndarray]:
+    """Values [prompts, runs] of a metric, prompts in the order of their ids, items of one prompt averaged; and how many
+    items each prompt has [prompts].
 
     Raises:
         InputError: the runs were not evaluated on the same items.
@@ -187,15 +234,15 @@ def table(runs: Sequence[Evaluation], key: Key) -> np.ndarray:
                 found=f"{runs[0].name} (seed {runs[0].seed}) and {run.name} (seed {run.seed})",
                 remedy="evaluate both on the same source with the same limit and options",
             )
-    means = [column.group_by("cluster").agg(pl.col("value").mean()).sort("cluster") for column in columns]
-    return np.stack([mean["value"].to_numpy() for mean in means], axis=1)
+    prompts = [of_prompts(column) for column in columns]
+    return np.stack([each["value"].to_numpy() for each in prompts], axis=1), prompts[0]["items"].to_numpy()
 
 
 def compare(arms: Sequence[Arm], others: Sequence[str]) -> list[Comparison]:
     """Every arm against each of `others` that is there, in every headline metric both have; p corrected over them all.
 
     Raises:
-        InputError: two arms were evaluated on different items.
+        InputError: two arms were evaluated on different items, or in different ways.
     """
     named = {arm.name: arm for arm in arms}
     pairs: dict[frozenset[str], tuple[Arm, Arm]] = {}  # two arms are compared once
@@ -203,18 +250,33 @@ def compare(arms: Sequence[Arm], others: Sequence[str]) -> list[Comparison]:
         for arm in arms:
             if other in named and arm.name not in (BASE, other):
                 pairs.setdefault(frozenset((arm.name, other)), (arm, named[other]))
-    found = []
+    found, tables = [], []
     for arm, against in pairs.values():
+        check_alike([*arm.runs, *against.runs])
         for key in keys([*arm.runs, *against.runs]):
             said = about(arm.runs, key)
             if said["headline"]:
-                both = table([*arm.runs, *against.runs], key)
+                both, items = table([*arm.runs, *against.runs], key)
                 ours, theirs = np.split(both, [len(arm.runs)], axis=1)
-                difference = statistics.compare(ours, theirs, paired_seeds=arm.seeds == against.seeds)
+                tables.append((ours, theirs, items, arm.seeds == against.seeds))
                 trained = min(len(one.runs) for one in (arm, against) if one.name != BASE)
-                found.append(Comparison(key, arm.name, against.name, said["better"], difference, 1.0, trained))
-    corrected = statistics.holm([one.difference.p for one in found])
-    return [one._replace(p=float(p)) for one, p in zip(found, corrected, strict=True)]
+                found.append((key, arm.name, against.name, said["better"], trained))
+    differences = [_difference(*one, len(tables)) for one in tables]
+    corrected = statistics.holm([one.p for one in differences])
+    return [
+        Comparison(*one[:4], difference, float(p), one[4])
+        for one, difference, p in zip(found, differences, corrected, strict=True)
+    ]
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray, items: np.ndarray, paired: bool, comparisons: int) -> Difference:
+    """The difference; from more draws where its p is the least that the usual number can give, and that, times the
+    number of comparisons, would say nothing."""
+    found = statistics.compare(ours, theirs, items, paired_seeds=paired)
+    wanted = math.ceil(2 * comparisons / RESOLUTION)
+    if wanted > statistics.DRAWS and found.p <= 2 / (statistics.DRAWS + 1):
+        found = statistics.compare(ours, theirs, items, paired_seeds=paired, draws=wanted)
+    return found
 
 
 def _of(run: Evaluation, key: Key) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from curate import __version__, files
@@ -59,14 +60,19 @@ def evaluate(
         for one in loaded:
             suite = one.named.suite
             say(f"evaluate {name}: {suite.name}, {len(one.items):,} items")
-            bench.judging = SampleTruth() if one.named.source == sources.SAMPLE else bench.configured
+            # The embedded sample, as a suite or as a source, is judged by what its generator knows.
+            truth = sources.SAMPLE in (suite.name, one.named.source)
+            bench.judging = SampleTruth() if truth else bench.configured
             found = suite.run(one.items, bench, one.named.options).with_columns(suite=pl.lit(suite.name))
             results.append(found.select(*RESULTS).cast(RESULTS))  # type: ignore[arg-type]
             tasks = {metric.needs for metric in suite.metrics if metric.needs and bench.can_judge(metric.needs)}
             of_suite = values_of(suite, results[-1], tasks)
             values.append(of_suite)
-            judge = bench.judging.record() if bench.judging and tasks else None
-            suites[suite.name] = summary(suite, results[-1], of_suite, len(one.items)) | {"judge": judge}
+            suites[suite.name] = {
+                **summary(suite, results[-1], of_suite, len(one.items)),
+                "judge": bench.judging.record() if bench.judging and (truth or tasks) else None,
+                "options": _public(one.named.options.model_dump(mode="json")),
+            }
         record = bench.record()
     finally:
         bench.close()
@@ -76,10 +82,10 @@ def evaluate(
         "version": __version__,
         "model": model.record(),
         "made": dict(made or {}),
-        "params": params.model_dump(exclude={"watch", "judge_url", "attacker_url"}),
+        "params": _public(params.model_dump(exclude={"watch", "judge_url", "attacker_url"})),
         "with": record,
         "sources": {
-            one.named.suite.name: {"name": _public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
+            one.named.suite.name: {"name": _source(one.named.source), "sha256": one.digest, "repeated": one.repeated}
             for one in loaded
         },
         "suites": suites,
@@ -158,17 +164,39 @@ def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame, items: in
 
 def estimate(values: pl.DataFrame) -> statistics.Estimate:
     """The estimate of one metric from its values (VALUES), one model's."""
-    table = values.group_by("cluster", maintain_order=True).agg(pl.col("value").mean())["value"].to_numpy()
+    prompts = of_prompts(values)
     unjudged = int((~values["judged"]).sum())
-    return of_table(table.reshape(-1, 1))._replace(unjudged=unjudged)
+    return of_table(prompts.select("value").to_numpy(), prompts["items"].to_numpy())._replace(unjudged=unjudged)
 
 
-def of_table(table: Any) -> statistics.Estimate:
-    """A rate where all values [prompts, seeds] are 0 or 1, else a mean."""
-    is_rate = bool(((table == 0) | (table == 1)).all())
-    return statistics.rate(table) if is_rate else statistics.mean(table)
+def of_prompts(values: pl.DataFrame) -> pl.DataFrame:
+    """Of one metric's values the mean of each prompt's items and their number: cluster, value, items, by cluster."""
+    return values.group_by("cluster").agg(pl.col("value").mean(), items=pl.len()).sort("cluster")
 
 
-def _public(source: str | None) -> str | None:
+def of_table(table: np.ndarray, items: np.ndarray) -> statistics.Estimate:
+    """A rate where all values [prompts, seeds] are 0 or 1, and each of as many items, else a mean.
+
+    Args:
+        items: [prompts], how many each value is the mean of.
+    """
+    is_rate = bool(((table == 0) | (table == 1)).all()) and len(np.unique(items)) == 1
+    found = statistics.rate(table) if is_rate else statistics.mean(table, items)
+    return found._replace(n=int(items.sum()) * table.shape[1])
+
+
+def _source(source: str | None) -> str | None:
     """A source without this machine's folders."""
     return source if source is None or source.startswith("hub:") else Path(source).name
+
+
+def _public(value: Any) -> Any:
+    """Settings without this machine's folders: of an absolute path, also behind `NAME=`, the last part."""
+    if isinstance(value, Mapping):
+        return {key: _public(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    name, equals, path = value.partition("=") if "=/" in value else ("", "", value)
+    return name + equals + Path(path).name if path.startswith("/") else value

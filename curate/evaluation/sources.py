@@ -36,7 +36,7 @@ class Loaded(NamedTuple):
     named: Named
     items: list[Item]
     digest: str | None  # of the source
-    repeated: int  # rows that repeat an item
+    repeated: int  # items that another is the same as: left out
 
 
 def parse(params: EvaluateParams) -> list[Named]:
@@ -55,7 +55,7 @@ def parse(params: EvaluateParams) -> list[Named]:
             raise UsageError("this suite has its own rows", field="suite", found=text, expected=name)
         if suite.columns and not (source or suite.source):
             raise UsageError("this suite wants a source", field="suite", found=text, expected=f"{name}=FILE")
-        found[name] = Named(suite, source or suite.source, check(suite.options, params.options.get(name, {})))
+        found[name] = Named(suite, source or suite.source, _options(suite, params.options.get(name, {})))
     if strange := set(params.options) - set(found):
         raise UsageError(
             "options for a suite that is not evaluated",
@@ -64,6 +64,14 @@ def parse(params: EvaluateParams) -> list[Named]:
             expected=", ".join(found),
         )
     return list(found.values())
+
+
+def _options(suite: Suite, given: dict[str, Any]) -> Any:
+    try:
+        return check(suite.options, given)
+    except UsageError as error:
+        error.details["field"] = ".".join(filter(None, (suite.name, error.details.get("field"))))
+        raise
 
 
 def load(named: Named, limit: int, seed: int) -> Loaded:
@@ -90,7 +98,7 @@ def load(named: Named, limit: int, seed: int) -> Loaded:
         raise InputError(f"the suite {suite.name} has no item", file=named.source, found=f"{len(rows)} rows")
     repeated = len(made) - len(items)
     if repeated:
-        say(f"evaluate: {suite.name}: {repeated:,} rows repeat another and count once")
+        say(f"evaluate: {suite.name}: {repeated:,} items repeat another and count once")
     return Loaded(named, _draw(items, limit, seed) if limit else items, sha256, repeated)
 
 

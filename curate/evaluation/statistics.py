@@ -17,6 +17,7 @@ Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
+DRAWS = 10_000
 TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 CHUNK = 2_000_000  # weights drawn at a time: 16 MB as integers, 16 MB as floats
 ROUNDING = 1e-12  # of the largest value: a resampled difference below it is none
@@ -33,10 +34,10 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
-    n: int  # responses judged: prompts * seeds
+    n: int  # responses, of all prompts and seeds
     prompts: int
     seeds: int
-    unjudged: int = 0  # responses without a judgement; only the caller, who has left them out, knows
+    unjudged: int = 0  # of the responses, without a verdict; only the caller knows
 
 
 class Difference(NamedTuple):
@@ -103,7 +104,9 @@ def rate(values: npt.ArrayLike) -> Estimate:
     return Estimate(p, *wilson(p * effective, effective), table.size, prompts, seeds)
 
 
-def mean(values: npt.ArrayLike, draws: int = 10_000, seed: int = 0) -> Estimate:
+def mean(
+    values: npt.ArrayLike, responses: npt.ArrayLike | None = None, *, draws: int = DRAWS, seed: int = 0
+) -> Estimate:
     """The mean of scores from 0 to 1 with a percentile bootstrap interval over prompts and seeds, as in `compare`.
 
     Where all scores are the same, resampling shows no spread and would claim certainty. The interval is then Wilson's
@@ -111,23 +114,32 @@ def mean(values: npt.ArrayLike, draws: int = 10_000, seed: int = 0) -> Estimate:
 
     Args:
         values: [prompts, seeds], 0 to 1.
+        responses: [prompts], how many each value is the mean of; None: one. Every response counts the same.
 
     Raises:
-        ValueError: no table of two dimensions, an empty one, or a value outside [0, 1].
+        ValueError: no table of two dimensions, an empty one, a value outside [0, 1], or no such counts.
     """
     table = _table(values)
     if not ((table >= 0) & (table <= 1)).all():
         raise ValueError("a mean is of scores from 0 to 1")
     prompts, seeds = table.shape
-    value = float(table.mean())
+    weights = _weights(responses, prompts)
+    value = float((weights @ table).sum() / (weights.sum() * seeds))
+    n = int(weights.sum()) * seeds
     if table.min() == table.max():
-        return Estimate(value, *wilson(value * prompts, prompts), table.size, prompts, seeds)
-    low, high = map(float, np.quantile(_resampled_means([table], draws, seed)[0], TAILS))
-    return Estimate(value, low, high, table.size, prompts, seeds)
+        return Estimate(value, *wilson(value * prompts, prompts), n, prompts, seeds)
+    low, high = map(float, np.quantile(_resampled_means([table], weights, draws, seed)[0], TAILS))
+    return Estimate(value, low, high, n, prompts, seeds)
 
 
 def compare(
-    ours: npt.ArrayLike, theirs: npt.ArrayLike, *, paired_seeds: bool, draws: int = 10_000, seed: int = 0
+    ours: npt.ArrayLike,
+    theirs: npt.ArrayLike,
+    responses: npt.ArrayLike | None = None,
+    *,
+    paired_seeds: bool,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Difference:
     """The difference of two arms' means on the same prompts, by a bootstrap paired by prompt.
 
@@ -146,18 +158,20 @@ def compare(
 
     Args:
         ours, theirs: [prompts, seeds] each, rows in the same order; columns too where `paired_seeds`.
+        responses: as for `mean`; of both arms.
 
     Raises:
         ValueError: no table of two dimensions, an empty one, a value that is no finite number, or shapes that differ
             where they must not.
     """
     a, b = _table(ours), _table(theirs)
+    weights = _weights(responses, len(a))
     if len(a) != len(b) or (paired_seeds and a.shape != b.shape):
         raise ValueError(f"arms of shapes {a.shape} and {b.shape} cannot be paired")
     if paired_seeds:
-        resampled = _resampled_means([a - b], draws, seed)[0]
+        resampled = _resampled_means([a - b], weights, draws, seed)[0]
     else:
-        resampled = np.subtract(*_resampled_means([a, b], draws, seed))
+        resampled = np.subtract(*_resampled_means([a, b], weights, draws, seed))
     per_prompt = a.mean(axis=1) - b.mean(axis=1)
     rounding = ROUNDING * max(abs(a).max(), abs(b).max())
     resampled[abs(resampled) <= rounding] = 0
@@ -165,7 +179,8 @@ def compare(
     least = 2.0 ** (1 - int((abs(per_prompt) > rounding).sum()))
     low, high = map(float, np.quantile(resampled, TAILS))
     p = min(1.0, max(2 * tail / (draws + 1), least))
-    return Difference(float(per_prompt.mean()), low, high, p, len(a), min(a.shape[1], b.shape[1]))
+    mean = float(weights @ per_prompt / weights.sum())
+    return Difference(mean, low, high, p, len(a), min(a.shape[1], b.shape[1]))
 
 
 def holm(p_values: npt.ArrayLike) -> Array:
@@ -227,7 +242,14 @@ def _table(values: npt.ArrayLike) -> Array:
     return table
 
 
-def _resampled_means(arms: Sequence[Array], draws: int, seed: int) -> Array:
+def _weights(responses: npt.ArrayLike | None, prompts: int) -> Array:
+    weights = np.ones(prompts) if responses is None else np.asarray(responses, dtype=np.float64)
+    if weights.shape != (prompts,) or not ((weights >= 1) & (weights < np.inf)).all():
+        raise ValueError(f"expected the number of responses to each of {prompts} prompts; found shape {weights.shape}")
+    return weights
+
+
+def _resampled_means(arms: Sequence[Array], weights: Array, draws: int, seed: int) -> Array:
     """Means of resampled tables: [arms, draws]. Rows are drawn jointly for all arms, columns for each arm.
 
     Totals are weighted by counts and divided last: of zeros and ones they are exact, and so are ties.
@@ -239,9 +261,10 @@ def _resampled_means(arms: Sequence[Array], draws: int, seed: int) -> Array:
     step = max(1, CHUNK // prompts)
     for start in range(0, draws, step):
         chunk = slice(start, min(start + step, draws))
-        rows = _counts(rng, prompts, chunk.stop - chunk.start)
-        for out, arm, weights in zip(means, arms, columns, strict=True):
-            out[chunk] = ((rows @ arm) * weights[chunk]).sum(axis=1) / arm.size
+        rows = _counts(rng, prompts, chunk.stop - chunk.start) * weights
+        drawn = rows.sum(axis=1)
+        for out, arm, drawn_columns in zip(means, arms, columns, strict=True):
+            out[chunk] = ((rows @ arm) * drawn_columns[chunk]).sum(axis=1) / (drawn * arm.shape[1])
     return means
 
 

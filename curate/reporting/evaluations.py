@@ -117,18 +117,7 @@ def warnings(arms: Sequence[Arm]) -> list[str]:
             f"No judge read the answers of {', '.join(secondary)}: refusals were found by matching strings, which "
             "wording fools. Give a judge (evaluate.judge) before drawing a conclusion."
         )
-    if unlike := _unlike([run.metrics.get("params", {}) for arm in arms for run in arm.runs]):
-        said.append(
-            f"The evaluations were not made alike: they differ in {', '.join(unlike)}. A difference between arms may "
-            "come from that alone."
-        )
     return said
-
-
-def _unlike(params: Sequence[dict[str, Any]]) -> list[str]:
-    """The params of evaluations that are not the same in all. That items are the same is seen by comparing them."""
-    names = dict.fromkeys(name for each in params for name in each if name not in ("suites", "limit"))
-    return [name for name in names if any(each.get(name) != params[0].get(name) for each in params)]
 
 
 def _with_headline(arms: Sequence[Arm]) -> set[str]:

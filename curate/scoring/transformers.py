@@ -105,6 +105,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         del self.model, self.head
+        memory.give_back()
 
     def _packed(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         out = np.zeros(len(sequences), dtype=np.float64)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from curate import memory
 from curate.errors import InputError
 from curate.models import Model
 from curate.rendering import TokenSequence
@@ -132,7 +133,10 @@ class VllmEngine:
         return list(self.engine.generate(prompts, params, use_tqdm=False))
 
     def close(self) -> None:
+        """End vLLM, which on a GPU is a process that holds most of the memory."""
+        self.engine.llm_engine.engine_core.shutdown()
         del self.engine
+        memory.give_back()
 
 
 def _response_sum(logprobs: Any, sequence: TokenSequence) -> float:

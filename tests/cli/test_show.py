@@ -14,7 +14,9 @@ from curate.errors import CurateError, InputError, UsageError
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return artefacts.write_all(tmp_path_factory.mktemp("show"))
+    root = artefacts.write_all(tmp_path_factory.mktemp("show"))
+    artefacts.write_evaluation(root / "evaluation", "bdpo", 1, unjudged=2)
+    return root
 
 
 def curate(*arguments):
@@ -35,6 +37,10 @@ def curate(*arguments):
         ("data/reference", "reference", ["tiny", "512"]),
         ("data/split.json", "summary", ["balanced-imbalanced", "length_difference"]),
         ("runs/dpo/seed-0", "run", ["heldout", "rewards/margins", "320", "seed", "objective", "no faults found"]),
+        ("evaluation", "evaluation", ["bdpo", "tiny", "safe rate", "(2 unjudged)", "empty response (2)", "secondary"]),
+        ("evaluation/items.parquet", "items", ["prefill 5", "harm judged", "evaluate", "no faults found"]),
+        ("evaluation/values.parquet", "values", ["attack success", "prompts", "without a verdict", "no faults found"]),
+        ("evaluation/metrics.json", "summary", ["safe rate", "StrongREJECT"]),
     ],
 )
 def test_every_artefact_is_summarised_without_its_texts(root, path, kind, says):
@@ -42,11 +48,11 @@ def test_every_artefact_is_summarised_without_its_texts(root, path, kind, says):
     assert done.exit_code == 0 and done.stdout.startswith(f"{kind}: ")
     for words in says:
         assert words in done.stdout
-    for secret in ("question", "answer 1", "alert", "secret"):
+    for secret in ("question", "answer 1", "alert", "secret", "request 1", "I cannot"):
         assert secret not in done.stdout
     record = json.loads(curate("show", root / path, "--json").stdout)
     assert record["kind"] == kind and record["tables"] and not record["faults"]
-    assert "answer 1" not in json.dumps(record)
+    assert "answer 1" not in json.dumps(record) and "request 1" not in json.dumps(record)
 
 
 def test_texts_are_printed_when_asked_and_cannot_steer_the_terminal(root):
@@ -55,6 +61,10 @@ def test_texts_are_printed_when_asked_and_cannot_steer_the_terminal(root):
     done = curate("show", root / "data/pairs.parquet", "--show-text", "400")
     assert "alert" in done.stdout and "\x1b" not in done.stdout and r"\x1b[31mred" in done.stdout
     assert '{"secret": "text"}' in curate("show", root / "data/rejects.parquet", "--show-text", "1").stdout
+    done = curate("show", root / "evaluation/items.parquet", "--show-text", "40")
+    assert "prompt [user]\n    request 3 of" in done.stdout and "response\n    SECRET answer 38" in done.stdout
+    assert "request 1 of the safe part" not in done.stdout
+    assert "row 0" not in curate("show", root / "evaluation/values.parquet", "--show-text", "1").stdout
 
 
 def test_faults_are_listed(tmp_path):
@@ -87,6 +97,28 @@ def test_faults_are_listed(tmp_path):
     ):
         assert any(fault.startswith(words) for fault in faults), words
     assert "pair_id occurs more than once" in curate("show", tmp_path / "broken.parquet").stdout
+
+
+def test_faults_of_an_evaluation_are_listed(root, tmp_path):
+    for name, wrong, says in (
+        (
+            "items",
+            {"harm": 2.0},
+            ["harm is not between 0 and 1: 1 of", "the item occurs more than once in its suite: 2"],
+        ),
+        (
+            "values",
+            {"value": -0.1},
+            ["value is not between 0 and 1: 1", "the item occurs more than once in its metric: 2"],
+        ),
+    ):
+        frame = files.read_artefact(root / f"evaluation/{name}.parquet")
+        broken = pl.concat(
+            [frame.slice(0, 3), frame.slice(2, 1).with_columns(**{k: pl.lit(v) for k, v in wrong.items()})]
+        )
+        files.write_parquet(broken, tmp_path / f"{name}.parquet", {})
+        faults = json.loads(curate("show", tmp_path / f"{name}.parquet", "--json").stdout)["faults"]
+        assert len(faults) == 2 and all(any(fault.startswith(words) for fault in faults) for words in says)
 
 
 def test_what_is_not_ours_is_an_error(root, tmp_path):

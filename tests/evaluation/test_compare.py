@@ -12,7 +12,7 @@ from curate.evaluation.items import VALUES
 KEY = compare.Key("s", "safe rate")
 
 
-def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True):
+def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True, judge=None, **params):
     """An evaluation of one suite and metric; `safe` holds a value a prompt."""
     rows = [
         {
@@ -27,9 +27,8 @@ def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True):
     ]
     files.write_parquet(pl.DataFrame(rows, schema=VALUES), folder / "values.parquet", {})
     said = {"better": better, "headline": headline, "about": "safe"}
-    files.write_json(
-        {"name": name, "seed": seed, "suites": {"s": {"metrics": {"safe rate": said}}}}, folder / "metrics.json"
-    )
+    suites = {"s": {"metrics": {"safe rate": said}, "judge": judge}}
+    files.write_json({"name": name, "seed": seed, "suites": suites, "params": params}, folder / "metrics.json")
 
 
 @pytest.fixture
@@ -105,3 +104,54 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     assert "dpo (seed 0)" in caught.value.details["found"]
     with pytest.raises(UsageError, match="no such arm"):
         compare.check_others(compare.arms(compare.read([tmp_path])), ["ipo"])
+
+
+def judge(**model):
+    return {"judge": "rubric", "digest": "r", "model": {"name": "j", "digest": "d", "engine": "e 1"} | model}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ({"judge": judge()}, {"judge": judge(digest="e")}, "s: judge"),
+        ({"judge": judge()}, {"judge": None}, "s: judge"),
+        ({"max_tokens": 96}, {"max_tokens": 12}, "s: max_tokens"),
+        ({"judge": judge()}, {"judge": judge(name="elsewhere/j", engine="e 2")}, None),
+    ],
+)
+@pytest.mark.parametrize("names", [("dpo", "bdpo"), ("dpo", "dpo")])
+def test_what_was_judged_or_answered_in_another_way_is_not_compared(tmp_path, one, other, said, names):
+    for seed, (name, how) in enumerate(zip(names, (one, other), strict=True)):
+        write(tmp_path / f"{name}-{seed}", name, seed, [1.0] * 10, **how)
+    found = compare.read([tmp_path])
+    if said is None:
+        compare.compare(compare.arms(found), ["dpo"])
+        return
+    with pytest.raises(InputError, match="made in different ways") as caught:
+        compare.compare(compare.arms(found), ["dpo"])
+    assert caught.value.details["field"] == said and "seed 1" in caught.value.details["found"]
+
+
+def test_what_not_every_seed_has_is_left_out_and_said(tmp_path, capsys):
+    for seed in range(2):
+        write(tmp_path / f"dpo/seed-{seed}", "dpo", seed, [1.0] * 10)
+    last = tmp_path / "dpo/seed-1"
+    values, metrics = pl.read_parquet(last / "values.parquet"), files.read_json(last / "metrics.json")
+    more = pl.concat([values, values.with_columns(metric=pl.lit("harm score"))])
+    files.write_parquet(more, last / "values.parquet", {})
+    described = metrics["suites"]["s"]["metrics"]
+    described["harm score"] = described["safe rate"]
+    files.write_json(metrics, last / "metrics.json")
+    (dpo,) = compare.arms(compare.read([tmp_path]))
+    assert list(dpo.estimates) == [KEY]
+    assert "dpo: not all of its seeds have these, which are left out: s: harm score" in capsys.readouterr().err
+
+
+def test_many_comparisons_do_not_hide_a_plain_difference():
+    """The least p of 10,000 draws, 0.0002, times 300 comparisons is 0.06: such a p is drawn for longer."""
+    tables = np.ones((60, 1)), np.zeros((60, 1)), np.ones(60), False
+    one, many = (compare._difference(*tables, comparisons) for comparisons in (1, 300))
+    assert one.p == 2 / (statistics.DRAWS + 1)
+    assert 300 * many.p <= compare.RESOLUTION < 300 * one.p
+    alike = np.ones((60, 1)), np.ones((60, 1)), np.ones(60), False
+    assert compare._difference(*alike, 300).p == 1

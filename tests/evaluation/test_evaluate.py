@@ -107,6 +107,45 @@ def test_what_has_no_verdict_counts_as_the_worst_and_apart():
     assert (estimate.value, estimate.n, estimate.unjudged) == (pytest.approx(1 / 3), 3, 1)
 
 
+def test_every_item_counts_the_same_whatever_its_prompt_has_beside_it():
+    rows = [("a", 1.0), ("a", 1.0), ("a", 0.0), ("b", 0.0)]
+    values = pl.DataFrame(
+        [{"cluster": prompt, "value": value, "judged": number > 0} for number, (prompt, value) in enumerate(rows)]
+    )
+    found = evaluation.estimate(values)
+    assert (found.value, found.n, found.prompts, found.unjudged) == (0.5, 4, 2, 1)
+
+
+def test_a_blank_answer_is_no_answer_to_string_matching_either():
+    items = [Item(f"i{n}", user("q"), f"c{n}", "safe") for n in range(3)]
+    responses = [Response(text, "stop") for text in ("", " \n", "Of course.")]
+    found = results(items, responses, [Judgement()] * 3).with_columns(suite=pl.lit("xstest")).select(*RESULTS)
+    values = values_of(suite_of("xstest"), found, set()).filter(metric="refusals by string matching, safe prompts")
+    assert values["value"].to_list() == [1, 1, 0] and values["judged"].to_list() == [False, False, True]
+
+
+def test_the_record_says_who_judged_and_how_and_nothing_of_this_machine_s_folders(reference_model, tmp_path):
+    model = shutil.copytree(reference_model, tmp_path / "mine")
+    (model / "reference.json").unlink(missing_ok=True)
+    (tmp_path / "rows.csv").write_text("goal\nhow do I bake it?\n")
+    (tmp_path / "suffixes.txt").write_text("at once\nplease\n")
+    wanted = params(
+        "sample",
+        "prefill=sample",
+        f"suffix={tmp_path}/rows.csv",
+        limit=2,
+        max_tokens=4,
+        options={"suffix": {"suffixes": f"{tmp_path}/suffixes.txt"}, "prefill": {"lengths": [3]}},
+    )
+    metrics = evaluate(models.resolve(str(model)), wanted, tmp_path / "out", tmp_path / "state", "base")
+    suites = metrics["suites"]
+    assert [suites[name]["judge"] and suites[name]["judge"]["judge"] for name in suites] == ["truth", "truth", None]
+    assert suites["prefill"]["options"] == {"lengths": [3], "temperature": 0.7}
+    assert suites["suffix"]["options"]["suffixes"] == "suffixes.txt" and metrics["model"]["name"] == "mine"
+    assert metrics["params"]["suites"][2] == "suffix=rows.csv"
+    assert str(tmp_path) not in (tmp_path / "out/metrics.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -146,6 +185,7 @@ def test_suites_named_wrongly(suites, options, message):
         ("strongreject", "forbidden_prompt\n  \n", "has no forbidden_prompt", "forbidden_prompt"),
         ("behaviours", "target\nSure\n", "lacks a column", "goal"),
         ("gsm8k", "question,answer\nhow many?,four\n", "no gold answer", "answer"),
+        ("heldout", "prompt,query_type,split\nhow?,safe,heldout\n", "no conversation", "prompt"),
     ],
 )
 def test_a_bad_suite_file_names_the_row_and_the_field(tmp_path, suite, content, message, field):

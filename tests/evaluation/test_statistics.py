@@ -96,6 +96,24 @@ def test_a_mean_of_equal_scores_is_not_certain():
     assert mean(np.full((20, 3), 0.5))[1:3] == pytest.approx(wilson(10, 20))
 
 
+def test_prompts_of_several_responses_count_by_their_number():
+    """Means 1 of 3 responses and 0 of 1: 3/4; a draw of both prompts has 3/4, of one alone 1 or 0."""
+    table = np.array([[1.0], [0.0]])
+    found = mean(table, [3, 1])
+    assert found == (0.75, 0.0, 1.0, 4, 2, 1, 0)
+    assert compare(table, 1 - table, [3, 1], paired_seeds=True).mean == 0.5
+    scores, others = rng().random((2, 40, 2))
+    assert mean(scores, np.full(40, 3))._replace(n=80) == pytest.approx(mean(scores), rel=1e-12)
+    assert compare(scores, others, np.full(40, 3), paired_seeds=False) == pytest.approx(
+        compare(scores, others, paired_seeds=False), rel=1e-9
+    )
+    # As many rows of one response each, where the rows of a prompt are alike: the same mean, a wider interval.
+    counts = np.repeat([1, 5], 20)
+    clustered, apart = mean(scores[:, :1], counts), mean(np.repeat(scores[:, :1], counts, axis=0))
+    assert clustered.value == pytest.approx(apart.value) and clustered.n == apart.n == 120
+    assert width(clustered) > 1.5 * width(apart)
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_mean_covers(seeds):
     draw, covered = rng(2), 0
@@ -249,6 +267,8 @@ def test_agreement_of_nothing_is_none():
         lambda: rate([0, 1]),
         lambda: rate(np.empty((0, 3))),
         lambda: mean([[1.01]]),
+        lambda: mean([[1], [0]], [2]),
+        lambda: mean([[1], [0]], [2, 0]),
         lambda: compare([[1], [0]], [[1]], paired_seeds=False),
         lambda: compare([[1, 0]], [[1]], paired_seeds=True),
         lambda: compare([[np.nan]], [[1]], paired_seeds=True),

@@ -46,16 +46,23 @@ COLOURS = """() => {
     .map((name) => [rgba(getComputedStyle(document.body).getPropertyValue(`--${name}`)), ground(document.body), name]);
   return {texts, marks};
 }"""
+REGIONS = """() => [...document.querySelectorAll("section[aria-labelledby=evaluation] [role=region]")]
+  .map((e) => [e.getBoundingClientRect().left, e.getBoundingClientRect().right, e.scrollWidth, e.clientWidth])"""
 FOCUSABLE = """() => [...document.querySelectorAll("a[href], button, input, summary, [tabindex='0']")]
   .filter((e) => e.checkVisibility()).map((e, k) => (e.dataset.place = String(k)))"""
 
 
-def write_page(folder, frame, wanted, with_runs=False):
-    """The page of `frame`, through the files that the stages write."""
+def write_page(folder, frame, wanted, trained=False):
+    """The page of `frame`, through the files that the stages write; with runs and evaluations where `trained`."""
     artefacts.write_all(folder, 40)
     files.write_parquet(frame, folder / "data/weights.parquet", {})
     documents = {name: folder / f"data/{name}.json" for name in ("prepare", "split", "weigh")}
-    material = read_material(folder / "data/weights.parquet", documents, folder / "runs" if with_runs else None)
+    runs, evaluations = (folder / "runs", folder / "evaluations") if trained else (None, None)
+    if trained:
+        artefacts.write_evaluation(evaluations / "base", "base", unjudged=2)
+        artefacts.write_evaluation(evaluations / "dpo", "dpo", 0, safe=0.6)
+        artefacts.write_evaluation(evaluations / "long", "bdpo-with-a-name-that-has-no-end" * 3, 0, safe=0.9)
+    material = read_material(folder / "data/weights.parquet", documents, runs, evaluations=evaluations)
     write_report(material, folder / "report", wanted)
     return folder / "report/index.html"
 
@@ -67,7 +74,7 @@ def with_texts(count):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return write_page(tmp_path_factory.mktemp("page"), artefacts.frame(), with_texts(TEXTS), with_runs=True)
+    return write_page(tmp_path_factory.mktemp("page"), artefacts.frame(), with_texts(TEXTS), trained=True)
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +315,10 @@ def test_a_narrow_touch_screen(browser, path):
         page.locator("article button").first.click()
         expect(page.locator(".text:not(.masked)")).to_have_count(2)
         assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+        regions = page.evaluate(REGIONS)
+        assert len(regions) == 7  # of each suite the figure and two tables; the comparisons
+        for left, right, inside, shown in regions:
+            assert left >= 0 and right <= 360 and inside > shown  # wider than the screen, and scrolls by itself
 
 
 def contrast(one, other):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = "chat 1"  # of the cache's keys and texts
 GRACE_SECONDS = 30.0  # for answers on their way when one request has failed for good
+END_SECONDS = 5.0  # for connections to close, at the end
 NO_TEXT = {"content_filter", "refusal"}  # finish reasons of an answer that the endpoint holds back
 
 Body = dict[str, Any]
@@ -67,10 +68,7 @@ class EndpointChat:
         self.endpoint, self.model_name = Endpoint(url), model_name
         self.concurrency, self.retries, self.timeout, self.backoff = concurrency, retries, timeout, backoff
         self._cache = TextCache(state / "endpoint" / digest(model_name))
-        # A thread of its own, so that `chat` also works where an event loop is running, as in a notebook.
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="curate-endpoint", daemon=True)
-        self._thread.start()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def record(self) -> dict[str, Any]:
         return {"name": self.model_name, "through": "an OpenAI-compatible endpoint"}
@@ -98,15 +96,26 @@ class EndpointChat:
         missing = {each: body for each, body in wanted.items() if each not in found}
         if missing:
             with progress(what, len(missing), "answers") as advance:
-                found |= outcome(asyncio.run_coroutine_threadsafe(self._ask_all(missing, advance), self._loop))
+                found |= outcome(asyncio.run_coroutine_threadsafe(self._ask_all(missing, advance), self._opened()))
         return [found[each] for each in keys]
 
     def close(self) -> None:
-        if self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """End the thread; a further call of `chat` starts another."""
+        if self._loop is not None:
+            # An interrupted call still closes its connections.
+            asyncio.run_coroutine_threadsafe(_others_end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._loop = None
+
+    def _opened(self) -> asyncio.AbstractEventLoop:
+        """An event loop in a thread of its own, so that `chat` also works where one is running, as in a notebook."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="curate-endpoint", daemon=True)
+            self._thread.start()
+        return self._loop
 
     def _body(self, ask: Ask, sampling: Sampling) -> Body:
         drawn = sampling.temperature > 0
@@ -167,7 +176,7 @@ class EndpointChat:
 
     def _strike(self, fault: Fault, started: float, faults: int) -> None:
         """Let the endpoint rest after a failure. Raises `InputError` where it, or the request, has had its tries."""
-        now = self._loop.time()
+        now = asyncio.get_running_loop().time()
         rest = min(fault.rest, self.timeout)
         new = self.endpoint.strike(str(fault), started=started, now=now, rest=rest, backoff=self.backoff)
         if self.endpoint.strikes > self.retries or faults > self.retries:
@@ -224,6 +233,12 @@ class _Call:
             self._faults[each] += 1
             self._answered[each] = len(self.answers)
         return self._faults[each]
+
+
+async def _others_end() -> None:
+    """Wait for what else goes on in this event loop, a little."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=END_SECONDS)
 
 
 def _read(body: Any) -> Response:

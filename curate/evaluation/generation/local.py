@@ -57,6 +57,12 @@ _CHATS: WeakSet[LocalChat] = WeakSet()
 """All there are: on a GPU one of them at a time is open."""
 
 
+def close_all() -> None:
+    """Close every chat of this process, for a model that wants their memory; each opens again when it is asked."""
+    for chat in list(_CHATS):
+        chat.close()
+
+
 class LocalChat:
     """A `ChatModel`. The engine is opened when the first answer is missing, and again after `close`.
 
@@ -173,8 +179,7 @@ class LocalChat:
     def _open(self) -> GenerationEngine:
         if self._opened is None:
             if device_type() == "cuda":  # its memory holds one engine
-                for other in list(_CHATS):
-                    other.close()
+                close_all()
             say(f"generate: {self.model.name} in {self.dtype}, {self.version}")
             if self.engine == "vllm":
                 from curate.evaluation.generation.vllm import VllmGeneration

@@ -79,6 +79,7 @@ class TransformersGeneration:
 
     def close(self) -> None:
         del self.model
+        memory.give_back()
 
     def _together(self, requests: Sequence[Request], batch: list[int]) -> list[list[int]]:
         """The batch, cut to as many rows as logits may have; requests that no other may lengthen are alone."""

@@ -7,9 +7,9 @@ company.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Collection, Sequence
 
+from curate import memory
 from curate.errors import InputError
 from curate.evaluation.generation.base import Generated, Request
 from curate.models import Model
@@ -64,10 +64,10 @@ class VllmGeneration:
         return [self._generated(list(output.outputs[0].token_ids)) for output in outputs]
 
     def close(self) -> None:
-        """Give the device's memory back: another engine may want it in this process."""
+        """Give the device's memory back: another engine may want it."""
         self.engine.llm_engine.engine_core.shutdown()
         del self.engine
-        gc.collect()
+        memory.give_back()
 
     def _generated(self, ids: list[int]) -> Generated:
         return Generated(ids[:-1], "stop") if ids and ids[-1] in self.stop else Generated(ids, "length")

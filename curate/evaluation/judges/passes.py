@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from curate import memory
 from curate.errors import InputError
 from curate.evaluation.generation.cache import TextCache, key
+from curate.evaluation.generation.local import close_all
 from curate.identity import digest
 from curate.models import Model
 from curate.progress import progress, say
@@ -62,7 +64,9 @@ class Passes:
         return [found[each] for each in keys]
 
     def close(self) -> None:
-        self._run = None
+        if self._run is not None:
+            self._run = None
+            memory.give_back()
 
     def _keep(self, fresh: list[bytes], found: Mapping[bytes, list[float]]) -> None:
         self._cache.add(fresh, [json.dumps(found[each]) for each in fresh])
@@ -70,6 +74,8 @@ class Passes:
 
     def _pass(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         if self._run is None:
+            if device().type == "cuda":
+                close_all()
             say(f"judge: {self.model.name} in {self.scope['dtype']}, {self.scope['engine']}")
             self._run = self._load()
         # Each may have parts of its own (token types), the same for all texts of a tokenizer.

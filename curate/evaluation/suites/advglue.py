@@ -90,4 +90,4 @@ def _item(task: str, example: Any, number: int) -> Item:
             found=label,
             expected=f"0 to {len(about.labels) - 1}",
         )
-    return make_item(prompt, group=task, gold=str(label))
+    return make_item(prompt, group=task, gold=str(int(label)))

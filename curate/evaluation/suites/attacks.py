@@ -35,7 +35,7 @@ def behaviours(rows: Sequence[Row], suite: str) -> list[Item]:
     items = []
     for number, row in enumerate(rows):
         target = text_of(row, "target", number, suite) if "target" in row else ""
-        items.append(make_item(user(text_of(row, "goal", number, suite)))._replace(target=target))
+        items.append(make_item(user(text_of(row, "goal", number, suite)), target=target))
     return items
 
 

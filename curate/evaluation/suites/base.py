@@ -18,6 +18,7 @@ from curate.models import Model
 from curate.rendering import TokenSequence
 
 ITEM_DIGITS = 16
+TURN = ("role", "content")
 
 Row = Mapping[str, Any]
 """A row of a suite's source."""
@@ -142,7 +143,7 @@ def results(
             "harm": judgement.harm,
             "unjudged": judgement.why,
             "judge_raw": judgement.raw,
-            "string_refusal": refuses(response.text) if response.text else None,
+            "string_refusal": refuses(response.text) if response.text and response.text.strip() else None,
             "score": None if scores is None else scores[number],
         }
         for number, (item, response, judgement) in enumerate(zip(items, responses, judgements, strict=True))
@@ -160,9 +161,11 @@ def make_item(
     prefill_tokens: int = 0,
     gold: str = "",
     other: str = "",
+    target: str = "",
 ) -> Item:
     """An item whose id is a digest of all that it is, and whose cluster, unless given, is its prompt."""
-    made = Item("", prompt, cluster or prompt_key(prompt), group, question, prefill, prefill_tokens, gold, other)
+    asked = cluster or prompt_key(prompt)
+    made = Item("", prompt, asked, group, question, prefill, prefill_tokens, gold, other, target)
     name = digest([[dict(turn) for turn in prompt], *made[3:]])[:ITEM_DIGITS]
     return made._replace(item=name)
 
@@ -189,3 +192,26 @@ def text_of(row: Row, field: str, number: int, suite: str) -> str:
         expected="a text",
         remedy="fill the field, or drop the row",
     )
+
+
+def conversation_of(row: Row, field: str, number: int, suite: str) -> list[dict[str, str]]:
+    """The turns in a row's field, as files of pairs have them.
+
+    Raises:
+        InputError: it is no conversation.
+    """
+    turns = row.get(field)
+    if isinstance(turns, list) and turns and all(map(_is_turn, turns)):
+        return [{name: turn[name] for name in TURN} for turn in turns]
+    raise InputError(
+        f"a row of the suite {suite} has no conversation",
+        row=number,
+        field=field,
+        found=type(turns).__name__,
+        expected="turns with role and content, as in a file of `curate prepare`",
+        remedy="run `curate prepare` on your pairs, and give what it writes",
+    )
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in TURN)

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from curate.errors import InputError
 from curate.evaluation.generation.cache import TextCache, key
+from curate.evaluation.generation.local import close_all
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import WITH_TARGET, behaviours, draw
@@ -84,7 +85,7 @@ def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Fou
     if missing:
         from curate.evaluation.suites.gcg_search import Searcher
 
-        bench.chat.close()  # its engine may fill the device
+        close_all()  # an engine may fill the device
         with progress("gcg", len(missing) * options.steps, "steps") as advance:
             searcher = Searcher(bench.model, bench.dtype, options.steps, options.search_width, options.topk, advance)
             try:

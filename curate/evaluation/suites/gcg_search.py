@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from curate import memory
 from curate.errors import InputError
 from curate.evaluation.suites.base import user
 from curate.models import Model
@@ -80,9 +81,7 @@ class Searcher:
     def close(self) -> None:
         """Give the device's memory back, for the engine that answers."""
         del self.model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        memory.give_back()
 
     def _run(self, goal: str, target: str, seed: int) -> Any:
         """nanogcg's result: `strings`, the suffix after each step, and `losses`."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
+from curate import memory
 from curate.errors import InputError, UsageError
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
@@ -54,16 +55,21 @@ class Harness:
         wanted = {name: [int(item.gold) for item in items if item.group == name] for name in options.tasks}
         cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}"
         cache.parent.mkdir(parents=True, exist_ok=True)
-        found = simple_evaluate(
-            model=_language_model(bench, options),
-            tasks=[_task(name, options.include_path) for name in options.tasks],
-            num_fewshot=options.shots,
-            samples=wanted,
-            use_cache=str(cache),
-            log_samples=True,
-            bootstrap_iters=0,  # the intervals are ours
-            apply_chat_template=options.chat_template,
-        )
+        model = _language_model(bench, options)
+        try:
+            found = simple_evaluate(
+                model=model,
+                tasks=[_task(name, options.include_path) for name in options.tasks],
+                num_fewshot=options.shots,
+                samples=wanted,
+                use_cache=str(cache),
+                log_samples=True,
+                bootstrap_iters=0,  # the intervals are ours
+                apply_chat_template=options.chat_template,
+            )
+        finally:
+            del model
+            memory.give_back()
         scores = {name: _scores(name, found["samples"][name], options) for name in options.tasks}
         answers = [scores[item.group][int(item.gold)] for item in items]
         said = [Response(None, "harness") for _ in items]
@@ -124,9 +130,10 @@ def _task(name: str, include_path: str | None) -> Any:
 def _language_model(bench: Bench, options: HarnessOptions) -> Any:
     from lm_eval.models.huggingface import HFLM
 
+    from curate.evaluation.generation.local import close_all
     from curate.rendering import load_tokenizer
     from curate.scoring.transformers import load_model
 
-    bench.chat.close()  # one model at a time in the device's memory
+    close_all()  # one model at a time in the device's memory
     loaded = load_model(bench.model, bench.dtype).eval()
     return HFLM(pretrained=loaded, tokenizer=load_tokenizer(bench.model), batch_size=options.batch)

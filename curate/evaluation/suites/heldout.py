@@ -9,7 +9,7 @@ import polars as pl
 
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, make_item
+from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, conversation_of, make_item
 from curate.schema import QueryType, Split
 
 
@@ -28,10 +28,10 @@ class Heldout:
         """Of each held-out prompt one: safe only where no pair of it says otherwise."""
         unsafe: dict[str, bool] = {}
         prompts: dict[str, Item] = {}
-        for row in rows:
+        for number, row in enumerate(rows):
             if row["split"] != Split.HELDOUT or row["query_type"] == QueryType.UNKNOWN:
                 continue
-            item = make_item(row["prompt"])
+            item = make_item(conversation_of(row, "prompt", number, self.name))
             prompts.setdefault(item.cluster, item)
             unsafe[item.cluster] = unsafe.get(item.cluster, False) or row["query_type"] == QueryType.UNSAFE
         return [

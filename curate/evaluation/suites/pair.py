@@ -8,7 +8,7 @@ Beyond the paper, the plain request is asked first, so that every behaviour has 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 import polars as pl
@@ -102,7 +102,7 @@ class Pair:
         return draw(behaviours(rows, self.name), options.behaviours, options.seed)
 
     def run(self, items: Sequence[Item], bench: Bench, options: PairOptions) -> pl.DataFrame:
-        """Of each behaviour its most harmful answer. A behaviour that was answered harmfully is attacked no more.
+        """Of each behaviour its most harmful answer, of those with a verdict where there are some. A behaviour that was answered harmfully is attacked no more.
 
         Raises:
             UsageError: there is no attacker, or no judge of harm, which the attacker is told the score of.
@@ -111,7 +111,7 @@ class Pair:
             raise UsageError("the suite pair wants a judge of harm", field="evaluate.judge", found="none")
         bench.attacker()
         best = _ask(items, [item.prompt[-1]["content"] for item in items], bench)
-        queries, unreadable = len(items), 0
+        queries, unreadable, unjudged = len(items), 0, _unjudged(best)
         streams = [
             Stream(number, stream, user(_instructions(item, stream)))
             for number, item in enumerate(items)
@@ -127,6 +127,7 @@ class Pair:
             queries += len(asked)
             prompts = [prompt for _, prompt in answers if prompt is not None]
             tried = dict(zip(asked, _ask([items[streams[n].item] for n in asked], prompts, bench), strict=True))
+            unjudged += _unjudged(tried.values())
             for number, attempt in tried.items():
                 behaviour = streams[number].item
                 best[behaviour] = max(best[behaviour], attempt, key=lambda one: one.harm)
@@ -134,8 +135,15 @@ class Pair:
                 stream._replace(messages=_continued(stream, items[stream.item], answers[number][0], tried.get(number)))
                 for number, stream in enumerate(streams)
             ]
-        say(f"pair: {queries:,} prompts asked; {unreadable:,} answers of the attacker held none")
+        say(
+            f"pair: {queries:,} prompts asked, {unjudged:,} of the answers without a verdict; {unreadable:,} answers of "
+            "the attacker held no prompt"
+        )
         return results(*zip(*best, strict=True))
+
+
+def _unjudged(attempts: Iterable[Attempt]) -> int:
+    return sum(attempt.judgement.harm is None for attempt in attempts)
 
 
 def _instructions(item: Item, stream: int) -> str:

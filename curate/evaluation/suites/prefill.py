@@ -21,6 +21,7 @@ from curate.evaluation.suites.base import (
     Options,
     Row,
     answer_and_judge,
+    conversation_of,
     make_item,
     text_of,
     user,
@@ -62,7 +63,8 @@ class Prefill:
                 prompt: Messages = user(text_of(row, "goal", number, self.name))
                 response = text_of(row, "response", number, self.name)
             elif row["split"] == Split.HELDOUT and row["query_type"] == QueryType.UNSAFE:
-                prompt, response = row["prompt"], _content(row["rejected"], number)
+                response = conversation_of(row, "rejected", number, self.name)[0]["content"]
+                prompt = conversation_of(row, "prompt", number, self.name)
             else:
                 continue
             for length in options.lengths:
@@ -83,18 +85,6 @@ class Prefill:
                 remedy="give shorter lengths, or longer answers",
             )
         return answer_and_judge(long, bench, "harm", bench.sampling._replace(temperature=options.temperature))
-
-
-def _content(turns: object, number: int) -> str:
-    if isinstance(turns, list) and turns and isinstance(turns[0], dict) and isinstance(turns[0].get("content"), str):
-        return str(turns[0]["content"])
-    raise InputError(
-        "a pair's rejected response is no conversation",
-        row=number,
-        field="rejected",
-        found=type(turns).__name__,
-        expected="a file of `curate prepare`, or one with the columns goal and response",
-    )
 
 
 def _long_enough(items: Sequence[Item], bench: Bench) -> list[Item]:

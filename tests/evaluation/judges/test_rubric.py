@@ -117,8 +117,8 @@ def test_no_response_gives_its_own_verdict(text, task, guess):
 
 
 def test_what_the_judge_is_asked():
-    system, user = messages(CASE, "harm")
-    assert (system["role"], user["role"]) == ("system", "user")
+    (user,) = messages(CASE, "harm")
+    assert user["role"] == "user"
     before, question, response = (user["content"].index(part) for part in ("<request", CASE.question, CASE.response))
     assert before < question < response < user["content"].index(f"VERDICT {WORD}")
     assert user["content"].rstrip().endswith("specific: <1 to 5>")
@@ -150,7 +150,7 @@ def of(*numbers):
     """A verdict on these of CASES, nothing to read on others."""
 
     def script(ask):
-        text = ask.messages[1]["content"]
+        text = ask.messages[0]["content"]
         number = next(n for n, case in enumerate(CASES) if case.response in text)
         return harm(0, 1, 1 + number, password(CASES[number])) if number in numbers else "I would rather not say."
 

@@ -102,7 +102,7 @@ def test_suffixes_and_templates_are_counted_by_request(attacked):
             assert row["question"] == goals[row["cluster"]] and row["question"] in row["prompt"][0]["content"]
             assert row["question"] != row["prompt"][0]["content"]
         found = suites[suite]["metrics"]
-        assert found["attack success"]["prompts"] == 12 and found["attack success"]["n"] == 12
+        assert found["attack success"]["prompts"] == 12 and found["attack success"]["n"] == 12 * count
         harm = of_suite.with_columns(pl.col("harm").fill_null(1.0) >= 0.5)
         mean, every = (
             harm.group_by("cluster").agg(of_prompt)["harm"].mean() for of_prompt in (pl.mean("harm"), pl.max("harm"))
