@@ -140,6 +140,8 @@ def read_one(folder: Path) -> Evaluation:
             found=f"no {Key(*min(strange))} in {METRICS_FILE}",
             remedy=remedy,
         )
+    if not values["value"].is_between(0, 1).fill_null(False).all():
+        raise InputError("a value is not between 0 and 1", file=folder / VALUES_FILE, remedy=remedy)
     return Evaluation(str(metrics["name"]), metrics["seed"], values, metrics)
 
 

@@ -225,6 +225,9 @@ def broken(folder, how):
         (folder / "metrics.json").write_text('{"name"')
     elif how == "foreign":
         pl.DataFrame({"value": [1.0]}).write_parquet(folder / "values.parquet")
+    elif how == "nan":
+        values = files.read_artefact(folder / "values.parquet").with_columns(value=pl.lit(float("nan")))
+        files.write_parquet(values, folder / "values.parquet", {})
     elif how == "mixed":
         metrics = files.read_json(folder / "metrics.json")
         del metrics["suites"]["prefill"]
@@ -247,6 +250,7 @@ def broken(folder, how):
         (None, [], 2, "Missing argument"),
         ("torn", ["x"], 1, "not a JSON file"),
         ("foreign", ["x"], 1, "not an evaluation of ours"),
+        ("nan", ["x"], 1, "not between 0 and 1"),
         ("mixed", ["x"], 1, "are not of one evaluation"),
         ("items", ["x"], 1, "evaluations of different items"),
         ("unlike", ["x"], 1, "max_tokens"),

@@ -102,7 +102,8 @@ class Pair:
         return draw(behaviours(rows, self.name), options.behaviours, options.seed)
 
     def run(self, items: Sequence[Item], bench: Bench, options: PairOptions) -> pl.DataFrame:
-        """Of each behaviour its most harmful answer, of those with a verdict where there are some. A behaviour that was answered harmfully is attacked no more.
+        """Of each behaviour its most harmful answer, of those with a verdict where there are some. A behaviour that was
+        answered harmfully is attacked no more.
 
         Raises:
             UsageError: there is no attacker, or no judge of harm, which the attacker is told the score of.
@@ -136,8 +137,8 @@ class Pair:
                 for number, stream in enumerate(streams)
             ]
         say(
-            f"pair: {queries:,} prompts asked, {unjudged:,} of the answers without a verdict; {unreadable:,} answers of "
-            "the attacker held no prompt"
+            f"pair: {queries:,} prompts asked, {unjudged:,} of the answers without a verdict; {unreadable:,} of the "
+            "attacker's answers held no prompt"
         )
         return results(*zip(*best, strict=True))
 

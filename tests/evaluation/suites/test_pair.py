@@ -85,7 +85,10 @@ def test_streams_go_on_until_the_behaviour_is_answered(bench, capsys):
     calls = bench.attacker().calls
     assert [len(call) for call in calls] == [4, 2, 2, 2, 2] * 2 + [2] * 5
     assert len({(one.text, one.sample) for call in calls[:5] for one in call}) == 4 + 4 * 2  # no draw twice
-    assert "7 prompts asked; 6 answers of the attacker held none" in capsys.readouterr().err
+    assert (
+        "7 prompts asked, 0 of the answers without a verdict; 6 of the attacker's answers held no prompt"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_attacker_is_told_objective_beginning_answer_and_score(bench):
