@@ -192,7 +192,7 @@ def check_alike(runs: Sequence[Evaluation]) -> None:
     """Raise `InputError` where a suite was judged by different judges, or answered with different settings: what
     differs is then not the model alone."""
     for run in runs[1:]:
-        for suite in run.metrics["suites"].keys() & runs[0].metrics["suites"].keys():
+        for suite in sorted(run.metrics["suites"].keys() & runs[0].metrics["suites"].keys()):
             ours, theirs = _protocol(runs[0], suite), _protocol(run, suite)
             if differing := [name for name in ours if ours[name] != theirs[name]]:
                 raise InputError(

@@ -22,6 +22,7 @@ from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import WITH_TARGET, behaviours, draw
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, user
 from curate.progress import progress, say
+from curate.rendering import load_tokenizer, prompt_token_ids
 
 FORMAT = "gcg 1"
 """Of the cache's keys and texts: counted up by a change of ours that may find another suffix."""
@@ -79,7 +80,10 @@ def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Fou
     scope = [FORMAT, version, installed("transformers"), bench.model.digest, bench.dtype]
     searched = options.model_dump(exclude={"behaviours"})
     cache = TextCache(bench.state / "gcg" / bench.model.digest)
-    keys = [key(*scope, item.asked, item.target, searched) for item in items]
+    # The digest says nothing of the tokenizer and its template: the tokens do.
+    names = [f"behaviour {number}" for number in range(len(items))]
+    asked = prompt_token_ids(load_tokenizer(bench.model), [item.prompt for item in items], names)
+    keys = [key(*scope, ids, item.asked, item.target, searched) for ids, item in zip(asked, items, strict=True)]
     found = {each: Found(*json.loads(text)) for each, text in zip(keys, cache.lookup(keys), strict=True) if text}
     missing = {each: item for each, item in zip(keys, items, strict=True) if each not in found}
     if missing:
