@@ -286,7 +286,7 @@ def test_an_endpoint_that_dies_in_the_middle_and_comes_back(opened):
     server = small(dies)
     model = chat(server, retries=1, concurrency=3)
     # Which it is first found to be, dead or deaf to one request, is a matter of timing.
-    with pytest.raises(InputError, match="does not answer|fails on one request") as caught:
+    with pytest.raises(InputError, match=r"does not answer|fails on one request") as caught:
         model.chat(asks(40), GREEDY)
     assert "25 of 40 new answers are kept" in caught.value.details["remedy"]
     assert "out of memory" in caught.value.details["found"]
