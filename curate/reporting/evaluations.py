@@ -195,4 +195,6 @@ def _label(arms: Sequence[Arm], key: Key) -> str:
 def _cell(found: object) -> Cell:
     from curate.evaluation.statistics import Estimate
 
-    return Within(found.value, found.low, found.high, found.unjudged) if isinstance(found, Estimate) else None
+    if not isinstance(found, Estimate):
+        return None
+    return Within(found.value, found.low, found.high, found.unjudged, found.n)

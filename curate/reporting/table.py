@@ -19,12 +19,13 @@ class Spread(NamedTuple):
 
 
 class Within(NamedTuple):
-    """A value and its 95% interval; `unjudged` of its items count as the worst value."""
+    """A value and its 95% interval; `unjudged` of the `n` answers that it is of count as the worst value."""
 
     value: float
     low: float
     high: float
     unjudged: int = 0
+    n: int = 0
 
 
 Cell = str | int | float | bool | Spread | Within | None
@@ -59,7 +60,7 @@ def written(cell: Cell) -> str:
         return f"{mean} ± " + (f"{cell.sd:.{len(decimals)}f}" if point and decimals.isdigit() else written(cell.sd))
     if isinstance(cell, Within):
         bounds = f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]".replace("-", "−")
-        return bounds + (f" ({cell.unjudged:,} unjudged)" if cell.unjudged else "")
+        return bounds + (f" ({cell.unjudged:,} of {cell.n:,} unjudged)" if cell.unjudged else "")
     if cell is None:
         return "–"
     if isinstance(cell, bool):

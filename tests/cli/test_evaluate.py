@@ -181,7 +181,7 @@ def test_compare_prints_rates_differences_and_verdicts(curate, evaluations):
         for key, found in arm.estimates.items():
             shown = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
             assert shown in printed or not compare.about(arm.runs, key)["headline"]
-    assert "(2 unjudged)" in printed and "secondary" not in printed and "string" not in printed
+    assert "(2 of 40 unjudged)" in printed and "secondary" not in printed and "string" not in printed
     assert json.loads(out.read_text()) == [one.record() for one in compared]
     assert [(one.arm, one.other) for one in compared[::5]] == [("bdpo", "base"), ("dpo", "base")]
     rows = [line for line in printed.splitlines() if " − base " in line]
