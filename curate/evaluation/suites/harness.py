@@ -104,20 +104,28 @@ def _scores(task: str, samples: Sequence[dict[str, Any]], options: HarnessOption
 
 
 @cache
-def _task(name: str, include_path: str | None) -> Any:
+def _tasks(include_path: str | None) -> Any:
+    """The index of all tasks: reading thousands of files takes ten seconds."""
     try:
-        from lm_eval import tasks
+        from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise InputError(
             "the suite harness needs lm-evaluation-harness", remedy="pip install 'curate[harness]'"
         ) from error
-    manager = tasks.TaskManager(include_path=include_path, verbosity="ERROR")
+    return TaskManager(include_path=include_path, verbosity="ERROR")
+
+
+@cache
+def _task(name: str, include_path: str | None) -> Any:
+    manager = _tasks(include_path)
+    from lm_eval.tasks import get_task_dict
+
     if name not in manager.all_subtasks:
         raise UsageError(
             "lm-evaluation-harness has no such task", field="harness.tasks", found=name, remedy="see `lm_eval ls tasks`"
         )
     try:
-        return tasks.get_task_dict([name], manager)[name]
+        return get_task_dict([name], manager)[name]
     except Exception as error:  # datasets, huggingface_hub and httpx each have their own
         raise InputError(
             "the task's data cannot be had",

@@ -13,7 +13,7 @@ from curate.errors import InputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
 from curate.evaluation.suites.gsm8k import gold, last_number
-from curate.evaluation.suites.harness import HarnessOptions, _scores
+from curate.evaluation.suites.harness import HarnessOptions, _scores, _tasks
 from curate.params import EvaluateParams
 from curate.rendering import load_tokenizer, render_responses
 from curate.scoring.forward import pad, response_logps
@@ -118,10 +118,11 @@ def test_gsm8k_marks_answers_without_a_number_as_wrong_and_apart(model, tmp_path
     assert found["gsm8k"]["unjudged"] == ({} if answer is not None else {"no number": 1})
 
 
-@pytest.fixture
-def task(tmp_path):
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
     """A multiple-choice task of our own, in the harness's format, over a local file."""
     pytest.importorskip("lm_eval")
+    tmp_path = tmp_path_factory.mktemp("task")
     rows = [{"q": f"question {i}", "choices": ["fox", "the lazy dog", "x"], "gold": i % 3} for i in range(6)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     folder = tmp_path / "tasks"
@@ -140,13 +141,12 @@ def test_a_task_of_the_harness_gives_its_own_values_item_by_item(model, tmp_path
     found, items = run(model, tmp_path, "harness", harness=options)
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     net = HFLM(pretrained=load_model(model, "float32").eval(), tokenizer=load_tokenizer(model), batch_size=1)
     alone = simple_evaluate(
         model=net,
         tasks=["curate_own"],
-        task_manager=TaskManager(include_path=str(task)),
+        task_manager=_tasks(str(task)),
         apply_chat_template=True,
         bootstrap_iters=0,
     )
@@ -155,9 +155,9 @@ def test_a_task_of_the_harness_gives_its_own_values_item_by_item(model, tmp_path
     assert found["harness"]["metrics"]["accuracy, curate_own"]["n"] == 6
 
 
-@pytest.mark.usefixtures("task")
-def test_harness_tasks_and_metrics_named_wrongly():
-    (named,) = sources.parse(EvaluateParams(suites=["harness"], options={"harness": {"tasks": ["no_such_task"]}}))
+def test_harness_tasks_and_metrics_named_wrongly(task):
+    options = {"tasks": ["no_such_task"], "include_path": str(task)}
+    (named,) = sources.parse(EvaluateParams(suites=["harness"], options={"harness": options}))
     with pytest.raises(UsageError, match="no such task"):
         sources.load(named, 0, 0)
     samples = [{"doc_id": 0, "filter": "none", "metrics": ["perplexity"], "perplexity": 12.0}]
