@@ -321,6 +321,15 @@ def test_answers_on_their_way_are_waited_for(opened):
     assert "3 of 50" in caught.value.details["remedy"] and len(server.requests) == 4
 
 
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores the signal until it is told not to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_call_ends_at_once_and_goes_on_where_it_was(opened, caplog):
     small, chat = opened
     server = small(lambda *_: time.sleep(0.05))
