@@ -37,7 +37,11 @@ def curate(*arguments):
         ("data/reference", "reference", ["tiny", "512"]),
         ("data/split.json", "summary", ["balanced-imbalanced", "length_difference"]),
         ("runs/dpo/seed-0", "run", ["heldout", "rewards/margins", "320", "seed", "objective", "no faults found"]),
-        ("evaluation", "evaluation", ["bdpo", "tiny", "safe rate", "(2 of 40 unjudged)", "empty response (2)", "secondary"]),
+        (
+            "evaluation",
+            "evaluation",
+            ["bdpo", "tiny", "safe rate", "(2 of 40 unjudged)", "empty response (2)", "secondary"],
+        ),
         ("evaluation/items.parquet", "items", ["prefill 5", "harm judged", "evaluate", "no faults found"]),
         ("evaluation/values.parquet", "values", ["attack success", "prompts", "without a verdict", "no faults found"]),
         ("evaluation/metrics.json", "summary", ["safe rate", "StrongREJECT"]),
