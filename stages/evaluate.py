@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 
 from curate import files, models
-from curate.errors import UsageError
 from curate.evaluation.evaluate import BASE, evaluate
 from curate.params import Params
 
-from .run import REFERENCE, run
+from .run import REFERENCE, arm_and_seed, run
 
 
 def main(params: Params) -> None:
@@ -16,10 +15,7 @@ def main(params: Params) -> None:
     if sys.argv[1:] == [BASE]:
         evaluate(models.resolve(REFERENCE), params.evaluate, Path("evaluations") / BASE, state, BASE)
         return
-    if len(sys.argv) != 3 or sys.argv[1] not in params.arms or not sys.argv[2].isdigit():
-        expected = f"{BASE}, or an arm ({', '.join(params.arms)}) and a seed"
-        raise UsageError("name an arm and a seed", found=" ".join(sys.argv[1:]), expected=expected)
-    name, seed = sys.argv[1], int(sys.argv[2])
+    name, seed = arm_and_seed(params, BASE)
     place = Path(name) / f"seed-{seed}"
     folder = Path("runs") / place / "model"
     made = files.read_json(folder / "curate.json")

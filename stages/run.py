@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from curate import params
-from curate.errors import CurateError
+from curate.errors import CurateError, UsageError
 from curate.progress import say
 
 REFERENCE = "data/reference"
@@ -14,6 +14,15 @@ PAIRS = "data/pairs.parquet"
 SCORES = "data/scores.parquet"
 SPLITS = "data/splits.parquet"
 WEIGHTS = "data/weights.parquet"
+
+
+def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:
+    """What a stage of one arm and seed is called with. Raises `UsageError`, which names `instead` too."""
+    match sys.argv[1:]:
+        case [name, seed] if name in params.arms and seed.isdigit():
+            return name, int(seed)
+    expected = ", or ".join([*instead, f"an arm ({', '.join(params.arms)}) and a seed"])
+    raise UsageError("name an arm and a seed", found=" ".join(sys.argv[1:]), expected=expected)
 
 
 def run(stage: Callable[[params.Params], None]) -> None:

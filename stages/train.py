@@ -4,18 +4,14 @@ import sys
 from pathlib import Path
 
 from curate import files, models
-from curate.errors import UsageError
 from curate.params import Params
 from curate.training.launch import launch
 
-from .run import REFERENCE, WEIGHTS, run
+from .run import REFERENCE, WEIGHTS, arm_and_seed, run
 
 
 def main(params: Params) -> None:
-    if len(sys.argv) != 3 or sys.argv[1] not in params.arms or not sys.argv[2].isdigit():
-        expected = f"an arm ({', '.join(params.arms)}) and a seed"
-        raise UsageError("name an arm and a seed", found=" ".join(sys.argv[1:]), expected=expected)
-    name, seed = sys.argv[1], int(sys.argv[2])
+    name, seed = arm_and_seed(params)
     arm = params.arms[name]
     code = launch(arm.training(params.train).accelerate, f"{__package__}.train", sys.argv[1:])
     if code is not None:
