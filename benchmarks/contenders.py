@@ -36,14 +36,15 @@ Run = Callable[[Work], Result]
 
 def open_curate(settings: Settings, engine: str) -> Run:
     """`curate.scoring.score.score` with an empty store; engine and tokenizer are loaded once, before."""
-    from curate import models, rendering
-    from curate.params import ScoreParams
-    from curate.progress import console
+    from curate.base.progress import console
+    from curate.models import rendering
+    from curate.models.resolve import resolve
+    from curate.project.params import ScoreParams
     from curate.scoring import scorer
     from curate.scoring.score import score
 
     console.quiet = True
-    model = models.resolve(settings.model)
+    model = resolve(settings.model)
     params = ScoreParams(engine=engine, dtype=settings.dtype)
     kept = _KeptEngine(scorer.open_engine(params, model))
     tokenizer = rendering.load_tokenizer(model)

@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from random_model import Shape, make_model
 
-from curate import models, params
-from curate.prepare import prepare
+from curate.models.resolve import resolve
+from curate.pairs.prepare import prepare
+from curate.project import params
 from curate.scoring.score import score
 from curate.selection.weights import weigh
 from curate.training.train import train
@@ -47,7 +48,7 @@ def main() -> None:
         sizes = ("vocab", "hidden", "intermediate", "layers", "heads", "kv_heads")
         shape = Shape(*(getattr(options, name) for name in sizes))
         make_model(root / "model", shape, texts)
-        model = models.resolve(root / "model")
+        model = resolve(root / "model")
         size = sum(file.stat().st_size for file in model.path.glob("*.safetensors")) / 4e6
         print(f"{device}; Qwen2 of {size:,.0f}M parameters, vocabulary {options.vocab:,}; {pairs.height:,} pairs")
         scored = {}

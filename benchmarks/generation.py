@@ -30,12 +30,13 @@ from rounds import Row, take_turns
 from scoring import failures, machine, names, print_table
 from worker import memory
 
-import curate.threads  # noqa: F401 - before torch
-from curate import models, rendering
+import curate.base.threads  # noqa: F401 - before torch
+from curate.base.files import write_json
 from curate.evaluation.generation.base import Generated, Request
-from curate.files import write_json
-from curate.params import CleaningParams, DataParams
-from curate.prepare import prepare
+from curate.models import rendering
+from curate.models.resolve import Model, resolve
+from curate.pairs.prepare import prepare
+from curate.project.params import CleaningParams, DataParams
 
 Generate = Callable[[list[Request]], list[Generated]]
 
@@ -103,7 +104,7 @@ def draw(folder: Path, count: int, max_tokens: int) -> list[Request]:
     """Greedy requests of the sample's first distinct prompts."""
     pairs = prepare(DataParams(), CleaningParams()).pairs.unique("prompt_key", keep="first", maintain_order=True)
     prompts = pairs.head(count)["prompt"].to_list()
-    tokenizer = rendering.load_tokenizer(models.resolve(folder))
+    tokenizer = rendering.load_tokenizer(resolve(folder))
     ids = rendering.prompt_token_ids(tokenizer, prompts, [f"prompt {number}" for number in range(len(prompts))])
     return [Request(np.array(each, dtype=np.int32), max_tokens, 0.0, 1.0, 0) for each in ids]
 
@@ -111,7 +112,7 @@ def draw(folder: Path, count: int, max_tokens: int) -> list[Request]:
 def answer(name: str, settings: Settings, requests: list[Request]) -> Iterator[float | Answered]:
     """In a worker: seconds of starting up, then one run after another."""
     start = time.perf_counter()
-    model = models.resolve(settings.model)
+    model = resolve(settings.model)
     stop = set() if settings.whole else rendering.stop_token_ids(rendering.load_tokenizer(model), model)
     generate = OPEN[name](model, settings.dtype, stop)
     yield time.perf_counter() - start
@@ -122,13 +123,13 @@ def answer(name: str, settings: Settings, requests: list[Request]) -> Iterator[f
         yield Answered(time.perf_counter() - start, answers, memory()[1])
 
 
-def open_transformers(model: models.Model, dtype: str, stop: set[int]) -> Generate:
+def open_transformers(model: Model, dtype: str, stop: set[int]) -> Generate:
     from curate.evaluation.generation.transformers import TransformersGeneration
 
     return TransformersGeneration(model, dtype, stop).generate
 
 
-def open_vllm(model: models.Model, dtype: str, stop: set[int]) -> Generate:
+def open_vllm(model: Model, dtype: str, stop: set[int]) -> Generate:
     from curate.evaluation.generation.vllm import VllmGeneration
 
     engine = VllmGeneration(model, dtype, stop)
@@ -140,7 +141,7 @@ def open_vllm(model: models.Model, dtype: str, stop: set[int]) -> Generate:
     return generate
 
 
-def open_generate(model: models.Model, dtype: str, stop: set[int]) -> Generate:
+def open_generate(model: Model, dtype: str, stop: set[int]) -> Generate:
     import torch
 
     from curate.evaluation.generation import transformers
@@ -169,7 +170,7 @@ def open_generate(model: models.Model, dtype: str, stop: set[int]) -> Generate:
     return generate
 
 
-OPEN: dict[str, Callable[[models.Model, str, set[int]], Generate]] = {
+OPEN: dict[str, Callable[[Model, str, set[int]], Generate]] = {
     "transformers": open_transformers,
     "vllm": open_vllm,
     "generate": open_generate,

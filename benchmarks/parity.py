@@ -24,12 +24,14 @@ import polars as pl
 from vllm_server import serving
 from worker import Worker
 
-import curate.threads  # noqa: F401  (before torch)
-from curate import files, models, params, rendering
-from curate.models import Model
-from curate.prepare import prepare
-from curate.progress import say
-from curate.rendering import TokenSequence
+import curate.base.threads  # noqa: F401  (before torch)
+from curate.base import files
+from curate.base.progress import say
+from curate.models import rendering
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model, resolve
+from curate.pairs.prepare import prepare
+from curate.project import params
 
 DTYPES = ("float32", "bfloat16")
 ENGINES = {
@@ -89,7 +91,7 @@ def main() -> None:
             defaults = params.Params()
             train = (defaults.reference, defaults.data, defaults.cleaning, folder / "model")
             in_process(folder, _train, *train)
-        model = models.resolve(options.model or folder / "model")
+        model = resolve(options.model or folder / "model")
         asked = Asked.of(model, options.pairs)
         oracle, exact = (in_process(folder, _oracle, model, asked.sequences, d) for d in ("float32", "float64"))
         records = []
@@ -134,7 +136,7 @@ def measure(name: str, dtype: str, model: Model, asked: Asked, folder: Path) -> 
 
 
 def _train(*args: Any) -> Iterator[None]:
-    from curate.reference.pretrain import train_reference
+    from curate.models.scratch.pretrain import train_reference
 
     train_reference(*args)
     yield
@@ -160,15 +162,15 @@ def _score(
     name: str, dtype: str, model: Model, sequences: Sequence[TokenSequence], url: str | None
 ) -> Iterator[Numbers]:
     if url:
-        from curate.scoring.server import ServerEngine
+        from curate.scoring.engines.server import ServerEngine
 
         engine: Any = ServerEngine(model, [url])
     elif name.startswith("transformers"):
-        from curate.scoring.transformers import TransformersEngine
+        from curate.scoring.engines.transformers import TransformersEngine
 
         engine = TransformersEngine(model, dtype, packed=name.endswith("packed"))
     else:
-        from curate.scoring.vllm import VllmEngine
+        from curate.scoring.engines.vllm import VllmEngine
 
         engine = VllmEngine(model, dtype)
     order = np.random.default_rng(0).permutation(len(sequences))

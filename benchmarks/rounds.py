@@ -18,7 +18,7 @@ from limits import open_gemm
 from work import Work
 from worker import Failed, Worker, forget_peak, memory
 
-from curate.progress import say
+from curate.base.progress import say
 
 WARM_UP = 4  # pairs scored before anything is timed
 

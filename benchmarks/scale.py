@@ -37,12 +37,15 @@ import pyarrow as pa
 from random_model import Shape, make_model
 from worker import GIB, Failed, Worker, forget_peak
 
-import curate.threads  # noqa: F401  (before torch)
-from curate import files, models, params, rendering
-from curate.models import Model
-from curate.prepare import prepare
-from curate.schema import PAIRS, SCORES
-from curate.scoring import score, scorer
+import curate.base.threads  # noqa: F401  (before torch)
+from curate.base import files
+from curate.models import rendering
+from curate.models.resolve import Model, resolve
+from curate.pairs.prepare import prepare
+from curate.pairs.schema import PAIRS, SCORES
+from curate.project import params
+from curate.scoring import chunks, score, scorer
+from curate.scoring.chunks import Pairs
 from curate.scoring.store import MERGE_ROWS, Store
 
 LOGPS_A_PAIR = 4
@@ -169,7 +172,7 @@ def main() -> None:
             f"{'':{WIDTH}}{'size':>17}{'seconds':>9}{'a second':>12}{'GiB: peak':>10}{'anon.':>7}{'files':>7}  on disk"
         )
         part = Part(folder)
-        model = models.Model("synthetic", None, folder, "0" * 32, 2048)
+        model = Model("synthetic", None, folder, "0" * 32, 2048)
         part.run("store", build, folder / "store", model, options.rows)
         part.run("lookup", lookup, folder / "store", model, options.rows, options.chunk_pairs)
         part.run("store, small batches", build_small, folder / "small", model, min(RUN_ROWS, options.rows))
@@ -194,7 +197,7 @@ def parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--rows", type=int, default=50_000_000, help="of the store, and of the join")
-    add("--chunk-pairs", type=int, default=score.CHUNK_PAIRS, help="pairs in memory at a time")
+    add("--chunk-pairs", type=int, default=chunks.CHUNK_PAIRS, help="pairs in memory at a time")
     add("--parts", type=int, default=2_000_000, help=f"pairs of {TEXT} characters whose files are put together")
     add("--pairs", type=int, default=20_000, help="pairs scored with an engine that costs nothing")
     add("--folder", type=Path, help="where the synthetic data goes, and is removed from")
@@ -385,9 +388,9 @@ def summarise(folder: Path, pairs: int) -> Iterator[Measured]:
 
 
 def read(path: Path, chunk_pairs: int) -> Iterator[Measured]:
-    score.CHUNK_PAIRS = chunk_pairs
+    chunks.CHUNK_PAIRS = chunk_pairs
     with Watch() as watch:
-        count = sum(chunk.height for chunk in score.Pairs.of_file(path).chunks())
+        count = sum(chunk.height for chunk in Pairs.of_file(path).chunks())
     yield watch.measured("parts: read by chunks, once", count, "pairs")
 
 
@@ -452,9 +455,9 @@ def make_pairs(folder: Path, count: int) -> Iterator[Measured]:
 
 def score_all(folder: Path, what: str, count: int, chunk_pairs: int) -> Iterator[Measured]:
     """`score_file` with the engine replaced, several times."""
-    score.CHUNK_PAIRS = chunk_pairs
+    chunks.CHUNK_PAIRS = chunk_pairs
     scorer.open_engine = lambda *_: Free()
-    model, out = models.resolve(folder / "model"), folder / "scores.parquet"
+    model, out = resolve(folder / "model"), folder / "scores.parquet"
     settings = params.ScoreParams(engine="transformers")
     seconds = []
     for _ in range(REPEATS):
@@ -471,7 +474,7 @@ def score_all(folder: Path, what: str, count: int, chunk_pairs: int) -> Iterator
 
 def of_that(folder: Path, count: int) -> Iterator[Measured]:
     """What rendering and making keys take, by themselves."""
-    model = models.resolve(folder / "model")
+    model = resolve(folder / "model")
     tokenizer = rendering.load_tokenizer(model)
     frame = pl.read_parquet(folder / "pairs.parquet")
     with Watch() as watch:

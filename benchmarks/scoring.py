@@ -46,12 +46,13 @@ from rounds import Row, alone, on_gpu, take_turns
 from work import Work, draw, render
 from worker import Worker
 
-import curate.threads  # noqa: F401 - before torch
-from curate import models, rendering
-from curate.files import write_json
-from curate.params import CleaningParams, DataParams
-from curate.prepare import prepare
-from curate.progress import say
+import curate.base.threads  # noqa: F401 - before torch
+from curate.base.files import write_json
+from curate.base.progress import say
+from curate.models import rendering
+from curate.models.resolve import resolve
+from curate.pairs.prepare import prepare
+from curate.project.params import CleaningParams, DataParams
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / "shared/data/pref"
 DATA = {
@@ -145,7 +146,7 @@ def set_up(
     with closing(Worker(folder / "build.log", build, folder / "model", shape, texts, CONTEXT)) as builder:
         made = builder.next()
     drawn = draw(pairs, options.pairs, options.seed, fill=options.growth)
-    work = render(rendering.load_tokenizer(models.resolve(folder / "model")), drawn, CONTEXT)
+    work = render(rendering.load_tokenizer(resolve(folder / "model")), drawn, CONTEXT)
     prompts = work.pairs["prompt_key"].n_unique()
     print(
         f"\n{name}: {made['parameters']:,} parameters, {shape.layers} layers of {shape.hidden}, "

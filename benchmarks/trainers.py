@@ -106,11 +106,11 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
     import torch
     from transformers import TrainingArguments
 
-    from curate import models
+    from curate.base.progress import console
+    from curate.models.load import load_model
+    from curate.models.rendering import load_tokenizer
+    from curate.models.resolve import resolve
     from curate.objectives.registry import OBJECTIVES
-    from curate.progress import console
-    from curate.rendering import load_tokenizer
-    from curate.scoring.transformers import load_model
     from curate.training import head, policy
     from curate.training.pairs import NUMBERS, Collator, PairDataset
     from curate.training.trainer import PairTrainer
@@ -121,7 +121,7 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
     if not onednn:
         policy.speed_up = lambda _: None
         head.product = torch.nn.functional.linear
-    model = models.resolve(settings.model)
+    model = resolve(settings.model)
     loaded = load_model(model, "float32")
     attention = loaded.config._attn_implementation
     made = policy.make_policy(loaded, gradient_checkpointing=settings.checkpointing)
@@ -159,8 +159,8 @@ def open_trl(settings: Settings, work: Work, *, compact: bool = False) -> Any:
     from transformers.utils import logging
     from trl.trainer import utils
 
-    from curate import models
-    from curate.rendering import load_tokenizer
+    from curate.models.rendering import load_tokenizer
+    from curate.models.resolve import resolve
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -172,7 +172,7 @@ def open_trl(settings: Settings, work: Work, *, compact: bool = False) -> Any:
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             return dataset  # they are there
 
-    tokenizer = load_tokenizer(models.resolve(settings.model))
+    tokenizer = load_tokenizer(resolve(settings.model))
     # TRL trains on what the template writes after the last end of turn, curate does not.
     newline = "<|im_end|>{{ '\n' if add_generation_prompt or not loop.last else '' }}"
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>\n", newline)

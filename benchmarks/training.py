@@ -50,11 +50,12 @@ from trainers import TRAINERS, Settings, train
 from work import Sequence, Work, render
 from worker import Worker
 
-import curate.threads  # noqa: F401 - before torch
-from curate import models, rendering
-from curate.files import write_json
-from curate.params import CleaningParams, DataParams
-from curate.prepare import prepare
+import curate.base.threads  # noqa: F401 - before torch
+from curate.base.files import write_json
+from curate.models import rendering
+from curate.models.resolve import resolve
+from curate.pairs.prepare import prepare
+from curate.project.params import CleaningParams, DataParams
 from curate.training.pairs import draw
 
 OURS = "curate"
@@ -106,7 +107,7 @@ def compare(name: str, data: str, pairs: pl.DataFrame, folder: Path, options: ar
     texts = [turn["content"] for side in ("prompt", "chosen", "rejected") for row in pairs[side] for turn in row]
     with closing(Worker(folder / "build.log", build, folder / "model", shape, texts, CONTEXT)) as builder:
         made = builder.next()
-    rendered = render(rendering.load_tokenizer(models.resolve(folder / "model")), pairs, CONTEXT)
+    rendered = render(rendering.load_tokenizer(resolve(folder / "model")), pairs, CONTEXT)
     work = referred(rendered, draw(rendered.pairs, options.pairs, options.seed), shape)
     every = batches(work, options.batch_pairs, options.steps)
     need = training(every, shape)

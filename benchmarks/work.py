@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate import rendering
-from curate.identity import draw_order
+from curate.models import rendering
+from curate.pairs.identity import draw_order
 
 NUMBERS = ("ref_chosen_logps", "ref_rejected_logps", "null_chosen_logps", "null_rejected_logps")
 """What is asked for, four a pair, in this order."""

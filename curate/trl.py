@@ -2,7 +2,8 @@
 
 TRL computes everything it always does; what it returns as the loss is put in place by B-DPO's, from the same forward
 pass. Reference log-probabilities that come with the pairs take the place of a reference model; they belong to the
-tokens that were scored, so such pairs are tokenised as `curate score` does it (curate.rendering), not as TRL does.
+tokens that were scored, so such pairs are tokenised as `curate score` does it (curate.models.rendering), not as
+TRL does.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from curate.errors import InputError, UsageError
-from curate.rendering import CHUNK
-from curate.schema import WEIGHTS
+from curate.base.errors import InputError, UsageError
+from curate.models.rendering import CHUNK
+from curate.pairs.schema import WEIGHTS
 
 TESTED = "1.16"  # the minor version; the tests run 1.16.0
 REMEDY = "pip install 'trl==1.16.0'"

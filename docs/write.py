@@ -18,12 +18,12 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from curate.cli import app
-from curate.params import ArmParams, Params, Section
+from curate.project.params import ArmParams, Params, Section
 
 FILE = Path(__file__).resolve().parent / "options.md"
 HEAD = """# Options
 
-Written by `python docs/write.py` from `curate/params.py` and `curate/cli/`; a test holds it to them.
+Written by `python docs/write.py` from `curate/project/params/` and `curate/cli/`; a test holds it to them.
 """
 NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", dict: "keys"}
 SIGNS = {Gt: (">", "gt"), Ge: ("≥", "ge"), Lt: ("<", "lt"), Le: ("≤", "le")}

@@ -1,4 +1,4 @@
-"""Write every preset: the defaults of curate.params, and what the preset has otherwise.
+"""Write every preset: the defaults of curate.project.params, and what the preset has otherwise.
 
 python presets/write.py
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curate.params import Params, to_yaml
+from curate.project.params import Params, to_yaml
 
 FOLDER = Path(__file__).resolve().parent
 SHARED = "../shared/data"

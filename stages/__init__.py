@@ -3,4 +3,4 @@
 They import each other relatively: an installed package has them as `curate.stages`.
 """
 
-import curate.threads  # noqa: F401  (before torch)
+import curate.base.threads  # noqa: F401  (before torch)

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from curate import files, models
+from curate.base import files
 from curate.evaluation.evaluate import BASE, evaluate
-from curate.params import Params
+from curate.models.resolve import resolve
+from curate.project.params import Params
 
 from .run import REFERENCE, arm_and_seed, run
 
@@ -13,13 +14,13 @@ from .run import REFERENCE, arm_and_seed, run
 def main(params: Params) -> None:
     state = files.state_folder()
     if sys.argv[1:] == [BASE]:
-        evaluate(models.resolve(REFERENCE), params.evaluate, Path("evaluations") / BASE, state, BASE)
+        evaluate(resolve(REFERENCE), params.evaluate, Path("evaluations") / BASE, state, BASE)
         return
     name, seed = arm_and_seed(params, BASE)
     place = Path(name) / f"seed-{seed}"
     folder = Path("runs") / place / "model"
     made = files.read_json(folder / "curate.json")
-    evaluate(models.resolve(folder), params.evaluate, Path("evaluations") / place, state, name, seed, made)
+    evaluate(resolve(folder), params.evaluate, Path("evaluations") / place, state, name, seed, made)
 
 
 if __name__ == "__main__":

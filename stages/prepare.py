@@ -1,7 +1,7 @@
 """raw -> pairs"""
 
-from curate.params import Params
-from curate.prepare import prepare, write
+from curate.pairs.prepare import prepare, write
+from curate.project.params import Params
 
 from .run import PAIRS, run
 

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from curate.errors import UsageError
-from curate.params import Params
+from curate.base.errors import UsageError
+from curate.project.params import Params
 
 from .run import WEIGHTS, run
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from curate.params import Params
+from curate.project.params import Params
 from curate.reporting.inputs import DOCUMENTS, read_material
 from curate.reporting.write import write_report
 

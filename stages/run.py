@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from curate import params
-from curate.errors import CurateError, UsageError
-from curate.progress import say
+from curate.base.errors import CurateError, UsageError
+from curate.base.progress import say
+from curate.project import params
 
 REFERENCE = "data/reference"
 PAIRS = "data/pairs.parquet"

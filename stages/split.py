@@ -1,16 +1,17 @@
 """scores -> splits"""
 
-from curate import files
-from curate.params import Params
-from curate.selection import splits
+from curate.base import files
+from curate.pairs.artefact import read_artefact
+from curate.project.params import Params
+from curate.selection import subsets
 
 from .run import SCORES, SPLITS, run
 
 
 def main(params: Params) -> None:
-    frame = splits.split(files.read_artefact(SCORES, "pairs", "scores"), params.split)
-    files.write_json(splits.summarise(frame), "data/split.json")
-    files.write_parquet(frame, SPLITS, splits.provenance(params.split, files.read_provenance(SCORES)))
+    frame = subsets.split(read_artefact(SCORES, "pairs", "scores"), params.split)
+    files.write_json(subsets.summarise(frame), "data/split.json")
+    files.write_parquet(frame, SPLITS, subsets.provenance(params.split, files.read_provenance(SCORES)))
 
 
 if __name__ == "__main__":

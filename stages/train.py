@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
-from curate import files, models
-from curate.params import Params
+from curate.base import files
+from curate.models.resolve import resolve
+from curate.pairs.artefact import read_artefact
+from curate.project.params import Params
 from curate.training.launch import launch
 
 from .run import REFERENCE, WEIGHTS, arm_and_seed, run
@@ -20,8 +22,8 @@ def main(params: Params) -> None:
     from curate.training.train import train
 
     train(
-        files.read_artefact(WEIGHTS, "pairs", "scores", "splits", "weights"),
-        models.resolve(REFERENCE),
+        read_artefact(WEIGHTS, "pairs", "scores", "splits", "weights"),
+        resolve(REFERENCE),
         params.train,
         arm,
         name,

@@ -1,14 +1,15 @@
 """splits -> weights"""
 
-from curate import files
-from curate.params import Params
+from curate.base import files
+from curate.pairs.artefact import read_artefact
+from curate.project.params import Params
 from curate.selection import weights
 
 from .run import SPLITS, WEIGHTS, run
 
 
 def main(params: Params) -> None:
-    frame = weights.weigh(files.read_artefact(SPLITS, "pairs", "scores", "splits"), params.weigh)
+    frame = weights.weigh(read_artefact(SPLITS, "pairs", "scores", "splits"), params.weigh)
     files.write_json(weights.summarise(frame, params.weigh), "data/weigh.json")
     files.write_parquet(frame, WEIGHTS, weights.provenance(params.weigh, files.read_provenance(SPLITS)))
 

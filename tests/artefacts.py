@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from curate import __version__, files
+from curate import __version__
+from curate.base import files
 from curate.evaluation.evaluate import ITEMS_FILE, METRICS_FILE, VALUES_FILE, summary, values_of
 from curate.evaluation.items import RESULTS, Judgement, Refusal, Response
 from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import make_item, results, user
-from curate.params import ArmParams, EvaluateParams, TrainParams
-from curate.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
+from curate.pairs.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
+from curate.project.params import ArmParams, EvaluateParams, TrainParams
 
 HOSTILE = """</script><script>alert("x")</script><img src=x onerror='alert(1)'> & {{ 7*7 }} \x1b[31mred"""
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import curate.threads  # noqa: F401  (before torch)
-from curate import files, models, params
+import curate.base.threads  # noqa: F401  (before torch)
+from curate.base import files
+from curate.models.resolve import REFERENCE_FILE, resolve
+from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("curate/sample", "curate/reference", "curate/sources", "curate/*.py")
@@ -18,8 +20,8 @@ CODE = ("curate/sample", "curate/reference", "curate/sources", "curate/*.py")
 def _key() -> str:
     """Digest of the code, the params and the packages that make the reference model."""
     digest = hashlib.sha256(params.to_yaml(params.Params()).encode())
-    for pattern in CODE:
-        for path in sorted(ROOT.glob(pattern if pattern.endswith(".py") else f"{pattern}/**/*.py")):
+    for room in CODE:
+        for path in sorted(ROOT.glob(f"{room}/**/*.py")):
             digest.update(f"{path.relative_to(ROOT)} {files.file_digest(path)}\n".encode())
     for package in ("torch", "transformers", "tokenizers"):
         digest.update(__import__(package).__version__.encode())
@@ -30,7 +32,7 @@ def _key() -> str:
 @pytest.fixture(scope="session")
 def sample_pairs():
     """The default sample, prepared: schema.PAIRS."""
-    from curate.prepare import prepare
+    from curate.pairs.prepare import prepare
 
     return prepare(params.DataParams(), params.CleaningParams()).pairs
 
@@ -41,11 +43,11 @@ def reference_model(tmp_path_factory) -> Path:
 
     With CURATE_TEST_CACHE, a folder, it is kept there and trained again only when something it depends on changes.
     """
-    from curate.reference.pretrain import train_reference
+    from curate.models.scratch.pretrain import train_reference
 
     cache = os.environ.get("CURATE_TEST_CACHE")
     out = (Path(cache) / f"reference-{_key()}") if cache else tmp_path_factory.mktemp("reference") / "model"
-    if not (out / models.REFERENCE_FILE).exists():
+    if not (out / REFERENCE_FILE).exists():
         defaults = params.Params()
         train_reference(defaults.reference, defaults.data, defaults.cleaning, out)
     return out
@@ -55,9 +57,9 @@ def reference_model(tmp_path_factory) -> Path:
 def vllm_engine(reference_model):
     """A vLLM engine with the reference model, float32; one for the session, for its start takes ten seconds."""
     pytest.importorskip("vllm")
-    from curate.scoring.vllm import VllmEngine
+    from curate.scoring.engines.vllm import VllmEngine
 
-    engine = VllmEngine(models.resolve(reference_model), "float32")
+    engine = VllmEngine(resolve(reference_model), "float32")
     yield engine
     engine.close()
 

@@ -21,7 +21,7 @@ from doc_commands import SKIPPED, STAND_INS, matching, skipped, stand_in
 from tiny import save_model
 
 import curate
-from curate import params
+from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from pyarrow import ipc
 
-from curate import params
+from curate.base.shards import SUFFIX
 from curate.evaluation import compare
-from curate.shards import SUFFIX
+from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from curate.rendering import TokenSequence
-from curate.schema import PAIRS
+from curate.models.rendering import TokenSequence
+from curate.pairs.schema import PAIRS
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

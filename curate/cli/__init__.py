@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 import curate
-import curate.threads  # (before torch)
+import curate.base.threads  # (before torch)
+from curate.base.errors import CurateError
+from curate.base.progress import say
 from curate.cli import (
     agreement,
     evaluate,
@@ -29,8 +31,6 @@ from curate.cli import (
     train,
     weigh,
 )
-from curate.errors import CurateError
-from curate.progress import say
 
 app = typer.Typer(
     name="curate",

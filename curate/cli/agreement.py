@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from curate.params import EvaluateParams
+from curate.project.params import EvaluateParams
 
 
 def _about(name: str) -> str | None:
@@ -43,13 +43,13 @@ def agreement(
 
     A response that the judge cannot judge is wrong in the accuracy and left out of kappa. No text is printed.
     """
-    from curate import files
-    from curate import params as parameters
-    from curate.errors import UsageError
+    from curate.base import files
+    from curate.base.errors import UsageError
     from curate.evaluation.judges import agreement as measure
     from curate.evaluation.judges import open_judge
     from curate.evaluation.judges.base import Judge
     from curate.evaluation.judges.refusals import StringMatching
+    from curate.project import params as parameters
 
     if out is not None and (out.suffix != ".json" or out.is_dir() or out.resolve() == labels.resolve()):
         found = "the labels themselves" if out.resolve() == labels.resolve() else out.name

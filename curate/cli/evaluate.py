@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from curate.base.progress import safe, say
 from curate.cli.options import with_params
 from curate.cli.tables import print_table
-from curate.params import EvaluateParams
-from curate.progress import safe, say
+from curate.project.params import EvaluateParams
 
 
 @with_params(EvaluateParams, skip=("suites", "watch", "options"))
@@ -32,13 +32,14 @@ def evaluate(
 
     An interrupted evaluation goes on when called again: answers and verdicts are kept in .curate.
     """
-    from curate import files, models
-    from curate import params as parameters
+    from curate.base import files
     from curate.evaluation import evaluate as evaluation
+    from curate.models.resolve import resolve
+    from curate.project import params as parameters
 
     settings = params.model_dump() | {"suites": suite, "options": _options(option or [])}
     checked = parameters.check(EvaluateParams, settings)
-    resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
+    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
     record = resolved.path / "curate.json"
     made: dict[str, Any] = files.read_json(record) if record.is_file() else {}
     name = name or made.get("arm") or evaluation.BASE
@@ -54,7 +55,7 @@ def evaluate(
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:
     import yaml
 
-    from curate.errors import UsageError
+    from curate.base.errors import UsageError
 
     found: dict[str, dict[str, Any]] = {}
     for text in given:
@@ -104,7 +105,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Also write the comparisons as JSON.")] = None,
 ) -> None:
     """Compare evaluated arms on the same prompts: differences with intervals, p-values corrected for their number."""
-    from curate import files
+    from curate.base import files
     from curate.evaluation import compare as comparing
     from curate.reporting.evaluations import comparison_table, estimate_tables, warnings
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 
 
 def init(
@@ -25,9 +25,9 @@ def init(
 
     Neither git nor dvc is run: the commands that come next are printed.
     """
-    from curate import presets, project
-    from curate.models import is_hub_id
-    from curate.progress import say
+    from curate.base.progress import say
+    from curate.models.resolve import is_hub_id
+    from curate.project import create, presets
 
     chosen = presets.preset(preset)
     if folder.exists() and not folder.is_dir():
@@ -39,17 +39,17 @@ def init(
         model = _seen_from(folder, Path(model))
     elif model is not None and model != "scratch" and not is_hub_id(model):
         raise InputError("no such model", field="--model", found=model, expected="a folder that exists, or owner/name")
-    params = project.parameters(chosen, data, model, is_folder=is_folder)
-    texts = project.contents(params)
-    written = project.create(folder, texts)
+    params = create.parameters(chosen, data, model, is_folder=is_folder)
+    texts = create.contents(params)
+    written = create.create(folder, texts)
     say(f"init: {', '.join(written)} -> {folder}")
     for name in [name for name in texts if name not in written]:
         has = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
         if lines := [line for line in texts[name].splitlines() if line not in has]:
             say(f"{name} was there and stays as it is; add to it: {' '.join(lines)}")
-    if absent := project.missing(folder, params):
+    if absent := create.missing(folder, params):
         say(f"not there: {', '.join(absent)}; name your own in params.yaml, or start with --data FILE")
-    say("next:\n" + "\n".join(f"  {line}" for line in project.next_commands(folder)))
+    say("next:\n" + "\n".join(f"  {line}" for line in create.next_commands(folder)))
 
 
 def _file(name: str) -> Path:

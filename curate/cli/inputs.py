@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate import files
-from curate.params import CleaningParams, DataParams
-from curate.progress import say
-from curate.schema import PAIRS, REJECTS
+from curate.base import files
+from curate.base.progress import say
+from curate.pairs.artefact import read_artefact
+from curate.pairs.schema import PAIRS, REJECTS
+from curate.project.params import CleaningParams, DataParams
 
 
 class Pairs(NamedTuple):
@@ -32,7 +33,7 @@ def pairs(path: Path) -> Iterator[Pairs]:
         if ours:
             yield Pairs(path, pl.DataFrame(schema=REJECTS))
             return
-    from curate.prepare import prepare
+    from curate.pairs.prepare import prepare
 
     say(f"{path} is raw: preparing it first (`curate prepare` has options for this)")
     prepared = prepare(DataParams(source=str(path)), CleaningParams())
@@ -48,7 +49,7 @@ def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
         from curate.hub.load import load
 
         return load(source, *stages)
-    return files.read_artefact(source, *stages), files.read_provenance(source)
+    return read_artefact(source, *stages), files.read_provenance(source)
 
 
 def rejects_path(out: Path) -> Path:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from curate import params
-from curate.errors import UsageError
+from curate.base.errors import UsageError
+from curate.project import params
 
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes; replaced only when all went well.")]
 

@@ -8,8 +8,8 @@ import typer
 
 from curate.cli.inputs import rejects_path
 from curate.cli.options import Out, check_out, with_params
-from curate.params import CleaningParams, DataParams
-from curate.sources import FORMATS
+from curate.pairs.sources import FORMATS
+from curate.project.params import CleaningParams, DataParams
 
 
 class _Options(DataParams, CleaningParams):
@@ -24,9 +24,9 @@ def prepare(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed row or null prompt.")] = False,
 ) -> None:
     check_out(out, source)
-    from curate.prepare import prepare as run
-    from curate.prepare import write
-    from curate.progress import say
+    from curate.base.progress import say
+    from curate.pairs.prepare import prepare as run
+    from curate.pairs.prepare import write
 
     given = params.model_dump()
     data = DataParams(**{name: given[name] for name in DataParams.model_fields} | {"source": source})
@@ -50,8 +50,8 @@ Formats (--format):
 
 def table(summary: dict[str, Any]) -> str:
     """The summary for a person: rows, rules with their first rows, marks, and the split by query type."""
-    from curate.cleaning import RULES
-    from curate.prepare import MARKS
+    from curate.pairs.cleaning import RULES
+    from curate.pairs.prepare import MARKS
 
     how = "detected" if summary["format_detected"] else "as told"
     lines = [f"{summary['source']}: format {summary['format']} ({how})"]

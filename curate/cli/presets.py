@@ -13,8 +13,8 @@ def presets(
     ] = None,
 ) -> None:
     """List the presets, complete params files, with what each is and takes; or print one."""
-    from curate.presets import preset
-    from curate.presets import presets as all_presets
+    from curate.project.presets import preset
+    from curate.project.presets import presets as all_presets
 
     if name is not None:
         typer.echo(preset(name).text, nl=False)

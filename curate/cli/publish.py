@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import with_params
-from curate.params import REPOSITORY, PublishParams
+from curate.project.params import REPOSITORY, PublishParams
 
 
 @with_params(PublishParams, skip=("repos",))
@@ -28,7 +28,7 @@ def publish(
 
     The token comes from HF_TOKEN or `hf auth login`. What the repository has already is not sent again.
     """
-    from curate.errors import UsageError
+    from curate.base.errors import UsageError
     from curate.hub import publish as hub
 
     if not re.match(REPOSITORY, repo):

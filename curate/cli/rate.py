@@ -26,22 +26,23 @@ def rate(
 
     The models are sequence-classification models with one output; higher is better of a reward, worse of a cost.
     """
-    from curate import files, models
+    from curate.base.errors import UsageError
+    from curate.base.progress import say
     from curate.cli.options import check_out
-    from curate.errors import UsageError
-    from curate.progress import say
+    from curate.models.resolve import resolve
+    from curate.pairs.artefact import scan_artefact
 
     asked = {"reward": (reward, reward_revision), "cost": (cost, cost_revision)}
     if reward is None and cost is None:
         raise UsageError("no rating model is named", expected="--reward MODEL, --cost MODEL or both")
     check_out(out, pairs)
-    files.scan_artefact(pairs, "pairs")  # before models are fetched
+    scan_artefact(pairs, "pairs")  # before models are fetched
     resolved = {
-        rating: models.resolve(name, revision, trust_remote_code=trust_remote_code)
+        rating: resolve(name, revision, trust_remote_code=trust_remote_code)
         for rating, (name, revision) in asked.items()
         if name is not None
     }
-    from curate.rating import rate_file
+    from curate.scoring.rating import rate_file
 
     frame = rate_file(pairs, resolved, dtype, out).pairs
     shares = ", ".join(

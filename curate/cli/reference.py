@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.params import CleaningParams, DataParams, ReferenceParams
+from curate.project.params import CleaningParams, DataParams, ReferenceParams
 
 _DATA = DataParams()
 
@@ -29,13 +29,14 @@ def reference(
     Give --texts once for each text. Of preference files it reads the training pairs only, so that held-out
     pairs stay unseen.
     """
-    from curate import files, models
-    from curate.params import check
-    from curate.progress import say
-    from curate.reference.pretrain import train_reference
-    from curate.reference.texts import Kind, kind
+    from curate.base import files
+    from curate.base.progress import say
+    from curate.models.resolve import REFERENCE_FILE
+    from curate.models.scratch.pretrain import train_reference
+    from curate.models.scratch.texts import Kind, kind
+    from curate.project.params import check
 
-    files.check_replaceable(out, models.REFERENCE_FILE)
+    files.check_replaceable(out, REFERENCE_FILE)
     source = next((name for name in params.texts if kind(name) == Kind.PREFERENCES), "sample")
     data = check(
         DataParams,

@@ -25,9 +25,9 @@ def report(
     params: Annotated[Path | None, typer.Option(help="The params.yaml that made it all; shown on the page.")] = None,
 ) -> None:
     """Write the figures and one self-contained page. A section whose input is not given says so."""
-    from curate import params as parameters
-    from curate.errors import UsageError
-    from curate.progress import say
+    from curate.base.errors import UsageError
+    from curate.base.progress import say
+    from curate.project import params as parameters
 
     try:
         from curate.reporting.inputs import read_material

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.params import ScoreParams
+from curate.project.params import ScoreParams
 
 
 @with_params(ScoreParams)
@@ -29,15 +29,18 @@ def score(
     What the score store holds is not computed again, so an interrupted run goes on where it stopped.
     Pairs set aside go to OUT with the suffix .rejects.parquet.
     """
-    from curate import files, models
+    from curate.base import files
+    from curate.base.progress import say
     from curate.cli import inputs
     from curate.cli.options import check_out
-    from curate.progress import say
+    from curate.models.resolve import resolve
+    from curate.scoring.runners import runner
     from curate.scoring.score import score_file
 
     check_out(out, pairs)
     with inputs.pairs(pairs) as found:
-        resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
-        result = score_file(found.file, resolved, params, store or files.state_folder() / "scores", out)
+        resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+        folder = store or files.state_folder() / "scores"
+        result = score_file(found.file, resolved, params, folder, out, runner(params.engine))
     rejects = inputs.write_rejects(out, found.rejects, result.rejects, result.provenance)
     say(f"score: {result.summary['pairs']:,} pairs -> {out}" + (f"; set aside -> {rejects}" if rejects else ""))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curate.base.progress import safe
 from curate.cli.tables import console, print_table
-from curate.progress import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without texts.")] = False,
 ) -> None:
     """Say what a file or folder holds, and what is wrong in it; texts only if asked for."""
-    from curate.errors import UsageError
+    from curate.base.errors import UsageError
     from curate.reporting.summary import summarise
 
     if as_json and show_text:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.params import SplitParams
+from curate.project.params import SplitParams
 
 
 @with_params(SplitParams)
@@ -16,13 +16,14 @@ def split(
     scores: Annotated[Path, typer.Argument(help="What `curate score` wrote.")], out: Out, params: SplitParams
 ) -> None:
     """Mark the balanced, imbalanced and random training pairs (|MI gap| low, high, any; matched)."""
-    from curate import files
+    from curate.base import files
+    from curate.base.progress import say
     from curate.cli.options import check_out
-    from curate.progress import say
-    from curate.selection import splits
+    from curate.pairs.artefact import read_artefact
+    from curate.selection import subsets
 
     check_out(out, scores)
-    frame = splits.split(files.read_artefact(scores, "pairs", "scores"), params)
-    files.write_parquet(frame, out, splits.provenance(params, files.read_provenance(scores)))
-    sizes = {name: subset["pairs"] for name, subset in splits.summarise(frame)["subsets"].items()}
+    frame = subsets.split(read_artefact(scores, "pairs", "scores"), params)
+    files.write_parquet(frame, out, subsets.provenance(params, files.read_provenance(scores)))
+    sizes = {name: subset["pairs"] for name, subset in subsets.summarise(frame)["subsets"].items()}
     say(f"split: {', '.join(f'{name} {count:,}' for name, count in sizes.items())} -> {out}")

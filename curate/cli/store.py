@@ -48,7 +48,7 @@ def show(
 @app.command()
 def merge(context: typer.Context, store: StoreOption = None) -> None:
     """Merge small shards into large ones. Scoring does so as it goes on; others may score meanwhile."""
-    from curate.progress import say
+    from curate.base.progress import say
     from curate.scoring.store import Shards
 
     for one in _holdings(store or context.obj):
@@ -72,8 +72,8 @@ def prune(
     store: StoreOption = None,
 ) -> None:
     """Delete scores that are not needed any more. They can be had again only by scoring again."""
-    from curate.errors import UsageError
-    from curate.progress import say
+    from curate.base.errors import UsageError
+    from curate.base.progress import say
 
     if not ids and older_than is None and not damaged:
         raise UsageError(
@@ -111,7 +111,7 @@ def prune(
 
 
 def _holdings(store: Path | None) -> list[Held]:
-    from curate import files
+    from curate.base import files
     from curate.scoring.store import holdings
 
     return holdings(store or files.state_folder() / "scores")
@@ -147,7 +147,7 @@ def _print(held: list[Held]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from curate.progress import safe
+    from curate.base.progress import safe
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from curate.progress import safe
+from curate.base.progress import safe
 
 if TYPE_CHECKING:
     from rich.console import Console

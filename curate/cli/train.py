@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.params import DEFAULT_ARMS, ArmParams, TrainParams, check
+from curate.project.params import DEFAULT_ARMS, ArmParams, TrainParams, check
 
 
 @with_params(TrainParams, skip=("arms", "seeds"))
@@ -37,10 +37,11 @@ def train(
 
     An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
-    from curate import files, models
+    from curate.base import files
+    from curate.base.errors import UsageError
+    from curate.base.progress import say
     from curate.cli import inputs
-    from curate.errors import UsageError
-    from curate.progress import say
+    from curate.models.resolve import resolve
     from curate.training.launch import launch
 
     source = weights or data
@@ -60,7 +61,7 @@ def train(
         raise typer.Exit(code)
     stages = ["pairs", "scores", "weights"] + (["splits"] if settings.subset != "all" else [])
     frame, provenance = inputs.weighted(source, *stages)
-    resolved = models.resolve(model, revision, trust_remote_code=trust_remote_code)
+    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
 
     from curate.training.train import train as train_arm
 
@@ -73,7 +74,7 @@ def train(
 
 
 def _numbers(given: list[str]) -> dict[str, str]:
-    from curate.errors import UsageError
+    from curate.base.errors import UsageError
 
     parts = [text.partition("=") for text in given]
     for text, (name, equals, _) in zip(given, parts, strict=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.params import WeighParams
+from curate.project.params import WeighParams
 
 
 @with_params(WeighParams)
@@ -18,13 +18,14 @@ def weigh(
     params: WeighParams,
 ) -> None:
     """Give every pair its weights: chosen_weight, rejected_weight and pair_scale."""
-    from curate import files
+    from curate.base import files
+    from curate.base.progress import say
     from curate.cli.options import check_out
-    from curate.progress import say
+    from curate.pairs.artefact import read_artefact
     from curate.selection import weights
 
     check_out(out, splits)
-    frame = weights.weigh(files.read_artefact(splits, "pairs", "scores"), params)
+    frame = weights.weigh(read_artefact(splits, "pairs", "scores"), params)
     files.write_parquet(frame, out, weights.provenance(params, files.read_provenance(splits)))
     summary = weights.summarise(frame, params)
     say(

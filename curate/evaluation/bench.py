@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from curate import models
-from curate.errors import UsageError
+from curate.base.device import device_type
+from curate.base.errors import UsageError
 from curate.evaluation.generation.base import ChatModel, Sampling
 from curate.evaluation.generation.local import LocalChat, close_all
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.judges import open_judge
 from curate.evaluation.judges.base import Case, Judge
-from curate.models import Model
-from curate.params import EvaluateParams, ScoreParams
-from curate.rendering import TokenSequence
-from curate.scoring.engine import device_type
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model, resolve
+from curate.project.params import EvaluateParams, ScoreParams
 
 NO_ANSWER = {"too_long": "no room in the context", "error": "the endpoint gave no text"}
 
@@ -49,9 +48,7 @@ class Workbench:
             if url:
                 self._attacker = EndpointChat(url, name, self.state)
             else:
-                self._attacker = LocalChat(
-                    models.resolve(name), self.params.judge_dtype, self.params.engine, self.state
-                )
+                self._attacker = LocalChat(resolve(name), self.params.judge_dtype, self.params.engine, self.state)
         return self._attacker
 
     def can_judge(self, task: str) -> bool:
@@ -71,18 +68,18 @@ class Workbench:
         return [verdict or Judgement() for verdict in verdicts]
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
-        from curate.scoring import engine as engines
+        from curate.scoring.engines import choose, open_engine, version
         from curate.scoring.store import Store
 
-        params = engines.resolve(ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine}))
-        store = Store(self.state / "scores", self.model, self.dtype, engines.version(params))
+        params = choose(ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine}))
+        store = Store(self.state / "scores", self.model, self.dtype, version(params))
         keys = [store.key(sequence) for sequence in sequences]
         found: np.ndarray = store.lookup(keys)
         missing = np.flatnonzero(np.isnan(found))
         if missing.size:
             if device_type() == "cuda":
                 close_all()
-            engine = engines.open_engine(params, self.model)
+            engine = open_engine(params, self.model)
             try:
                 found[missing] = engine.logps([sequences[number] for number in missing])
             finally:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from curate import files
-from curate.errors import InputError, UsageError
+from curate.base import files
+from curate.base.errors import InputError, UsageError
+from curate.base.progress import say
 from curate.evaluation import statistics
 from curate.evaluation.evaluate import BASE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
 from curate.evaluation.items import VALUES
 from curate.evaluation.statistics import Difference, Estimate
-from curate.progress import say
+from curate.pairs.artefact import read_artefact
 
 FEW_SEEDS = 3
 """Fewer say nothing of a method: METHOD 6 wants at least so many for a claim."""
@@ -127,7 +128,7 @@ def read_one(folder: Path) -> Evaluation:
         InputError: a file is missing or is not what `evaluate` wrote, or the two are not of one evaluation.
     """
     metrics = files.read_json(folder / METRICS_FILE)
-    values = files.read_artefact(folder / VALUES_FILE)
+    values = read_artefact(folder / VALUES_FILE)
     wrong = [name for name, dtype in VALUES.items() if values.schema.get(name) != dtype]
     remedy = "run `curate evaluate` again"
     if wrong or not isinstance(metrics, dict) or {"name", "seed", "suites"} - set(metrics):

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate import __version__, files
+from curate import __version__
+from curate.base import files
+from curate.base.progress import say
 from curate.evaluation import sources, statistics
 from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.suites.base import Metric, Suite
-from curate.models import Model
-from curate.params import EvaluateParams
-from curate.progress import say
+from curate.models.resolve import Model
+from curate.project.params import EvaluateParams
 
 METRICS_FILE = "metrics.json"
 ITEMS_FILE = "items.parquet"

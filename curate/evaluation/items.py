@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from curate.schema import MESSAGES, Meaning
+from curate.pairs.schema import MESSAGES, Meaning
 
 Messages = Sequence[Mapping[str, str]]
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
+from curate.base.progress import say
 from curate.evaluation.items import Item
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import Suite, layouts
-from curate.identity import digest, draw_order
-from curate.params import DataParams, EvaluateParams, check
-from curate.progress import say
-from curate.sources.reading import Source, read
+from curate.pairs.identity import digest, draw_order
+from curate.pairs.sources.reading import Source, read
+from curate.project.params import DataParams, EvaluateParams, check
 
 _HUB = re.compile(r"(?P<id>hub:[^/#:]+/[^/#:]+)(:(?P<config>[^#]+))?(#(?P<split>.+))?")
 SAMPLE = "sample"

@@ -10,8 +10,8 @@ import yaml
 from curate.hub import dataset
 from curate.hub.licences import non_commercial
 from curate.hub.manifest import MANIFEST, Manifest
-from curate.params import PublishParams
-from curate.schema import Split, table
+from curate.pairs.schema import Split, table
+from curate.project.params import PublishParams
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 TAGS = ("curate", "preference", "dpo", "b-dpo", "trl", "safety", "mutual-information", "not-for-all-audiences")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from curate.errors import CurateError, OutputError
-from curate.progress import console, say
+from curate.base.errors import CurateError, OutputError
+from curate.base.progress import console, say
 
 try:
     import httpx2

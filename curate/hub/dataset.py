@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.files import ROW_GROUP
-from curate.schema import MESSAGES, RATINGS, STAGES, Split, columns
+from curate.base.files import ROW_GROUP
+from curate.pairs.schema import MESSAGES, RATINGS, STAGES, Split, columns
 
 DEFAULT = "default"
 SUBSETS = ("balanced", "imbalanced")
@@ -58,7 +58,7 @@ def write(frame: pl.DataFrame, folder: Path) -> Configs:
 
 
 def read(paths: list[Path]) -> pl.DataFrame:
-    """The rows of the files, in their order, with the dtypes of `curate.schema`."""
+    """The rows of the files, in their order, with the dtypes of `curate.pairs.schema`."""
     frames = [pl.read_parquet(path, glob=False) for path in paths]
     return pl.concat(
         [frame.select(pl.col(name).cast(DTYPES[name]) for name in published_columns(frame)) for frame in frames]

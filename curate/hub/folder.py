@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate import __version__, files
-from curate.errors import InputError
+from curate import __version__
+from curate.base import files
+from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.hub import card, dataset, licences, lineage, merge
 from curate.hub.manifest import CARD, MANIFEST, Manifest, describe, public
-from curate.params import PublishParams, ReportParams
-from curate.progress import say
+from curate.project.params import PublishParams, ReportParams
 
 FIGURE = "mutual-information.png"
 
@@ -90,7 +91,7 @@ def _counts(prepared: Mapping[str, Any]) -> dict[str, Any]:
     """Of prepare.json what the card tells: how many rows each rule refused, and what was noted of those kept."""
     if not prepared:
         return {}
-    from curate.prepare import MARKS
+    from curate.pairs.prepare import MARKS
 
     return {
         **{name: prepared[name] for name in ("read", "kept", "rejected")},

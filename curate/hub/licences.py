@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from curate.errors import UsageError
+from curate.base.errors import UsageError
 
 KNOWN = {
     "sample": "apache-2.0",

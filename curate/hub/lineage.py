@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from curate import files
+from curate.base import files
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 from curate.hub import dataset
 from curate.hub.manifest import MANIFEST, read, verify
-from curate.models import hub_call
-from curate.schema import check_columns
+from curate.models.resolve import hub_call
+from curate.pairs.schema import check_columns
 
 PREFIX = "hub:"
 _NAME = re.compile(r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>.+))?")
@@ -24,7 +24,7 @@ class Loaded(NamedTuple):
 
 
 def load(name: str, *stages: str) -> Loaded:
-    """The pairs of hub:owner/name[@revision], with the columns of `stages` (see `curate.schema.STAGES`).
+    """The pairs of hub:owner/name[@revision], with the columns of `stages` (see `curate.pairs.schema.STAGES`).
 
     With HF_HUB_OFFLINE=1 from the local cache.
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate import files
-from curate.errors import InputError
+from curate.base import files
+from curate.base.errors import InputError
 
 MANIFEST = "curate.json"
 CARD = "README.md"

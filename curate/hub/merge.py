@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from curate.errors import OutputError
+from curate.base.errors import OutputError
 
 BEGIN = "<!-- curate: what follows is written by `curate publish` and replaced by the next one -->"
 END = "<!-- curate: end; what follows is kept -->"

@@ -11,13 +11,15 @@ from typing import Any
 
 import polars as pl
 
-from curate import __version__, files
-from curate.errors import InputError
+from curate import __version__
+from curate.base import files
+from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.hub import folder as folders
 from curate.hub import licences
 from curate.hub.manifest import MANIFEST, describe, read
-from curate.params import PublishParams
-from curate.progress import say
+from curate.pairs.artefact import read_artefact
+from curate.project.params import PublishParams
 
 ASK_SECONDS = 10.0
 
@@ -102,7 +104,7 @@ def _folder(
 ) -> Iterator[folders.Folder]:
     """The folder without its card; it lands in `out` when the block succeeds."""
     prepared = _prepared(prepare) if prepare else {}
-    frame = files.read_artefact(weights, "pairs", "scores", "weights")
+    frame = read_artefact(weights, "pairs", "scores", "weights")
     licence = licences.decide(params.license, frame["source"].drop_nulls().unique().to_list(), _ask)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="curate-") as path:

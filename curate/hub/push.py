@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 from huggingface_hub.hf_api import RepoFile
 
-from curate.errors import OutputError
-from curate.files import file_digest
+from curate.base.errors import OutputError
+from curate.base.files import file_digest
+from curate.base.progress import say
 from curate.hub import manifest as manifests
 from curate.hub.client import status_of, unanswered
 from curate.hub.manifest import CARD, MANIFEST
-from curate.progress import say
 
 KIND = "dataset"
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
-from curate.params import ArmParams, Params, WeighParams
+from curate.project.params import ArmParams, Params, WeighParams
 from curate.reporting.inputs import Material, Run
 from curate.reporting.table import Cell, Spread, Table, written
 from curate.selection.weights import params_of

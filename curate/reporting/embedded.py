@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from curate.pairs.schema import WEIGHTS, Split
 from curate.reporting.figures import mi_limits
-from curate.schema import WEIGHTS, Split
 
 BLOCK = 64
 """Pairs whose texts are unpacked together: less compresses worse, more is unpacked in vain."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate.schema import SUBSETS, WEIGHTS, Split
+from curate.pairs.schema import SUBSETS, WEIGHTS, Split
 
 ROWS_NAMED = 5
 LOGPS = ("ref_chosen_logps", "ref_rejected_logps", "null_chosen_logps", "null_rejected_logps")

@@ -9,10 +9,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from curate.pairs.schema import WEIGHTS
 from curate.reporting.canvas import INK, PALE, PALETTE, QUERY_COLOURS, SUBSET_COLOURS, limits, panels
 from curate.reporting.formulas import Formula
 from curate.reporting.tables import by_query_type
-from curate.schema import WEIGHTS
 
 WEIGHT_COLOURS = {"chosen_weight": PALETTE[0], "rejected_weight": PALETTE[1], "pair_scale": PALETTE[2]}
 BINS = 48

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.files import existing, read_json, read_provenance
 from curate.evaluation import compare
 from curate.evaluation.evaluate import BASE
-from curate.files import existing, read_artefact, read_json, read_provenance
+from curate.pairs.artefact import read_artefact
 
 SIDES = ("train", "heldout")
 MEASURES = (

@@ -17,8 +17,8 @@ import polars as pl
 from markupsafe import Markup, escape
 
 import curate
-from curate import params as parameters
-from curate.params import Params, ReportParams
+from curate.project import params as parameters
+from curate.project.params import Params, ReportParams
 from curate.reporting import tables
 from curate.reporting.arms import Arm, arm_table, run_table
 from curate.reporting.embedded import PARTS, embedded

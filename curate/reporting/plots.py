@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 
 from curate.evaluation import compare
+from curate.pairs.schema import WEIGHTS
 from curate.reporting.arms import Arm, arm_metrics, run_frame
 from curate.reporting.canvas import limits
 from curate.reporting.figures import BINS, drawn_points, finite
 from curate.reporting.inputs import CURVE, Material, Run
 from curate.reporting.tables import by_query_type
-from curate.schema import WEIGHTS
 
 
 def write_plots(material: Material, arms: Sequence[Arm], folder: Path, points: int) -> None:

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.files import existing, read_provenance
 from curate.evaluation import compare
 from curate.evaluation.evaluate import METRICS_FILE, VALUES_FILE
 from curate.evaluation.items import RESULTS, VALUES
-from curate.files import existing, read_artefact, read_provenance
+from curate.pairs.artefact import read_artefact
+from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES
 from curate.reporting import faults, tables
 from curate.reporting.evaluations import estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
 from curate.reporting.table import Cell, Table, from_json
-from curate.schema import MADE_BY, PAIRS, REJECTS, STAGES
 from curate.selection.weights import at_bound, params_of
 
 KINDS = (

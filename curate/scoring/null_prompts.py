@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import polars as pl
 
-from curate import rendering
-from curate.errors import InputError
-from curate.identity import draw_order
-from curate.params import ScoreParams
+from curate.base.errors import InputError
+from curate.models import rendering
+from curate.pairs.identity import draw_order
+from curate.project.params import ScoreParams
 
 
 class Rendered(NamedTuple):

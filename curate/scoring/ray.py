@@ -16,15 +16,24 @@ from typing import Any
 
 import polars as pl
 
-from curate import files, models, rendering
-from curate.errors import CurateError, InputError
-from curate.models import Model
-from curate.params import ScoreParams
-from curate.progress import progress, say
-from curate.scoring import score
-from curate.scoring.engine import resolve, version
+from curate.base.errors import CurateError, InputError, UsageError
+from curate.base.progress import progress, say
+from curate.models import rendering
+from curate.models.resolve import Model, resolve
+from curate.pairs.artefact import scan_artefact
+from curate.project.params import ScoreParams
+from curate.scoring.chunks import (
+    CHUNK_PAIRS,
+    Chunk,
+    Pairs,
+    as_chunk,
+    check_lengths,
+    longest_sequence,
+    provenance_of,
+    say_computed,
+)
+from curate.scoring.engines import choose, version
 from curate.scoring.null_prompts import NullPrompts, null_prompts
-from curate.scoring.score import Chunk, Pairs, as_chunk, check_lengths, longest_sequence, provenance_of, say_computed
 from curate.scoring.scorer import Counts, Scored, Scorer, render_chunk
 
 
@@ -36,11 +45,11 @@ class ScoreActor:
     ) -> None:
         # A Hub model, which this node may not have got yet; or a folder, which should be the driver's.
         name = model.name if model.commit else model.path
-        here = models.resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
+        here = resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
         if here.digest != model.digest:
             raise RuntimeError(f"{model.path} is another model on this node: digest {here.digest}, not {model.digest}")
         model = here._replace(name=model.name)
-        self.pairs, self.params = files.scan_artefact(pairs, "pairs"), params
+        self.pairs, self.params = scan_artefact(pairs, "pairs"), params
         self.tokenizer = rendering.load_tokenizer(model)
         self.scorer = Scorer(model, params, engine, root, nulls, longest_sequence(model, params))
 
@@ -63,22 +72,24 @@ class ScoreActor:
 
 
 def score_on_ray(
-    pairs: Path, model: Model, params: ScoreParams, root: Path, keep: Callable[[Scored], None]
+    pairs: Pairs, model: Model, params: ScoreParams, root: Path, keep: Callable[[Scored], None]
 ) -> dict[str, Any]:
     """Score on `ray_workers` actors, and return the provenance. `keep` gets the chunks in the file's order.
 
     The actors render the pairs, so a pair that cannot be scored is met when its turn comes; what was scored is kept.
 
     Raises:
+        UsageError: the pairs are in no file.
         InputError: Ray is not installed, the cluster cannot be joined, or an actor met one.
         OutputError: an actor cannot write the store.
     """
+    if pairs.path is None:
+        raise UsageError("the ray engine scores a Parquet file", remedy="use score_file, or the command")
     tokenizer = rendering.load_tokenizer(model)
     limit = longest_sequence(model, params)
-    source = Pairs.of_file(pairs)
 
     def rendered() -> Iterator[Chunk]:  # gone through for contrastive pools only, which are drawn from all prompts
-        for chunk in source.chunks():
+        for chunk in pairs.chunks():
             yield as_chunk(chunk, render_chunk(tokenizer, chunk, params)[0])
 
     nulls = null_prompts(tokenizer, params, limit, rendered)
@@ -87,11 +98,11 @@ def score_on_ray(
     with _cluster(params) as resources:
         params, engine = _on_a_worker(params, resources)
         say(f"score: engine {params.engine} on {params.ray_workers} Ray actors, each with {resources}")
-        with progress(f"score (ray, {params.engine})", source.height, "pairs") as advance:
+        with progress(f"score (ray, {params.engine})", pairs.height, "pairs") as advance:
             # Whole paths: an actor's working folder is where its node was started.
             placed = model._replace(path=model.path.resolve())
-            arguments = (pairs.resolve(), placed, params, engine, root.resolve(), nulls)
-            for scored in _in_order(source.height, arguments, params.ray_workers, resources):
+            arguments = (pairs.path.resolve(), placed, params, engine, root.resolve(), nulls)
+            for scored in _in_order(pairs.height, arguments, params.ray_workers, resources):
                 if isinstance(scored, CurateError):
                     raise scored
                 keep(scored)
@@ -109,7 +120,7 @@ def _in_order(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    chunk = score.CHUNK_PAIRS
+    chunk = CHUNK_PAIRS
     ranges = [{"first": first, "rows": chunk} for first in range(0, height, chunk)]
     done = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
         ScoreActor,
@@ -162,7 +173,7 @@ def _on_a_worker(params: ScoreParams, resources: dict[str, float]) -> tuple[Scor
     @ray.remote(**resources)
     def look(inner: ScoreParams) -> tuple[ScoreParams, str] | CurateError:
         try:
-            found = resolve(inner)
+            found = choose(inner)
             return found, version(found)
         except CurateError as error:
             return error

@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from curate import rendering
-from curate.errors import InputError
-from curate.models import Model
-from curate.params import ScoreParams
-from curate.progress import Advance
-from curate.rendering import TokenSequence
-from curate.schema import REJECTS, SCORES
-from curate.scoring.engine import Engine, device_type, open_engine
+from curate.base.device import device_type
+from curate.base.errors import InputError
+from curate.base.progress import Advance
+from curate.models import rendering
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model
+from curate.pairs.schema import REJECTS, SCORES
+from curate.project.params import ScoreParams
+from curate.scoring.engine import Engine
+from curate.scoring.engines import open_engine
 from curate.scoring.information import with_information
 from curate.scoring.null_prompts import NullPrompts, Rendered
-from curate.scoring.packing import group_by_prompt
+from curate.scoring.packing.packs import group_by_prompt
 from curate.scoring.store import Store
 
 BATCH_TOKENS = {"cpu": 65_536, "cuda": 1_048_576, "server": 262_144}

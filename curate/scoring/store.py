@@ -1,8 +1,9 @@
 """The score store: a log-probability once computed is never computed again.
 
-A folder of shards (`curate.shards`). Each row's key is a hash of everything that can change the number, so a changed
-model, dtype, engine, template or null prompt finds nothing. Shards are uncompressed (keys are random, nothing would
-shrink): they are mapped, not read, and a key is found by bisection, so that a store larger than memory costs no memory.
+A folder of shards (`curate.base.shards`). Each row's key is a hash of everything that can change the number, so a
+changed model, dtype, engine, template or null prompt finds nothing. Shards are uncompressed (keys are random, nothing
+would shrink): they are mapped, not read, and a key is found by bisection, so that a store larger than memory costs
+no memory.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curate import files
-from curate.errors import InputError
-from curate.models import Model
-from curate.rendering import TokenSequence
-from curate.shards import SUFFIX, ShardFolder, find, words
+from curate.base import files
+from curate.base.errors import InputError
+from curate.base.shards import SUFFIX, ShardFolder, find, words
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model
 
 SCHEMA = pa.schema([("key_high", pa.uint64()), ("key_low", pa.uint64()), ("logp", pa.float64())])
 """logp: nats, summed over the response's tokens."""

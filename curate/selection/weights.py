@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from curate import __version__
-from curate.params import WeighParams
+from curate.project.params import WeighParams
 
 TANH_BOUND = 4.0  # |alpha d| beyond which tanh weights stop moving
 POWER_FLOOR = 0.01  # nats/token: MI below it counts as this much

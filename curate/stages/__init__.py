@@ -3,7 +3,7 @@
 In the repository they are `stages.score` as well. A wheel has no top-level name but `curate`.
 """
 
-import curate.threads  # noqa: F401  (before torch)
-from curate.shipped import ROOT
+import curate.base.threads  # noqa: F401  (before torch)
+from curate.project.shipped import ROOT
 
 __path__ = [str(ROOT / "stages")]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
+from curate.base.progress import say
 from curate.objectives.registry import OBJECTIVES, Objective
-from curate.params import ArmParams, TrainParams, WeighParams
-from curate.progress import say
-from curate.schema import QueryType, Split
-from curate.selection import relabel
+from curate.pairs.schema import QueryType, Split
+from curate.project.params import ArmParams, TrainParams, WeighParams
+from curate.selection import relabelling
 from curate.selection.weights import weigh
 
 DATA_SETTINGS: dict[str, dict[str, float]] = {
@@ -105,7 +105,7 @@ def select(weights: pl.DataFrame, arm: ArmParams, planned: Plan, weigh_params: W
             )
     record: dict[str, Any] = {}
     if arm.objective == "safedpo":
-        training, swapped, dropped = relabel.safedpo(training)
+        training, swapped, dropped = relabelling.safedpo(training)
         record = {"swapped": swapped, "dropped": dropped}
     elif arm.objective == "cdpo":
         training, record = _by_cost(training, planned, seed)
@@ -127,9 +127,9 @@ def _by_cost(training: pl.DataFrame, planned: Plan, seed: int) -> tuple[pl.DataF
     lambda_, limit = data["lambda"], data["cost_limit"]
     record: dict[str, Any] = {}
     if math.isfinite(limit):
-        lambda_, history = relabel.dual_ascent(training, limit, data["eta"], int(data["rounds"]))
+        lambda_, history = relabelling.dual_ascent(training, limit, data["eta"], int(data["rounds"]))
         last = history.row(-1, named=True)
         say(f"train: cost limit {limit:g}: lambda {lambda_:.3f}, expected cost {last['expected_cost']:.3f}")
         record = {"cost_limit": limit, "expected_cost": last["expected_cost"], "rounds": history.height}
-    training, swapped, dropped = relabel.cdpo(training, lambda_, "argmax", seed)
+    training, swapped, dropped = relabelling.cdpo(training, lambda_, "argmax", seed)
     return training, record | {"lambda": lambda_, "swapped": swapped, "dropped": dropped}

@@ -14,12 +14,12 @@ import polars as pl
 import torch
 from torch.nn.functional import kl_div
 
-from curate.errors import InputError
-from curate.models import Model
-from curate.params import TrainParams
-from curate.progress import say
-from curate.rendering import TokenSequence, render_pairs, stop_token_ids
-from curate.scoring.forward import pad, response_logits
+from curate.base.errors import InputError
+from curate.base.progress import say
+from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
+from curate.models.resolve import Model
+from curate.project.params import TrainParams
+from curate.scoring.packing.forward import pad, response_logits
 from curate.training.head import CHUNK_BYTES
 from curate.training.pairs import draw
 from curate.training.policy import device_of, own_attention

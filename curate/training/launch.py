@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from curate.errors import InputError
+from curate.base.errors import InputError
 
 STARTED = "CURATE_LAUNCHED"  # set in the processes started here, so that they do not start more
 

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import torch
 
-from curate.identity import draw_order
+from curate.base.progress import progress
+from curate.models.rendering import TokenSequence, render_pairs
 from curate.objectives.door import prefix_length
-from curate.progress import progress
-from curate.rendering import TokenSequence, render_pairs
+from curate.pairs.identity import draw_order
 from curate.training.work import Work
 
 NUMBERS = (

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from curate.errors import UsageError
-from curate.progress import say
-from curate.rendering import TokenSequence
-from curate.scoring import attention, probe
-from curate.scoring.forward import pad, response_logits, response_logps
-from curate.scoring.packing import Pack
+from curate.base.errors import UsageError
+from curate.base.progress import say
+from curate.models.rendering import TokenSequence
+from curate.scoring.packing import attention, probe
+from curate.scoring.packing.forward import pad, response_logits, response_logps
+from curate.scoring.packing.packs import Pack
 from curate.training.head import token_logps
 from curate.training.linear import speed_up
 from curate.training.work import Work
@@ -34,7 +34,7 @@ Logps = dict[str, torch.Tensor]
 def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     """Give `model` (transformers, float32 weights) a forward pass that takes `work=Work`; returns the model.
 
-    Packs are used where they give the same numbers on this model (`curate.scoring.probe`), else padded buckets.
+    Packs are used where they give the same numbers on this model (`curate.scoring.packing.probe`), else padded buckets.
     Dropout is switched off: the reference's log-probabilities are without it.
     """
     for module in model.modules():

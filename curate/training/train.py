@@ -19,15 +19,16 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
-from curate import __version__, files, memory, models
-from curate.errors import InputError, OutputError, UsageError
-from curate.identity import digest
-from curate.models import Model
+from curate import __version__
+from curate.base import files, memory
+from curate.base.errors import InputError, OutputError, UsageError
+from curate.base.progress import progress, say
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer
+from curate.models.resolve import Model, resolve
 from curate.objectives.door import token_weights
-from curate.params import ArmParams, TrainParams, WeighParams
-from curate.progress import progress, say
-from curate.rendering import load_tokenizer
-from curate.scoring.transformers import load_model
+from curate.pairs.identity import digest
+from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.training import arms, card
 from curate.training.divergence import divergence_from
 from curate.training.pairs import NUMBERS, Collator, PairDataset, Refusals, draw
@@ -226,7 +227,7 @@ def _aligned(
     if not (folder / METRICS_FILE).is_file():
         say("train: W-DOOR weighs tokens by a DPO-aligned model, which is trained first")
         train(weights, model, params, dpo, "dpo", folder, state, provenance, seed)
-    return models.resolve(folder / "model")
+    return resolve(folder / "model")
 
 
 def _token_weights(

@@ -9,9 +9,9 @@ import torch
 from accelerate.utils import broadcast_object_list
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.progress import Advance
 from curate.objectives.registry import Objective
-from curate.progress import Advance
 from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
 from curate.training.policy import Logps

@@ -9,9 +9,9 @@ import polars as pl
 import torch
 from datasets import Dataset
 
-from curate.errors import InputError, UsageError
-from curate.rendering import render_pairs
-from curate.schema import MESSAGES, WEIGHTS
+from curate.base.errors import InputError, UsageError
+from curate.models.rendering import render_pairs
+from curate.pairs.schema import MESSAGES, WEIGHTS
 
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")  # nats, summed over the response; TRL's names
 TEXTS = ("prompt", "chosen", "rejected")
@@ -89,7 +89,7 @@ def check(dataset: Any, name: str, *, as_scored: bool = False) -> bool:
 def render(
     batch: Mapping[str, Any], rows: Sequence[int], tokenizer: Any, max_length: int | None, name: str
 ) -> dict[str, Any]:
-    """TRL's columns of token ids, by `curate.rendering`; for `Dataset.map`.
+    """TRL's columns of token ids, by `curate.models.rendering`; for `Dataset.map`.
 
     Raises:
         InputError: texts that are no conversations, other numbers of tokens than were scored (where the dataset has

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from curate.rendering import TokenSequence
-from curate.scoring.forward import Batch, pad
-from curate.scoring.packing import Pack, packs
+from curate.models.rendering import TokenSequence
+from curate.scoring.packing.forward import Batch, pad
+from curate.scoring.packing.packs import Pack, packs
 
 PACK_TOKENS = {"cpu": 4096, "cuda": 32768}  # in one pack, at most (or one sequence)
 PADDING = 1.25  # a bucket's longest sequence over its shortest, at most

@@ -11,7 +11,9 @@ from tiny import many, save_model
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from curate import cli, files
+from curate import cli
+from curate.base import files
+from curate.pairs.artefact import read_artefact
 
 COMMANDS = (
     *("init", "presets", "prepare", "reference", "rate", "score", "split", "weigh", "objectives", "train"),
@@ -92,7 +94,7 @@ def test_a_raw_file_is_scored_too(folder):
         *("score", "raw.jsonl", "--model", "model", "--engine", "transformers", "--out", "from_raw.parquet"), cwd=folder
     )
     assert done.returncode == 0, done.stderr
-    assert files.read_artefact(folder / "from_raw.parquet", "pairs", "scores").height == 12
+    assert read_artefact(folder / "from_raw.parquet", "pairs", "scores").height == 12
 
 
 def test_match_is_a_list(folder):

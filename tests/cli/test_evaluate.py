@@ -10,13 +10,15 @@ import polars as pl
 import pytest
 from tiny import save_model
 
-from curate import cli, files
+from curate import cli
+from curate.base import files
 from curate.cli.evaluate import _options
 from curate.evaluation import compare
 from curate.evaluation.items import RESULTS
 from curate.evaluation.suites import SUITES
 from curate.evaluation.suites.base import layouts
-from curate.params import EvaluateParams, check
+from curate.pairs.artefact import read_artefact
+from curate.project.params import EvaluateParams, check
 
 RATE = re.compile(r"(\w+): (.+): (\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\], n = (\d+)(?:, (\d+) without a verdict)?")
 SMALL = ("--option", "sample.queries=5", "--option", "prefill.lengths=[0, 5]", "--limit", "3", "--max-tokens", "16")
@@ -226,7 +228,7 @@ def broken(folder, how):
     elif how == "foreign":
         pl.DataFrame({"value": [1.0]}).write_parquet(folder / "values.parquet")
     elif how == "nan":
-        values = files.read_artefact(folder / "values.parquet").with_columns(value=pl.lit(float("nan")))
+        values = read_artefact(folder / "values.parquet").with_columns(value=pl.lit(float("nan")))
         files.write_parquet(values, folder / "values.parquet", {})
     elif how == "mixed":
         metrics = files.read_json(folder / "metrics.json")

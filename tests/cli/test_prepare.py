@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import curate.cli
-from curate.sources import FORMATS
+from curate.pairs.sources import FORMATS
 
 ROWS = [{"prompt": f"Q{i}", "chosen": "yes", "rejected": "no"} for i in range(8)]
 

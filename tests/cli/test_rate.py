@@ -7,9 +7,12 @@ import pytest
 from tiny import many, save_model, save_rater
 
 import curate.cli
-from curate import files, models, schema
-from curate.errors import InputError
-from curate.rating import Rater, rate_pairs
+from curate.base import files
+from curate.base.errors import InputError
+from curate.models.resolve import resolve
+from curate.pairs import schema
+from curate.pairs.artefact import read_artefact
+from curate.scoring.rating import Rater, rate_pairs
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +43,17 @@ def test_both_models_rate_every_response(folder, monkeypatch, capsys):
     code, seen = rate(folder, monkeypatch, capsys, *arguments)
     assert code == 0, seen
     assert "12 pairs" in seen and "24 responses" in seen
-    pairs = files.read_artefact(folder / "pairs.parquet", "pairs")
-    rated = files.read_artefact(folder / "rated.parquet", "pairs")
+    pairs = read_artefact(folder / "pairs.parquet", "pairs")
+    rated = read_artefact(folder / "rated.parquet", "pairs")
     assert rated.select(pairs.columns).equals(pairs)
     assert dict(rated.schema) == dict(pairs.schema) | schema.RATINGS
     for name in ("reward", "cost"):
-        expected = rate_pairs(Rater(models.resolve(folder / name)), pairs)
+        expected = rate_pairs(Rater(resolve(folder / name)), pairs)
         for side, values in zip(("chosen", "rejected"), expected, strict=True):
             assert rated[f"{side}_{name}"].to_list() == pytest.approx(list(values), abs=1e-5)
     made = files.read_provenance(folder / "rated.parquet")
     assert made["stage"] == "rate" and made["from"] == {"stage": "prepare"}
-    assert made["models"]["cost"]["digest"] == models.resolve(folder / "cost").digest
+    assert made["models"]["cost"]["digest"] == resolve(folder / "cost").digest
     assert made["params"] == {"dtype": "float32"}
     first = (folder / "rated.parquet").read_bytes()
     assert rate(folder, monkeypatch, capsys, *arguments)[0] == 0
@@ -59,10 +62,10 @@ def test_both_models_rate_every_response(folder, monkeypatch, capsys):
 
 def test_one_model_leaves_the_other_rating_as_it_is(folder, monkeypatch, capsys):
     assert rate(folder, monkeypatch, capsys, "pairs.parquet", "--cost", "cost", "--out", "a.parquet")[0] == 0
-    a = files.read_artefact(folder / "a.parquet", "pairs")
+    a = read_artefact(folder / "a.parquet", "pairs")
     assert set(schema.RATINGS) & set(a.columns) == {"chosen_cost", "rejected_cost"}
     assert rate(folder, monkeypatch, capsys, "a.parquet", "--reward", "reward", "--out", "b.parquet")[0] == 0
-    b = files.read_artefact(folder / "b.parquet", "pairs")
+    b = read_artefact(folder / "b.parquet", "pairs")
     assert b.select(a.columns).equals(a) and set(schema.RATINGS) <= set(b.columns)
 
 
@@ -96,7 +99,7 @@ def test_a_users_mistake_is_one_message(folder, monkeypatch, capsys, arguments, 
 def test_a_rating_column_of_another_type_is_refused(tmp_path):
     many(3).with_columns(chosen_cost=pl.lit("high")).write_parquet(tmp_path / "p.parquet")
     with pytest.raises(InputError, match="column chosen_cost has the wrong type"):
-        files.read_artefact(tmp_path / "p.parquet", "pairs")
+        read_artefact(tmp_path / "p.parquet", "pairs")
 
 
 def test_ratings_travel_to_the_weights(tmp_path, monkeypatch, capsys):
@@ -114,5 +117,5 @@ def test_ratings_travel_to_the_weights(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as ended:
             curate.cli.main()
         assert not ended.value.code, capsys.readouterr().err
-    weights = files.read_artefact("weights.parquet", "pairs", "scores", "splits", "weights")
+    weights = read_artefact("weights.parquet", "pairs", "scores", "splits", "weights")
     assert weights.select(names).equals(rated.select(names))

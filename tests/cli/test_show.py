@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from curate import files
+from curate.base import files
+from curate.base.errors import CurateError, InputError, UsageError
 from curate.cli import app
-from curate.errors import CurateError, InputError, UsageError
+from curate.pairs.artefact import read_artefact
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_faults_of_an_evaluation_are_listed(root, tmp_path):
             ["value is not between 0 and 1: 1", "the item occurs more than once in its metric: 2"],
         ),
     ):
-        frame = files.read_artefact(root / f"evaluation/{name}.parquet")
+        frame = read_artefact(root / f"evaluation/{name}.parquet")
         broken = pl.concat(
             [frame.slice(0, 3), frame.slice(2, 1).with_columns(**{k: pl.lit(v) for k, v in wrong.items()})]
         )

@@ -9,15 +9,15 @@ import pytest
 from tiny import save_model
 from typer.testing import CliRunner
 
-from curate import models
+from curate.base.errors import InputError, UsageError
 from curate.cli import app
-from curate.errors import InputError, UsageError
+from curate.models.resolve import resolve
 from curate.scoring.store import Store
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("model")))
+    return resolve(save_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture

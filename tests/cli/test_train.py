@@ -3,9 +3,12 @@
 import pytest
 from typer.testing import CliRunner
 
-from curate import cli, files, models, params
-from curate.errors import UsageError
+from curate import cli
+from curate.base import files
+from curate.base.errors import UsageError
+from curate.models import resolve as models
 from curate.objectives.registry import OBJECTIVES
+from curate.project import params
 from curate.training import train as training
 from curate.training.arms import DATA_SETTINGS
 

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate import files
-from curate.errors import InputError, UsageError
+from curate.base import files
+from curate.base.errors import InputError, UsageError
 from curate.evaluation import compare, statistics
 from curate.evaluation.items import VALUES
 

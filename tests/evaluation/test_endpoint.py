@@ -13,11 +13,11 @@ import pytest
 from tiny import save_model
 
 from benchmarks.vllm_server import serving
-from curate import models
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 from curate.evaluation.generation.base import Ask, Sampling
 from curate.evaluation.generation.endpoint import EndpointChat
 from curate.evaluation.items import Response
+from curate.models.resolve import resolve
 
 KEY = "sesame-1234"
 GREEDY = Sampling(20)
@@ -391,7 +391,7 @@ def test_a_real_server_answers_as_the_model_on_this_machine(tmp_path, opened, mo
 
     _, chat = opened
     monkeypatch.setenv("CURATE_SERVER_KEY", KEY)
-    model = models.resolve(save_model(tmp_path / "model"))
+    model = resolve(save_model(tmp_path / "model"))
     wanted = [ask(f"the quick fox {i}" * (1 + i % 3)) for i in range(12)]
     here = LocalChat(model, "float32", "transformers", tmp_path / "local")
     expected = here.chat(wanted, GREEDY)

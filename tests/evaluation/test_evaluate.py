@@ -6,8 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from curate import models
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 from curate.evaluation import evaluate as evaluation
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate, values_of
@@ -15,7 +14,8 @@ from curate.evaluation.items import RESULTS, VALUES, Item, Judgement, Refusal, R
 from curate.evaluation.suites import SUITES, suite_of
 from curate.evaluation.suites.base import results, user
 from curate.evaluation.suites.sample import judge
-from curate.params import EvaluateParams
+from curate.models.resolve import resolve
+from curate.project.params import EvaluateParams
 
 
 def params(*suites, **more):
@@ -26,9 +26,7 @@ def params(*suites, **more):
 def evaluated(reference_model, tmp_path_factory):
     """The reference model on 20 unsafe and 20 safe queries: (folder, state, metrics)."""
     folder = tmp_path_factory.mktemp("evaluated")
-    metrics = evaluate(
-        models.resolve(reference_model), params("sample", limit=20), folder / "out", folder / "state", "base"
-    )
+    metrics = evaluate(resolve(reference_model), params("sample", limit=20), folder / "out", folder / "state", "base")
     return folder / "out", folder / "state", metrics
 
 
@@ -54,7 +52,7 @@ def test_the_same_evaluation_again_is_the_same_bytes_and_generates_nothing(evalu
     out, state, _ = evaluated
     kept = {path: path.stat().st_mtime_ns for path in state.rglob("*") if path.is_file()}
     again = tmp_path / "again"
-    evaluate(models.resolve(reference_model), params("sample", limit=20), again, state, "base")
+    evaluate(resolve(reference_model), params("sample", limit=20), again, state, "base")
     for name in ("items.parquet", "values.parquet", "metrics.json"):
         assert (again / name).read_bytes() == (out / name).read_bytes()
     assert kept and kept == {path: path.stat().st_mtime_ns for path in state.rglob("*") if path.is_file()}
@@ -62,7 +60,7 @@ def test_the_same_evaluation_again_is_the_same_bytes_and_generates_nothing(evalu
 
 def test_answers_do_not_depend_on_how_many_are_asked(evaluated, reference_model, tmp_path):
     out, _, _ = evaluated
-    evaluate(models.resolve(reference_model), params("sample", limit=8), tmp_path / "out", tmp_path / "state", "base")
+    evaluate(resolve(reference_model), params("sample", limit=8), tmp_path / "out", tmp_path / "state", "base")
     few = pl.read_parquet(tmp_path / "out/items.parquet").select("item", "response")
     many = pl.read_parquet(out / "items.parquet").select("item", "response")
     assert few.height == 16 and few.join(many, on=["item", "response"]).height == 16
@@ -72,7 +70,7 @@ def test_a_foreign_folder_is_not_replaced(reference_model, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     with pytest.raises(Exception, match="would lose what it holds"):
-        evaluate(models.resolve(reference_model), params("sample"), tmp_path / "mine", tmp_path / "state", "base")
+        evaluate(resolve(reference_model), params("sample"), tmp_path / "mine", tmp_path / "state", "base")
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"
 
 
@@ -83,7 +81,7 @@ def test_a_model_without_a_chat_template_is_refused_before_anything_is_written(r
     config.pop("chat_template", None)
     (bare / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="no chat template"):
-        evaluate(models.resolve(bare), params("sample"), tmp_path / "out", tmp_path / "state", "base")
+        evaluate(resolve(bare), params("sample"), tmp_path / "out", tmp_path / "state", "base")
     assert not (tmp_path / "out").exists()
 
 
@@ -137,7 +135,7 @@ def test_the_record_says_who_judged_and_how_and_nothing_of_this_machine_s_folder
         max_tokens=4,
         options={"suffix": {"suffixes": f"{tmp_path}/suffixes.txt"}, "prefill": {"lengths": [3]}},
     )
-    metrics = evaluate(models.resolve(str(model)), wanted, tmp_path / "out", tmp_path / "state", "base")
+    metrics = evaluate(resolve(str(model)), wanted, tmp_path / "out", tmp_path / "state", "base")
     suites = metrics["suites"]
     assert [suites[name]["judge"] and suites[name]["judge"]["judge"] for name in suites] == ["truth", "truth", None]
     assert suites["prefill"]["options"] == {"lengths": [3], "temperature": 0.7}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from curate import schema
 from curate.evaluation.items import MEANINGS, RESULTS, VALUES
+from curate.pairs import schema
 
 
 def test_the_columns_documented_are_those_of_the_files():

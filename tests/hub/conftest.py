@@ -10,7 +10,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 import curate.reporting
-from curate import cli, files
+from curate import cli
+from curate.base import files
 from curate.selection import weights as weighing
 
 TOKEN = "hf_writer"

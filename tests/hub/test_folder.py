@@ -9,13 +9,14 @@ import pytest
 import yaml
 from artefacts import frame
 
-from curate import files, schema
-from curate.errors import InputError, OutputError, UsageError
+from curate.base import files
+from curate.base.errors import InputError, OutputError, UsageError
 from curate.hub import dataset, licences, merge
 from curate.hub import publish as publishing
 from curate.hub.lineage import lineage
 from curate.hub.manifest import public
-from curate.params import PublishParams
+from curate.pairs import schema
+from curate.project.params import PublishParams
 
 
 @pytest.fixture

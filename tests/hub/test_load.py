@@ -12,11 +12,14 @@ from polars.testing import assert_frame_equal
 from tiny import many, save_model
 from typer.testing import CliRunner
 
-from curate import cli, files, models, params
-from curate.errors import InputError, UsageError
+from curate import cli
+from curate.base import files
+from curate.base.errors import InputError, UsageError
 from curate.hub.load import load
+from curate.models.resolve import resolve
+from curate.project import params
 from curate.scoring.score import score
-from curate.selection.splits import split
+from curate.selection.subsets import split
 from curate.selection.weights import provenance, weigh
 
 LOAD = """
@@ -73,7 +76,7 @@ def test_datasets_has_the_same_rows_in_every_configuration(hub, weights, pairs, 
 
 
 def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
-    model = models.resolve(save_model(tmp_path / "model"))
+    model = resolve(save_model(tmp_path / "model"))
     scored = score(many(30), model, params.ScoreParams(engine="transformers"), tmp_path / "store")
     weighed = weigh(split(scored.scores, params.SplitParams(match=[])), params.WeighParams(alpha=20))
     made = provenance(params.WeighParams(alpha=20), scored.provenance)

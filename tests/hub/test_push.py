@@ -7,8 +7,8 @@ import pytest
 from hub_server import Fault
 from huggingface_hub import constants
 
-from curate import files
-from curate.errors import InputError, OutputError
+from curate.base import files
+from curate.base.errors import InputError, OutputError
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 LFS_UPLOAD = r"^/lfs/[0-9a-f]{64}$"

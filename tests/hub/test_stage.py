@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 from artefacts import frame
 
-from curate import files, params
+from curate.base import files
+from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[2]
 

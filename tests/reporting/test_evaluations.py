@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate import files, params
-from curate.errors import InputError
+from curate.base import files
+from curate.base.errors import InputError
 from curate.evaluation import compare, statistics
+from curate.project import params
 from curate.reporting.evaluations import MOST_SENTENCES, shown
 from curate.reporting.inputs import read_material
 from curate.reporting.table import Within, written

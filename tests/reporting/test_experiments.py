@@ -4,7 +4,7 @@ import artefacts
 import numpy as np
 import pytest
 
-from curate.params import DEFAULT_ARMS, ArmParams
+from curate.project.params import DEFAULT_ARMS, ArmParams
 from curate.reporting import canvas, dots
 from curate.reporting.arms import arms_of
 from curate.reporting.curves import MOST_ARMS, margins

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate import files, params
+from curate.base import files
+from curate.project import params
 from curate.reporting.inputs import read_material
 from curate.reporting.write import write_report
 

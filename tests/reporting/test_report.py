@@ -11,8 +11,9 @@ import artefacts
 import polars as pl
 import pytest
 
-from curate import files, params
-from curate.errors import InputError, OutputError
+from curate.base import files
+from curate.base.errors import InputError, OutputError
+from curate.project import params
 from curate.reporting.inputs import read_material
 from curate.reporting.write import write_report
 

@@ -7,9 +7,10 @@ import artefacts
 import polars as pl
 import pytest
 
-from curate import files, params
-from curate.errors import InputError
-from curate.params import ArmParams
+from curate.base import files
+from curate.base.errors import InputError
+from curate.project import params
+from curate.project.params import ArmParams
 from curate.reporting.arms import arm_metrics, arm_table, arms_of, compare, evaluated, run_table
 from curate.reporting.curves import over_seeds
 from curate.reporting.inputs import Material, Run, read_run, read_runs

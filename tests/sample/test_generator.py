@@ -7,8 +7,8 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from curate.params import CleaningParams, DataParams
-from curate.prepare import prepare
+from curate.pairs.prepare import prepare
+from curate.project.params import CleaningParams, DataParams
 from curate.sample.generator import FAULTS, sample_dialogues, sample_records
 from curate.sample.topics import SAFE, UNSAFE
 

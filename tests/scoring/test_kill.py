@@ -9,7 +9,9 @@ import sys
 import pytest
 from tiny import many, save_model
 
-from curate import files, models
+from curate.base import files
+from curate.models.resolve import resolve
+from curate.pairs.artefact import read_artefact
 from curate.scoring.store import holdings
 
 KILLS = 20
@@ -18,10 +20,13 @@ SCORERS = """
 # Imports everything once; then forks a scorer for each line read, and says how each one ended.
 import json, os, signal, sys
 from pathlib import Path
-import curate.threads
+import curate.base.threads
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
-from curate import files, models, params, shards
-from curate.scoring import score as scoring, scorer, store as stores, transformers
+from curate.base import files, shards
+from curate.models.resolve import resolve
+from curate.project import params
+from curate.scoring import score as scoring, scorer, store as stores
+from curate.scoring.engines import transformers
 
 scorer.BATCH_TOKENS["cpu"], scoring.CHUNK_PAIRS, shards.MERGE_SHARDS = 400, 16, 4
 children = {}
@@ -86,7 +91,7 @@ stores.Store._write = watched("a shard's write", stores.Store._write)
 stores.Store._merge = watched("a merge of shards", stores.Store._merge)
 Path.write_bytes = torn
 files.sink_parquet = watched("the final merge", files.sink_parquet)
-scoring.score_file(Path(pairs), models.resolve(model), params.ScoreParams(engine="transformers"), Path(root), Path(out))
+scoring.score_file(Path(pairs), resolve(model), params.ScoreParams(engine="transformers"), Path(root), Path(out))
 print(json.dumps({"done": int(instant) - left}), file=log, flush=True)
 os._exit(0)
 """
@@ -162,11 +167,11 @@ def test_two_scorers_on_one_store_at_once(scorers):
     scorers.start("shared")
     scorers.start("shared")
     assert [scorers.wait(), scorers.wait()] == [0, 0]
-    shared, alone = (files.read_artefact(scorers.folder / f"{name}.parquet", "scores") for name in ("shared", "whole"))
+    shared, alone = (read_artefact(scorers.folder / f"{name}.parquet", "scores") for name in ("shared", "whole"))
     assert shared["pair_id"].equals(alone["pair_id"])
     for side in ("chosen", "rejected"):
         for kind in ("ref", "null"):
             difference = shared[f"{kind}_{side}_logps"] - alone[f"{kind}_{side}_logps"]
             assert (difference / shared[f"{side}_tokens"]).abs().max() < 1e-5
     (held,) = holdings(scorers.folder / "shared")
-    assert not held.strangers and held.label["model"] == models.resolve(scorers.folder / "model").digest
+    assert not held.strangers and held.label["model"] == resolve(scorers.folder / "model").digest

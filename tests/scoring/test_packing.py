@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, forest, ids, save_model, small
 
-from curate import models
-from curate.rendering import TokenSequence
-from curate.scoring import attention, probe
-from curate.scoring.head import COLUMNS, Head
-from curate.scoring.packing import packs
-from curate.scoring.transformers import TransformersEngine
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import resolve
+from curate.scoring.engines.transformers import TransformersEngine
+from curate.scoring.packing import attention, probe
+from curate.scoring.packing.head import COLUMNS, Head
+from curate.scoring.packing.packs import packs
 
 
 def alone(engine, sequences):
@@ -32,12 +32,12 @@ def save(folder, config):
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
-    return models.resolve(folder)
+    return resolve(folder)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("model")))
+    return resolve(save_model(tmp_path_factory.mktemp("model")))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -85,7 +85,7 @@ def test_packs_give_each_sequence_what_it_gives_alone(kind, tmp_path):
     engine = TransformersEngine(save(tmp_path, small(kind, **ARCHITECTURES[kind])), "float32")
     assert engine.head is not None, "this architecture should run packed"
     sequences = forest()
-    expected = alone(TransformersEngine(models.resolve(tmp_path), "float32", packed=False), sequences)
+    expected = alone(TransformersEngine(resolve(tmp_path), "float32", packed=False), sequences)
     tokens = np.array([len(sequence.response_ids) for sequence in sequences])
     for budget in (4096, 45, 1):
         engine.budget = budget
@@ -138,7 +138,7 @@ def test_a_rotary_embedding_that_stretches_runs_long_sequences_alone(tmp_path):
     config = small("phi3", rope_parameters=rope, original_max_position_embeddings=32)
     engine = TransformersEngine(save(tmp_path, config), "float32")
     assert engine.alone_beyond == 32
-    plain = TransformersEngine(models.resolve(tmp_path), "float32", packed=False)
+    plain = TransformersEngine(resolve(tmp_path), "float32", packed=False)
     expected = alone(plain, forest())
     for one in (engine, plain):
         assert np.abs(one.logps(forest()) - expected).max() < 1e-3

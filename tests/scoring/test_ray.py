@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from tiny import many, pairs, save_model
 
-from curate import files, models, params
-from curate.errors import InputError, UsageError
-from curate.scoring import score as scoring
+from curate.base import files
+from curate.base.errors import InputError, UsageError
+from curate.models.resolve import resolve
+from curate.pairs.artefact import read_artefact
+from curate.project import params
+from curate.scoring import chunks
+from curate.scoring.ray import score_on_ray
 from curate.scoring.score import score, score_file
 from curate.scoring.store import holdings
 
@@ -35,12 +39,12 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("model")))
+    return resolve(save_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(scoring, "CHUNK_PAIRS", 16)
+    monkeypatch.setattr(chunks, "CHUNK_PAIRS", 16)
 
 
 @pytest.fixture
@@ -52,9 +56,9 @@ def pairs_file(tmp_path):
 @pytest.mark.usefixtures("small_chunks")
 def test_two_actors_give_the_file_that_one_process_gives(model, pairs_file, tmp_path):
     alone = score_file(pairs_file, model, HERE, tmp_path / "a", tmp_path / "alone.parquet")
-    result = score_file(pairs_file, model, RAY, tmp_path / "b", tmp_path / "ray.parquet")
+    result = score_file(pairs_file, model, RAY, tmp_path / "b", tmp_path / "ray.parquet", score_on_ray)
     assert result.provenance == alone.provenance
-    one, two = (files.read_artefact(tmp_path / f"{name}.parquet", "scores") for name in ("alone", "ray"))
+    one, two = (read_artefact(tmp_path / f"{name}.parquet", "scores") for name in ("alone", "ray"))
     assert one["pair_id"].equals(two["pair_id"])  # in the file's order, whoever was first
     for column in ("ref_chosen_logps", "null_rejected_logps"):
         assert ((one[column] - two[column]) / one["chosen_tokens"]).abs().max() < 1e-5
@@ -65,7 +69,7 @@ def test_two_actors_give_the_file_that_one_process_gives(model, pairs_file, tmp_
 @pytest.mark.usefixtures("small_chunks")
 def test_what_one_process_scored_is_not_scored_again(model, pairs_file, tmp_path, capsys):
     score_file(pairs_file, model, HERE, tmp_path / "store", tmp_path / "alone.parquet")
-    score_file(pairs_file, model, RAY, tmp_path / "store", tmp_path / "ray.parquet")
+    score_file(pairs_file, model, RAY, tmp_path / "store", tmp_path / "ray.parquet", score_on_ray)
     assert "computed 0 (0 tokens)" in capsys.readouterr().err
     assert (tmp_path / "alone.parquet").read_bytes() == (tmp_path / "ray.parquet").read_bytes()
 
@@ -88,9 +92,9 @@ def test_an_actor_that_dies_is_replaced(model, tmp_path):
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    score_file(tmp_path / "pairs.parquet", model, RAY, tmp_path / "store", tmp_path / "scores.parquet")
+    score_file(tmp_path / "pairs.parquet", model, RAY, tmp_path / "store", tmp_path / "scores.parquet", score_on_ray)
     assert killed, "no actor was seen"
-    assert files.read_artefact(tmp_path / "scores.parquet", "scores").height == 400
+    assert read_artefact(tmp_path / "scores.parquet", "scores").height == 400
 
 
 def rows_of(root):
@@ -101,7 +105,8 @@ def rows_of(root):
 def test_contrastive_pools_are_those_of_all_pairs(model, pairs_file, tmp_path):
     more = {"null_prompt": "contrastive", "contrastive_prompts": 2}
     alone = score_file(pairs_file, model, HERE.model_copy(update=more), tmp_path / "a", tmp_path / "alone.parquet")
-    result = score_file(pairs_file, model, RAY.model_copy(update=more), tmp_path / "b", tmp_path / "ray.parquet")
+    on_ray = RAY.model_copy(update=more)
+    result = score_file(pairs_file, model, on_ray, tmp_path / "b", tmp_path / "ray.parquet", score_on_ray)
     medians = [found.summary["query_types"]["unsafe"]["pmi_gap"]["q50"] for found in (alone, result)]
     assert np.isclose(*medians, atol=1e-5)
 
@@ -109,7 +114,9 @@ def test_contrastive_pools_are_those_of_all_pairs(model, pairs_file, tmp_path):
 def test_a_fault_in_an_actor_is_one_clear_error_here(model, tmp_path):
     files.write_parquet(pairs(("why", "the fox " * 300, "no"), ("a", "b", "c")), tmp_path / "pairs.parquet", {})
     with pytest.raises(InputError, match="1 of 2 pairs are longer") as caught:
-        score_file(tmp_path / "pairs.parquet", model, RAY, tmp_path / "store", tmp_path / "scores.parquet")
+        score_file(
+            tmp_path / "pairs.parquet", model, RAY, tmp_path / "store", tmp_path / "scores.parquet", score_on_ray
+        )
     assert "--too-long reject" in caught.value.details["remedy"]
     assert not (tmp_path / "scores.parquet").exists()
 

@@ -8,31 +8,36 @@ import pytest
 import torch
 from tiny import many, pairs, save_model
 
-from curate import files, models, params, rendering, shards
-from curate.errors import InputError, OutputError
-from curate.rendering import TokenSequence
-from curate.schema import SCORES
+from curate.base import files, shards
+from curate.base.errors import InputError, OutputError
+from curate.models import rendering
+from curate.models.load import load_model
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import resolve
+from curate.pairs.artefact import read_artefact
+from curate.pairs.schema import SCORES
+from curate.project import params
+from curate.scoring import chunks, local, scorer
 from curate.scoring import score as scoring
-from curate.scoring import scorer
 from curate.scoring import store as stores
-from curate.scoring.engine import resolve, version
+from curate.scoring.engines import choose, version
+from curate.scoring.engines.transformers import TransformersEngine
 from curate.scoring.null_prompts import Rendered, null_prompts
 from curate.scoring.score import score
 from curate.scoring.store import Store
-from curate.scoring.transformers import TransformersEngine, load_model
 
 FAST = params.ScoreParams(engine="transformers")
 
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("random")))
+    return resolve(save_model(tmp_path_factory.mktemp("random")))
 
 
 @pytest.mark.vllm
 def test_the_two_engines_agree(vllm_engine, reference_model, sample_pairs):
     """Within 1e-3 nats a token, float32, on the embedded model; measured here it is about 1e-6."""
-    model = models.resolve(reference_model)
+    model = resolve(reference_model)
     frame = sample_pairs.head(60)
     store_of = {}
     for engine in ("vllm", "transformers"):
@@ -116,11 +121,11 @@ def test_chunks_do_not_change_the_numbers(random_model, tmp_path, monkeypatch):
     """Chunk after chunk from one file to another is what all pairs at once give, rows, order and metadata."""
     frame = many(60)
     whole = score(frame, random_model, FAST, tmp_path / "a")
-    monkeypatch.setattr(scoring, "CHUNK_PAIRS", 7)
+    monkeypatch.setattr(chunks, "CHUNK_PAIRS", 7)
     files.write_parquet(frame, tmp_path / "pairs.parquet", {})
     out = tmp_path / "scores.parquet"
     result = scoring.score_file(tmp_path / "pairs.parquet", random_model, FAST, tmp_path / "b", out)
-    written = files.read_artefact(out, "scores")
+    written = read_artefact(out, "scores")
     assert files.read_provenance(out) == result.provenance == whole.provenance
     assert written.drop(SCORES).equals(whole.scores.drop(SCORES))
     for column in SCORES:
@@ -130,7 +135,7 @@ def test_chunks_do_not_change_the_numbers(random_model, tmp_path, monkeypatch):
 
 
 def test_a_fault_in_the_last_pair_is_found_before_the_model_is_loaded(random_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "CHUNK_PAIRS", 4)
+    monkeypatch.setattr(chunks, "CHUNK_PAIRS", 4)
     monkeypatch.setattr(scorer, "open_engine", lambda *_: pytest.fail("the model was loaded"))
     frame = pl.concat([many(10), pairs(("why", "the fox " * 300, "no"))])
     with pytest.raises(InputError, match="1 of 11 pairs are longer"):
@@ -150,7 +155,7 @@ def test_too_long_stops_with_the_pair_named_or_sets_it_aside(random_model, tmp_p
 
 @pytest.mark.vllm
 def test_vllm_takes_a_sequence_as_long_as_the_limit(vllm_engine, reference_model):
-    model = models.resolve(reference_model)
+    model = resolve(reference_model)
     ids = np.arange(model.context - 1, dtype=np.int32) % 250 + 10
     sequence = TokenSequence(ids[:20], ids[20:])
     expected = TransformersEngine(model, "float32").logps([sequence])
@@ -158,7 +163,7 @@ def test_vllm_takes_a_sequence_as_long_as_the_limit(vllm_engine, reference_model
 
 
 def test_a_pair_that_cannot_be_rendered_stops_or_is_set_aside(random_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "CHUNK_PAIRS", 4)
+    monkeypatch.setattr(chunks, "CHUNK_PAIRS", 4)
     frame = pl.concat([many(9), pairs(("why", "the same", "the same")), many(11).tail(1)])
     with pytest.raises(InputError, match="both responses are the same tokens") as caught:
         score(frame, random_model, FAST, tmp_path)
@@ -229,9 +234,9 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
 
 
 def test_auto_is_the_fastest_engine_of_the_device_and_says_so(capsys):
-    assert resolve(params.ScoreParams()).engine == "transformers"  # there is no GPU where tests run
+    assert choose(params.ScoreParams()).engine == "transformers"  # there is no GPU where tests run
     assert "engine transformers (the fastest measured on a CPU" in capsys.readouterr().err
-    assert resolve(params.ScoreParams(engine="vllm")).engine == "vllm"
+    assert choose(params.ScoreParams(engine="vllm")).engine == "vllm"
 
 
 @pytest.mark.parametrize("chunk", [3000, 700])
@@ -263,7 +268,7 @@ def test_neither_chunks_nor_the_order_of_rows_change_the_contrastive_pools(chunk
 
 
 def test_a_full_temporary_folder_is_named(random_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: PTH123, SIM115
+    monkeypatch.setattr(local.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: PTH123, SIM115
     with pytest.raises(OutputError, match="rendered pairs to the temporary folder") as caught:
         score(many(5), random_model, FAST, tmp_path)
     assert "TMPDIR" in caught.value.details["remedy"]
@@ -287,7 +292,7 @@ def test_brackets_in_a_path_are_a_name_and_no_pattern(random_model, tmp_path):
     files.write_parquet(many(8), folder / "pairs[2].parquet", {})
     source, out = folder / "pairs[2].parquet", folder / "s[4].parquet"
     result = scoring.score_file(source, random_model, FAST, tmp_path / "s[3]", out)
-    assert result.summary["pairs"] == files.read_artefact(out, "scores").height == 8
+    assert result.summary["pairs"] == read_artefact(out, "scores").height == 8
 
 
 def test_no_pair_to_score_is_said(random_model, tmp_path):

@@ -13,11 +13,10 @@ import pytest
 from tiny import save_model
 
 from benchmarks.vllm_server import serving
-from curate import models
-from curate.errors import InputError, UsageError
-from curate.models import Model
-from curate.rendering import TokenSequence
-from curate.scoring.server import ServerEngine, server_version
+from curate.base.errors import InputError, UsageError
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model, resolve
+from curate.scoring.engines.server import ServerEngine, server_version
 
 KEY = "sesame-1234"
 MODEL = Model("owner/tiny", None, Path("/nowhere/tiny"), "0" * 32, 256)
@@ -592,7 +591,7 @@ def test_a_context_that_is_too_short(opened):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("served")))
+    return resolve(save_model(tmp_path_factory.mktemp("served")))
 
 
 @pytest.fixture(scope="module")
@@ -607,7 +606,7 @@ def served(tiny, tmp_path_factory):
 @pytest.mark.slow
 def test_a_real_server_gives_the_transformers_engines_numbers(served, tiny, opened, monkeypatch):
     """Within 1e-4 nats a token; through two addresses at once, up to the whole context."""
-    from curate.scoring.transformers import TransformersEngine
+    from curate.scoring.engines.transformers import TransformersEngine
 
     _, engine = opened
     monkeypatch.setenv("CURATE_SERVER_KEY", KEY)

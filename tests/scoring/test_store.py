@@ -10,15 +10,16 @@ import polars as pl
 import pytest
 from tiny import save_model
 
-from curate import models, shards
-from curate.errors import InputError, OutputError
-from curate.rendering import TokenSequence
+from curate.base import shards
+from curate.base.errors import InputError, OutputError
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import resolve
 from curate.scoring.store import Store, holdings
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("model")))
+    return resolve(save_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture
@@ -168,10 +169,11 @@ WRITER = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from curate import models, shards
+from curate.base import shards
+from curate.models.resolve import resolve
 from curate.scoring import store as stores
 shards.MERGE_SHARDS = 3
-store = stores.Store(Path(sys.argv[1]), models.resolve(sys.argv[2]), "float32", "vllm 1")
+store = stores.Store(Path(sys.argv[1]), resolve(sys.argv[2]), "float32", "vllm 1")
 for i in range(40):
     keys = [hashlib.md5(str(name).encode()).digest() for name in range(i * 5, i * 5 + 9)]
     store.add(keys, np.arange(9.0) + i * 5 + int(sys.argv[3]) * 1e-9)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate import params
+from curate.project import params
 from curate.selection.weights import summarise, weigh
 
 MI = st.floats(-5, 5).map(lambda x: round(x, 6))

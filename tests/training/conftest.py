@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 from tiny import many, save_model
 
-from curate import models, params
+from curate.models.resolve import resolve
+from curate.project import params
 from curate.scoring.score import score
-from curate.selection.splits import split
+from curate.selection.subsets import split
 from curate.selection.weights import weigh
 
 
@@ -23,7 +24,7 @@ def _freeze():
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("random")))
+    return resolve(save_model(tmp_path_factory.mktemp("random")))
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curate import files, models, params
-from curate.errors import InputError, UsageError
+from curate.base import files
+from curate.base.errors import InputError, UsageError
+from curate.models.resolve import Model
 from curate.objectives.registry import OBJECTIVES
-from curate.params import ArmParams, TrainParams, WeighParams
-from curate.schema import RATINGS
-from curate.selection import relabel
+from curate.pairs.schema import RATINGS
+from curate.project import params
+from curate.project.params import ArmParams, TrainParams, WeighParams
+from curate.selection import relabelling
 from curate.selection.weights import weigh
 from curate.training import arms
 from curate.training import train as training
@@ -20,7 +22,7 @@ from curate.training.train import train
 SHARED = TrainParams(beta=0.3)
 ARMS = params.DEFAULT_ARMS
 WEIGH = WeighParams(alpha=20)  # as the fixture's
-NOWHERE = models.Model("nowhere", None, Path("/nowhere"), "0", 256)
+NOWHERE = Model("nowhere", None, Path("/nowhere"), "0", 256)
 
 
 def plan(shared=SHARED, **arm):
@@ -105,7 +107,7 @@ def test_an_arm_weighs_as_it_says(weights):
 
 
 def test_safedpo_relabels_its_training_pairs(weights):
-    turned = relabel.swap(weights, pl.col("source_row") % 2 == 1).with_columns(
+    turned = relabelling.swap(weights, pl.col("source_row") % 2 == 1).with_columns(
         rejected_safe=pl.when(pl.col("source_row") == 0).then(False).otherwise("rejected_safe"),
         chosen_safe=pl.when(pl.col("source_row") == 0).then(False).otherwise("chosen_safe"),
     )
@@ -121,7 +123,7 @@ def test_cdpo_at_a_price(rated):
     free, paid = (select(rated, objective="cdpo", settings={"lambda": price}) for price in (0.0, 2.0))
     training = rated.filter(pl.col("split") == "train")
     for found, price in ((free, 0.0), (paid, 2.0)):
-        expected = relabel.cdpo(training, price)
+        expected = relabelling.cdpo(training, price)
         assert (
             found.training.select(expected.frame.columns)
             .drop("chosen_weight", "rejected_weight", "pair_scale")
@@ -133,14 +135,14 @@ def test_cdpo_at_a_price(rated):
 
 def test_cdpo_finds_the_price_of_a_cost_limit(rated, capsys):
     training = rated.filter(pl.col("split") == "train")
-    free = relabel.expected_ratings(training, 0.0)[1]
+    free = relabelling.expected_ratings(training, 0.0)[1]
     lowest = training.select(pl.min_horizontal("chosen_cost", "rejected_cost").mean()).item()
     limit = (free + lowest) / 2
     found = select(rated, objective="cdpo", settings={"cost_limit": limit, "eta": 0.2, "rounds": 400})
     assert found.record["lambda"] > 0 and found.record["cost_limit"] == limit
     assert found.record["expected_cost"] == pytest.approx(limit, abs=1e-3)
-    assert relabel.expected_ratings(training, found.record["lambda"])[1] == found.record["expected_cost"]
-    assert found.record["swapped"] == relabel.cdpo(training, found.record["lambda"]).swapped
+    assert relabelling.expected_ratings(training, found.record["lambda"])[1] == found.record["expected_cost"]
+    assert found.record["swapped"] == relabelling.cdpo(training, found.record["lambda"]).swapped
     assert f"lambda {found.record['lambda']:.3f}" in capsys.readouterr().err
     with pytest.raises(InputError, match="no lambda keeps the cost limit"):
         select(rated, objective="cdpo", settings={"cost_limit": lowest - 1})

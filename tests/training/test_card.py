@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 import yaml
 
-from curate import files, params
+from curate.base import files
 from curate.objectives.registry import OBJECTIVES
-from curate.params import ArmParams, TrainParams
+from curate.project import params
+from curate.project.params import ArmParams, TrainParams
 from curate.training import arms, card
 from curate.training import train as training
 from curate.training.train import train

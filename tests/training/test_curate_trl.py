@@ -12,13 +12,14 @@ import torch
 from tiny import CHATML, small
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-from curate import files, params
-from curate.errors import InputError, UsageError
+from curate.base import files
+from curate.base.errors import InputError, UsageError
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer, render_pairs
 from curate.objectives.bdpo import bdpo
-from curate.params import ArmParams, TrainParams
-from curate.rendering import load_tokenizer, render_pairs
-from curate.schema import WEIGHTS
-from curate.scoring.transformers import load_model
+from curate.pairs.schema import WEIGHTS
+from curate.project import params
+from curate.project.params import ArmParams, TrainParams
 from curate.training import arms
 from curate.training.pairs import Collator, PairDataset
 from curate.training.policy import make_policy

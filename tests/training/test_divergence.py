@@ -9,10 +9,10 @@ import pytest
 import torch
 from tiny import VOCABULARY, ids, small
 
-from curate import params
-from curate.errors import InputError
-from curate.rendering import load_tokenizer
-from curate.scoring.transformers import load_model
+from curate.base.errors import InputError
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer
+from curate.project import params
 from curate.training.divergence import Divergence, divergence_from
 from curate.training.policy import add_lora, as_plain, make_policy, own_attention
 from curate.training.train import train

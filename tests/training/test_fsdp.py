@@ -21,7 +21,7 @@ CASES = {
 
 SHARDED = """
 import pickle, sys
-import curate.threads
+import curate.base.threads
 import torch, torch.distributed as dist, torch.multiprocessing as mp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 from tiny import forest, small
 
-from curate import models, params
-from curate.errors import UsageError
+from curate.base.errors import UsageError
+from curate.models.load import load_model
+from curate.models.resolve import resolve
+from curate.project import params
 from curate.scoring.score import score
-from curate.scoring.transformers import load_model
 from curate.training.policy import add_lora, as_plain, make_policy
 from curate.training.train import held_in, train
 from curate.training.work import Work
@@ -95,7 +96,7 @@ def test_a_run_saves_the_merged_model_and_its_numbers_are_the_policys(weights, m
     metrics = train(weights, model, OPTIONS, params.DEFAULT_ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
     folder = tmp_path / "run" / "model"
     assert not list(folder.glob("adapter*")) and "lora" not in (folder / "config.json").read_text()
-    merged = models.resolve(folder)
+    merged = resolve(folder)
     policy, base = (load_model(one, "float32") for one in (merged, model))
     changed = {name for name, weight in policy.state_dict().items() if not torch.equal(weight, base.state_dict()[name])}
     assert changed and all("_proj.weight" in name for name in changed)

@@ -14,9 +14,12 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from curate import cli, files, models, params
-from curate.errors import InputError, UsageError
-from curate.params import ArmParams
+from curate import cli
+from curate.base import files
+from curate.base.errors import InputError, UsageError
+from curate.models.resolve import Model
+from curate.project import params
+from curate.project.params import ArmParams
 from curate.training import launch as launching
 from curate.training import train as training
 from curate.training.launch import STARTED, launch
@@ -130,7 +133,7 @@ def test_the_commands_code_is_that_of_the_processes(started, tmp_path):
     assert done.exit_code == 5 and len(started) == 1 and not (tmp_path / "run").exists()
 
 
-NOWHERE = models.Model("nowhere", None, Path("/nowhere"), "0", 256)
+NOWHERE = Model("nowhere", None, Path("/nowhere"), "0", 256)
 
 
 def test_fsdp_wants_gpus(weights, tmp_path, monkeypatch):

@@ -11,11 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate import files, models, params
+from curate.base import files
+from curate.models.resolve import resolve
 from curate.objectives.door import prefix_length
-from curate.params import ArmParams
+from curate.project import params
+from curate.project.params import ArmParams
 from curate.scoring.score import score
-from curate.selection import relabel
+from curate.selection import relabelling
 from curate.training import trainer as trainers
 from curate.training.pairs import PairDataset
 from curate.training.train import train
@@ -29,8 +31,10 @@ TRAINERS = """
 # Imports everything once; then forks a process for each line read, which trains until the moment it is to die.
 import json, os, signal, sys
 from pathlib import Path
-import curate.threads
-from curate import files, models, params
+import curate.base.threads
+from curate.base import files
+from curate.models.resolve import resolve
+from curate.project import params
 from curate.training import train as training
 from curate.training.trainer import PairTrainer, ShowProgress
 import peft, transformers.models.qwen2.modeling_qwen2
@@ -51,7 +55,7 @@ for line in sys.stdin:
         ShowProgress.on_step_end = on_step_end
     arm, options = params.ArmParams(**arm), params.TrainParams(**options)
     frame, state = files.read_artefact(Path(weights)), Path(state)
-    training.train(frame, models.resolve(model), options, arm, "arm", state / "never", state)
+    training.train(frame, resolve(model), options, arm, "arm", state / "never", state)
     os._exit(0)
 """
 
@@ -168,7 +172,7 @@ STOPPING = SHORT.model_copy(update={"epochs": 4, "evaluations": 12, "learning_ra
 @pytest.fixture(scope="module")
 def mixed(weights):
     """Every other pair turned round: nothing can be learned of them but by heart."""
-    return relabel.swap(weights, pl.col("source_row") % 2 == 0)
+    return relabelling.swap(weights, pl.col("source_row") % 2 == 0)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +198,7 @@ def test_early_stop_keeps_the_best_checkpoint(stopped, mixed, tmp_path):
     # And the weights are that step's.
     heldout = mixed.filter(pl.col("split") == "heldout")
     engine = params.ScoreParams(engine="transformers")
-    found = score(heldout, models.resolve(run / "model"), engine, tmp_path / "store").scores
+    found = score(heldout, resolve(run / "model"), engine, tmp_path / "store").scores
     assert found["ref_chosen_logps"].mean() == pytest.approx(kept["logps/chosen"], abs=1e-4)
 
 
@@ -216,7 +220,7 @@ def test_early_stop_with_adapters_keeps_the_best_ones(mixed, model, tmp_path):
     assert metrics["steps"] < pl.read_csv(tmp_path / "run" / "curve.csv")["step"].max()
     heldout = mixed.filter(pl.col("split") == "heldout")
     engine = params.ScoreParams(engine="transformers")
-    found = score(heldout, models.resolve(tmp_path / "run" / "model"), engine, tmp_path / "store").scores
+    found = score(heldout, resolve(tmp_path / "run" / "model"), engine, tmp_path / "store").scores
     assert found["ref_chosen_logps"].mean() == pytest.approx(metrics["heldout"]["logps/chosen"], abs=1e-3)
 
 

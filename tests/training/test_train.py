@@ -11,10 +11,12 @@ import pytest
 import torch
 from tiny import save_model
 
-from curate import files, models, params
-from curate.errors import InputError, OutputError, UsageError
-from curate.params import ArmParams
-from curate.rendering import load_tokenizer
+from curate.base import files
+from curate.base.errors import InputError, OutputError, UsageError
+from curate.models.rendering import load_tokenizer
+from curate.models.resolve import resolve
+from curate.project import params
+from curate.project.params import ArmParams
 from curate.scoring.score import score
 from curate.selection.weights import weigh
 from curate.training import arms
@@ -54,7 +56,7 @@ def test_rewards_are_beta_delta_unweighted(weights, model, tmp_path):
     heldout = weights.filter(pl.col("split") == "heldout")
     after = score(
         heldout,
-        models.resolve(tmp_path / "run" / "model"),
+        resolve(tmp_path / "run" / "model"),
         params.ScoreParams(engine="transformers"),
         tmp_path / "store",
     ).scores
@@ -75,7 +77,7 @@ def test_weights_change_the_run_and_weights_of_one_are_dpo(weights, model, tmp_p
 
 
 def test_scores_of_another_model_are_refused(weights, tmp_path):
-    other = models.resolve(save_model(tmp_path / "other", seed=1))
+    other = resolve(save_model(tmp_path / "other", seed=1))
     with pytest.raises(InputError, match="are not this model's") as caught:
         train(weights, other, SHORT, ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
     assert "nats/token" in caught.value.details["found"] and not (tmp_path / "run").exists()
@@ -209,9 +211,9 @@ def test_the_trained_folder_generates_in_transformers_and_in_vllm(
     """From vLLM-scored references: ln 2 at step 0, and a folder that both libraries load."""
     from curate.scoring import score as scoring
     from curate.scoring import scorer
-    from curate.scoring.vllm import VllmEngine
+    from curate.scoring.engines.vllm import VllmEngine
 
-    model = models.resolve(reference_model)
+    model = resolve(reference_model)
     monkeypatch.setattr(scorer, "open_engine", lambda *_: vllm_engine)
     monkeypatch.setattr(vllm_engine, "close", lambda: None)
     scored = scoring.score(
@@ -234,7 +236,7 @@ def test_the_trained_folder_generates_in_transformers_and_in_vllm(
     ours = generated[0, inputs["input_ids"].shape[1] :].tolist()
     import vllm
 
-    engine = VllmEngine(models.resolve(folder), "float32")
+    engine = VllmEngine(resolve(folder), "float32")
     sampling = vllm.SamplingParams(max_tokens=12, temperature=0.0)
     (output,) = engine.engine.generate(
         [vllm.TokensPrompt(prompt_token_ids=inputs["input_ids"][0].tolist())], sampling, use_tqdm=False

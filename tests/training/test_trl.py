@@ -7,11 +7,12 @@ import pytest
 import torch
 from tiny import many, save_model
 
-from curate import models, params
-from curate.params import ArmParams, TrainParams
-from curate.rendering import load_tokenizer
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer
+from curate.models.resolve import resolve
+from curate.project import params
+from curate.project.params import ArmParams, TrainParams
 from curate.scoring.score import score
-from curate.scoring.transformers import load_model
 from curate.selection.weights import weigh
 from curate.training import arms
 from curate.training.pairs import Collator, PairDataset
@@ -31,7 +32,7 @@ def test_dpo_is_trls_dpo(tmp_path):
 
     folder = save_model(tmp_path / "model")
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    model = models.resolve(folder)
+    model = resolve(folder)
     tokenizer = load_tokenizer(model)
     reference = load_model(model, "float32")
     policy = copy.deepcopy(reference)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny import many, pairs, save_model
 
-from curate import models
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer
+from curate.models.resolve import resolve
 from curate.objectives.registry import OBJECTIVES
-from curate.rendering import load_tokenizer
-from curate.scoring.transformers import load_model
 
 trl = pytest.importorskip("trl")
 # TRL's trainers are given text; an end of turn is the text's own.
@@ -24,7 +24,7 @@ def tokenizer_and_models(tmp_path_factory):
     """(tokenizer, policy, reference): random models, the policy some way from the reference."""
     folder = save_model(tmp_path_factory.mktemp("model"))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    model = models.resolve(folder)
+    model = resolve(folder)
     reference = load_model(model, "float32")
     policy = copy.deepcopy(reference)
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""What was answered once is not asked again: keys of 16 bytes -> texts, in a folder of shards (`curate.shards`).
+"""What was answered once is not asked again: keys of 16 bytes -> texts, in a folder of shards (`curate.base.shards`).
 
 All texts of a folder are held in memory from the first look-up on, as Arrow: a folder is of one model or judge.
 """
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curate.shards import ShardFolder, find, words
+from curate.base.shards import ShardFolder, find, words
 
 SCHEMA = pa.schema([("key_high", pa.uint64()), ("key_low", pa.uint64()), ("text", pa.large_string())])
 

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.endpoint import TELL_SECONDS, Endpoint, Fault, async_client, message, outcome, refusal
-from curate.errors import InputError, UsageError
+from curate.base.endpoint import TELL_SECONDS, Endpoint, Fault, async_client, message, outcome, refusal
+from curate.base.errors import InputError, UsageError
+from curate.base.progress import Advance, progress, say
 from curate.evaluation.generation.base import Ask, Sampling
 from curate.evaluation.generation.cache import TextCache, key
 from curate.evaluation.items import Response
-from curate.identity import digest
-from curate.progress import Advance, progress, say
+from curate.pairs.identity import digest
 
 if TYPE_CHECKING:
     import httpx

@@ -13,16 +13,17 @@ from weakref import WeakSet
 
 import numpy as np
 
-from curate import files
+from curate.base import files
+from curate.base.device import device_type
+from curate.base.progress import progress, say
 from curate.evaluation.generation.base import Ask, Generated, GenerationEngine, Request, Sampling
 from curate.evaluation.generation.batches import batches
 from curate.evaluation.generation.cache import TextCache
 from curate.evaluation.generation.cache import key as key_of
 from curate.evaluation.items import Response
-from curate.models import Model
-from curate.progress import progress, say
-from curate.rendering import load_tokenizer, prefill_token_ids, prompt_token_ids, stop_token_ids
-from curate.scoring.engine import device_type, installed
+from curate.models.rendering import load_tokenizer, prefill_token_ids, prompt_token_ids, stop_token_ids
+from curate.models.resolve import Model
+from curate.scoring.engines import installed
 
 REVISION = 1
 """Of our own part of the answers (rendering, seeds, draws): a change that may move one counts it up, and the cache's

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate import memory
-from curate.errors import InputError
+from curate.base import memory
+from curate.base.device import device
+from curate.base.errors import InputError
 from curate.evaluation.generation.base import Generated, Request
 from curate.evaluation.generation.batches import batches
 from curate.evaluation.generation.draw import Draw
-from curate.models import Model
-from curate.scoring.engine import installed
-from curate.scoring.transformers import device, load_model, stretches_beyond
+from curate.models.load import load_model
+from curate.models.resolve import Model
+from curate.scoring.engines import installed
+from curate.scoring.engines.transformers import stretches_beyond
 
 BATCH_TOKENS = {"cpu": 32_768, "cuda": 131_072}  # of a batch, prompts and answers at their longest
 CACHE_BYTES = {"cpu": 2**31, "cuda": 2**34}  # keys and values of a batch, at most (or one request)

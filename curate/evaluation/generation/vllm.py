@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from curate import memory
-from curate.errors import InputError
+from curate.base import memory
+from curate.base.device import device_type
+from curate.base.errors import InputError
 from curate.evaluation.generation.base import Generated, Request
-from curate.models import Model
-from curate.scoring.engine import device_type, installed
-from curate.scoring.vllm import open_llm
+from curate.models.resolve import Model
+from curate.scoring.engines import installed
+from curate.scoring.engines.vllm import open_llm
 
 
 class VllmGeneration:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.evaluation.judges.base import Judge
-from curate.params import EvaluateParams
+from curate.project.params import EvaluateParams
 
 
 def open_judge(params: EvaluateParams, state: Path) -> Judge | None:
@@ -35,18 +35,16 @@ def open_judge(params: EvaluateParams, state: Path) -> Judge | None:
             from curate.evaluation.generation.endpoint import EndpointChat
 
             return RubricJudge(EndpointChat(params.judge_url, name, state))
-        from curate import models
         from curate.evaluation.generation.local import LocalChat
+        from curate.models.resolve import resolve
 
-        return RubricJudge(
-            LocalChat(models.resolve(name, params.judge_revision), params.judge_dtype, params.engine, state)
-        )
+        return RubricJudge(LocalChat(resolve(name, params.judge_revision), params.judge_dtype, params.engine, state))
     if params.judge == "strongreject":
-        from curate.evaluation.judges import adapters
         from curate.evaluation.judges.finetuned import StrongRejectEvaluator
+        from curate.models.adapters import resolve_adapted
 
-        return StrongRejectEvaluator(adapters.resolve(name, params.judge_revision), params.judge_dtype, state)
-    from curate import models
+        return StrongRejectEvaluator(resolve_adapted(name, params.judge_revision), params.judge_dtype, state)
     from curate.evaluation.judges.classifier import ClassifierJudge
+    from curate.models.resolve import resolve
 
-    return ClassifierJudge(models.resolve(name, params.judge_revision), params.judge_dtype, params.judge_label, state)
+    return ClassifierJudge(resolve(name, params.judge_revision), params.judge_dtype, params.judge_label, state)

@@ -16,13 +16,13 @@ import numpy as np
 import polars as pl
 
 from curate import __version__
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.files import file_digest
 from curate.evaluation import statistics
 from curate.evaluation.items import Judgement, Refusal
 from curate.evaluation.judges.base import Case, Judge
-from curate.files import file_digest
-from curate.sources.base import kind
-from curate.sources.files import read_file
+from curate.pairs.sources.base import kind
+from curate.pairs.sources.files import read_file
 
 COLUMNS = ("prompt", "response", "label")
 HARMLESS, HARMFUL = "harmless", "harmful"

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from curate.classifiers import load_classifier, load_config, load_tokenizer
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
+from curate.base.progress import say
 from curate.evaluation.items import Judgement
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.passes import Inputs, Passes, Run
-from curate.models import Model
-from curate.progress import say
-from curate.rendering import TEMPLATE_OPTIONS
+from curate.models.classifiers import load_classifier, load_config, load_tokenizer
+from curate.models.rendering import TEMPLATE_OPTIONS
+from curate.models.resolve import Model
 
 WHAT = "classifier"
 HARMFUL = {"unsafe", "harmful", "harm", "toxic", "toxicity", "dangerous", "hate", "hateful", "offensive", "abusive"}

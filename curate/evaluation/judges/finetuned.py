@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from curate.classifiers import load_tokenizer
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.items import Judgement
-from curate.evaluation.judges.adapters import Adapted, load
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.passes import Passes, Run
+from curate.models.adapters import Adapted, load_adapted
+from curate.models.classifiers import load_tokenizer
 
 RESPONSE_TOKENS = 512
 GRADES = ("1", "2", "3", "4", "5")
@@ -72,7 +72,7 @@ class StrongRejectEvaluator:
                 remedy="give StrongREJECT's fine-tuned evaluator, with its tokenizer",
             )
         grades = [vocabulary[grade] for grade in GRADES]
-        self._passes = Passes(self.model, dtype, state, lambda: _grading(load(adapted, dtype), grades))
+        self._passes = Passes(self.model, dtype, state, lambda: _grading(load_adapted(adapted, dtype), grades))
 
     def record(self) -> dict[str, Any]:
         return {**self._passes.scope, "judge": self.name, "model": self.model.record()}

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import torch
 
-from curate import memory
-from curate.errors import InputError
+from curate.base import memory
+from curate.base.device import device
+from curate.base.errors import InputError
+from curate.base.progress import progress, say
 from curate.evaluation.generation.cache import TextCache, key
 from curate.evaluation.generation.local import close_all
-from curate.identity import digest
-from curate.models import Model
-from curate.progress import progress, say
-from curate.scoring.engine import installed
-from curate.scoring.forward import of_one_length
-from curate.scoring.transformers import BATCH_TOKENS, device
+from curate.models.resolve import Model
+from curate.pairs.identity import digest
+from curate.scoring.engines import installed
+from curate.scoring.engines.transformers import BATCH_TOKENS
+from curate.scoring.packing.forward import of_one_length
 
 Inputs = Mapping[str, list[int]]  # what a tokenizer gives for one text: input_ids, and whatever goes with them
 Run = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # [rows, length] each -> probabilities [rows, labels]

@@ -20,7 +20,7 @@ from curate.evaluation.generation.base import Ask, ChatModel, Sampling
 from curate.evaluation.items import Judgement, Messages, Refusal, Response
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.verdicts import password, read_verdict
-from curate.identity import digest
+from curate.pairs.identity import digest
 
 RETRIES = 2  # further answers, where one cannot be read
 MAX_TOKENS = 512  # of an answer

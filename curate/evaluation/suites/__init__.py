@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.errors import UsageError
+from curate.base.errors import UsageError
 from curate.evaluation.suites.advglue import AdvGLUE
 from curate.evaluation.suites.base import Suite
 from curate.evaluation.suites.behaviours import Behaviours

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, user

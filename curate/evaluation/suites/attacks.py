@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from curate import files
-from curate.errors import InputError
+from curate.base import files
+from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites.base import Columns, Row, make_item, text_of, user
 from curate.evaluation.suites.behaviours import GOAL, TARGET
-from curate.identity import draw_order, prompt_key
-from curate.sources.files import read_file
+from curate.pairs.identity import draw_order, prompt_key
+from curate.pairs.sources.files import read_file
 
 BEHAVIOUR: Columns = {"goal": GOAL}
 WITH_TARGET: Columns = {"goal": GOAL, "target": TARGET}

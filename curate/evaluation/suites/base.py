@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.generation.base import Ask, ChatModel, Sampling
 from curate.evaluation.items import RESULTS, Item, Judgement, Messages, Response
-from curate.identity import digest, prompt_key
-from curate.models import Model
-from curate.rendering import TokenSequence
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model
+from curate.pairs.identity import digest, prompt_key
 
 ITEM_DIGITS = 16
 TURN = ("role", "content")

@@ -14,15 +14,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.progress import progress, say
 from curate.evaluation.generation.cache import TextCache, key
 from curate.evaluation.generation.local import close_all
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import WITH_TARGET, behaviours, draw
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, user
-from curate.progress import progress, say
-from curate.rendering import load_tokenizer, prompt_token_ids
+from curate.models.rendering import load_tokenizer, prompt_token_ids
 
 FORMAT = "gcg 1"
 """Of the cache's keys and texts: counted up by a change of ours that may find another suffix."""
@@ -74,7 +74,7 @@ def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Fou
     Raises:
         InputError: nanogcg is not installed, or a behaviour cannot be attacked.
     """
-    from curate.scoring.engine import installed
+    from curate.scoring.engines import installed
 
     version = _nanogcg()
     scope = [FORMAT, version, installed("transformers"), bench.model.digest, bench.dtype]

@@ -1,10 +1,10 @@
 """nanogcg's search for a suffix (0.3.0), as it runs with today's transformers and on the very tokens that we render.
 
 What it takes to run it: its prefix cache is left off, for it indexes and reuses the key-value cache as older versions
-of transformers had it; the tokenizer is handed over in a wrapper that renders as `curate.rendering` does; tokens that
-no plain text has are kept out of the suffix; and its bar gives way to ours. nanogcg tokenises request, suffix and
-template apart, so that of the suffixes of all steps the one counts under which the target is likeliest once the
-whole is rendered.
+of transformers had it; the tokenizer is handed over in a wrapper that renders as `curate.models.rendering` does;
+tokens that no plain text has are kept out of the suffix; and its bar gives way to ours. nanogcg tokenises request,
+suffix and template apart, so that of the suffixes of all steps the one counts under which the target is likeliest once
+the whole is rendered.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate import memory
-from curate.errors import InputError
+from curate.base import memory
+from curate.base.device import device
+from curate.base.errors import InputError
+from curate.base.progress import Advance
 from curate.evaluation.suites.base import user
-from curate.models import Model
-from curate.progress import Advance
-from curate.rendering import TEMPLATE_OPTIONS, TokenSequence, load_tokenizer, prefill_token_ids, prompt_token_ids
-from curate.scoring.forward import of_one_length, pad, response_logps
-from curate.scoring.transformers import BATCH_TOKENS, device, load_model
+from curate.models.load import load_model
+from curate.models.rendering import TEMPLATE_OPTIONS, TokenSequence, load_tokenizer, prefill_token_ids, prompt_token_ids
+from curate.models.resolve import Model
+from curate.scoring.engines.transformers import BATCH_TOKENS
+from curate.scoring.packing.forward import of_one_length, pad, response_logps
 
 INITIAL = " ".join(["x"] * 20)
 SLOT = "{optim_str}"  # nanogcg's
@@ -153,7 +155,7 @@ class Searcher:
 
 
 class _Rendering:
-    """A tokenizer whose template is rendered, and tokenised, as `curate.rendering` does it."""
+    """A tokenizer whose template is rendered, and tokenised, as `curate.models.rendering` does it."""
 
     bos_token = None  # the template has written it, and it is to stay
 

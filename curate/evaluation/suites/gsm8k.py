@@ -10,7 +10,7 @@ from typing import ClassVar
 import polars as pl
 from pydantic import Field
 
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.generation.base import Ask
 from curate.evaluation.items import Item, Judgement
 from curate.evaluation.suites import metrics

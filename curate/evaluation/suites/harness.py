@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
-from curate import memory
-from curate.errors import InputError, UsageError
+from curate.base import memory
+from curate.base.errors import InputError, UsageError
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, user
@@ -139,8 +139,8 @@ def _language_model(bench: Bench, options: HarnessOptions) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     from curate.evaluation.generation.local import close_all
-    from curate.rendering import load_tokenizer
-    from curate.scoring.transformers import load_model
+    from curate.models.load import load_model
+    from curate.models.rendering import load_tokenizer
 
     close_all()  # one model at a time in the device's memory
     loaded = load_model(bench.model, bench.dtype).eval()

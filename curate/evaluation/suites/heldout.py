@@ -10,7 +10,7 @@ import polars as pl
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, conversation_of, make_item
-from curate.schema import QueryType, Split
+from curate.pairs.schema import QueryType, Split
 
 
 class Heldout:

@@ -9,7 +9,7 @@ import numpy as np
 
 from curate.evaluation.items import Messages
 from curate.evaluation.suites.base import Bench
-from curate.rendering import load_tokenizer, render_responses
+from curate.models.rendering import load_tokenizer, render_responses
 
 
 class Likelihood(NamedTuple):

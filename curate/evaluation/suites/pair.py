@@ -14,13 +14,13 @@ from typing import ClassVar, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from curate.errors import UsageError
+from curate.base.errors import UsageError
+from curate.base.progress import say
 from curate.evaluation.generation.base import Ask, Sampling
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, WITH_TARGET, behaviours, draw
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, results, user
-from curate.progress import say
 
 ATTEMPTS = 5  # answers of the attacker, until one can be read; the paper's code
 

@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar
 import polars as pl
 from pydantic import Field
 
-from curate.errors import InputError
+from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.evaluation.items import Item, Messages
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import (
@@ -27,9 +28,8 @@ from curate.evaluation.suites.base import (
     user,
 )
 from curate.evaluation.suites.behaviours import GOAL, TARGET
-from curate.progress import say
-from curate.rendering import load_tokenizer, prefill_token_ids
-from curate.schema import QueryType, Split
+from curate.models.rendering import load_tokenizer, prefill_token_ids
+from curate.pairs.schema import QueryType, Split
 
 LENGTHS = (0, 3, 4, 5, 7, 10, 15, 20, 25)
 

@@ -12,7 +12,7 @@ from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, dressed, read_texts
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, text_of
-from curate.identity import draw_order
+from curate.pairs.identity import draw_order
 
 
 class SuffixOptions(Options):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import polars as pl
 from pydantic import Field
 
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, dressed, read_texts

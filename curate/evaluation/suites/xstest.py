@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, make_item, text_of, user

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from curate import shards
-from curate.errors import OutputError
+from curate.base import shards
+from curate.base.errors import OutputError
 from curate.evaluation.generation.cache import TextCache, key
 
 
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_whole_shard_is_said_once_and_ignored(tmp_path, capsys
 WRITER = """
 import sys
 from pathlib import Path
-from curate import shards
+from curate.base import shards
 from curate.evaluation.generation.cache import TextCache, key
 shards.MERGE_SHARDS = 3
 cache = TextCache(Path(sys.argv[1]))

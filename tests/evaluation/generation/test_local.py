@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from tiny import byte_tokenizer, metaspace_tokenizer, pairs, save_model, small
 
-from curate import models, rendering
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.generation.base import Ask, Request, Sampling
 from curate.evaluation.generation.local import LocalChat
 from curate.evaluation.generation.transformers import TransformersGeneration
+from curate.models import rendering
+from curate.models.resolve import resolve
 
 GREEDY = Sampling(max_tokens=24)
 DRAWN = Sampling(max_tokens=24, temperature=1.0, top_p=0.95, seed=5)
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return models.resolve(folder)
+    return resolve(folder)
 
 
 def chat_of(model, state):
@@ -88,11 +89,11 @@ def test_errors_come_before_the_first_answer(tmp_path):
     byte_tokenizer(template=None).save_pretrained(tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink(missing_ok=True)
     with pytest.raises(InputError, match="no chat template"):
-        chat_of(models.resolve(tmp_path / "bare"), tmp_path).chat(ASKS, GREEDY)
+        chat_of(resolve(tmp_path / "bare"), tmp_path).chat(ASKS, GREEDY)
 
     strict = save_model(tmp_path / "strict")
     byte_tokenizer("{{ raise_exception('no') if messages[0]['role'] == 'system' }}<|im_start|>").save_pretrained(strict)
-    chat = chat_of(models.resolve(strict), tmp_path)
+    chat = chat_of(resolve(strict), tmp_path)
     with pytest.raises(InputError, match="refuses the messages") as caught:
         chat.chat([*ASKS, Ask([{"role": "system", "content": "be brief"}])], GREEDY)
     assert caught.value.details["field"] == f"conversation {len(ASKS)}"
@@ -108,7 +109,7 @@ def test_a_prefilled_answer_goes_on_after_the_first_tokens_of_the_rendered_respo
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(small("llama", vocab_size=len(tokenizer))).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    model = models.resolve(tmp_path / "model")
+    model = resolve(tmp_path / "model")
     prefill = "quick brown foxes jump"
     row = rendering.render_pairs(tokenizer, pairs(("the dog", prefill, "no"))).row(0, named=True)
     response, prompt = row["chosen_ids"], row["prompt_ids"]
@@ -131,9 +132,9 @@ KILLED = """
 # Imports everything once; then forks a chat for each line read, and says how each one ended.
 import json, os, signal, sys
 from pathlib import Path
-import curate.threads
+import curate.base.threads
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
-from curate import models
+from curate.models.resolve import resolve
 from curate.evaluation.generation import cache, local, transformers
 from curate.evaluation.generation.base import Ask, Sampling
 
@@ -177,7 +178,7 @@ def torn(path, content):
 
 transformers.TransformersGeneration.generate = watched(transformers.TransformersGeneration.generate)
 Path.write_bytes = torn
-chat = local.LocalChat(models.resolve(model), "float32", "transformers", Path(state))
+chat = local.LocalChat(resolve(model), "float32", "transformers", Path(state))
 answers = chat.chat([Ask(*ask) for ask in asks], Sampling(*sampling))
 Path(state, "answers.json").write_text(json.dumps(answers))
 Path(state, "generated").write_text(str(chat.generated))

@@ -6,17 +6,18 @@ import torch
 from scipy.stats import chisquare
 from tiny import save_model, small
 
-from curate import models, rendering
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.generation.base import Request
 from curate.evaluation.generation.transformers import TransformersGeneration
+from curate.models import rendering
+from curate.models.resolve import resolve
 
 DRAWS = 2500
 
 
 @pytest.fixture(scope="module")
 def model(reference_model):
-    return models.resolve(reference_model)
+    return resolve(reference_model)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_other_architectures(kind, tmp_path):
     torch.manual_seed(0)
     more = {"sliding_window": 8} if kind == "gemma2" else {}
     AutoModelForCausalLM.from_config(small(kind, **more)).save_pretrained(tmp_path)
-    engine = TransformersGeneration(models.resolve(tmp_path), "float32", {3, 4})
+    engine = TransformersGeneration(resolve(tmp_path), "float32", {3, 4})
     draw = np.random.default_rng(0)
     prompts = [draw.integers(5, 250, length, dtype=np.int32) for length in (3, 30, 11, 11, 25)]
     for prompt, answer in zip(prompts, engine.generate([greedy(prompt, 20) for prompt in prompts]), strict=True):
@@ -159,6 +160,6 @@ def test_logits_that_are_no_numbers(tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.norm.weight"][0] = torch.nan
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    engine = TransformersGeneration(models.resolve(tmp_path), "float32", {2})
+    engine = TransformersGeneration(resolve(tmp_path), "float32", {2})
     with pytest.raises(InputError, match="no finite numbers"):
         engine.generate([greedy(np.array([5, 6], dtype=np.int32))])

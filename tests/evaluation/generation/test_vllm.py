@@ -9,18 +9,18 @@ import pytest
 BOTH = """
 import json, sys
 from pathlib import Path
-import curate.threads
-from curate import models
+import curate.base.threads
+from curate.models.resolve import resolve
 from curate.evaluation.generation.base import Ask, Sampling
 from curate.evaluation.generation.local import LocalChat
 
 model, state, asks, runs = json.loads(sys.stdin.read())
 answers = {}
 for engine in ("transformers", "vllm"):
-    chat = LocalChat(models.resolve(model), "float32", engine, Path(state))
+    chat = LocalChat(resolve(model), "float32", engine, Path(state))
     answers[engine] = [chat.chat([Ask(*ask) for ask in asks], Sampling(*sampling)) for sampling in runs]
     if engine == "vllm":
-        backwards = LocalChat(models.resolve(model), "float32", engine, Path(state) / "backwards")
+        backwards = LocalChat(resolve(model), "float32", engine, Path(state) / "backwards")
         backwards._opened = chat._opened  # its start takes seconds
         answers["vllm backwards"] = [
             backwards.chat([Ask(*ask) for ask in reversed(asks)], Sampling(*sampling)) for sampling in runs

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import curate.cli
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation.items import Judgement, Refusal
 from curate.evaluation.judges.agreement import agreement, auroc, read_labels, spearman
 
@@ -199,14 +199,14 @@ def test_the_command(labels, tmp_path, monkeypatch, capsys):
 def test_the_command_with_a_classifier(labels, tmp_path, monkeypatch, capsys):
     from tiny import save_rater
 
-    from curate import models
     from curate.evaluation.judges.classifier import ClassifierJudge
+    from curate.models.resolve import resolve
 
     folder = save_rater(tmp_path / "model", outputs=2)
     arguments = (labels, "--judge", "classifier", "--judge-model", "model", "--judge-label", "LABEL_1")
     code, out, err = call(monkeypatch, capsys, *arguments, "--threshold", "0.3", "--out", "o.json")
     assert code == 0 and "auroc" in out, err
-    judge = ClassifierJudge(models.resolve(folder), "float32", "LABEL_1", tmp_path / "elsewhere")
+    judge = ClassifierJudge(resolve(folder), "float32", "LABEL_1", tmp_path / "elsewhere")
     read = read_labels(labels, "harm")
     expected = agreement(read, judge, "harm", 0.3)
     written = json.loads((tmp_path / "o.json").read_text())

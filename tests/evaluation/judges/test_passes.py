@@ -8,14 +8,14 @@ import torch
 from tiny import byte_tokenizer, save_model, save_rater
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from curate import models
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 from curate.evaluation.generation.cache import TextCache
 from curate.evaluation.judges import adapters, open_judge
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.classifier import ClassifierJudge
 from curate.evaluation.judges.finetuned import GRADES, RESPONSE_TOKENS, TEMPLATE, StrongRejectEvaluator
-from curate.params import EvaluateParams
+from curate.models.resolve import resolve
+from curate.project.params import EvaluateParams
 
 CASES = [
     Case(f"question {i % 7}?", text, text)
@@ -82,7 +82,7 @@ def test_verdicts_are_kept_by_content(grader, tmp_path, monkeypatch):
 
     before = judge().judge(CASES, "harm")
     judge("bfloat16").judge(CASES[:1], "harm")
-    monkeypatch.setattr("curate.evaluation.judges.finetuned.load", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr("curate.evaluation.judges.finetuned.load_adapted", lambda *_: pytest.fail("asked again"))
     assert judge().judge([*CASES[::-1], CASES[0]], "harm") == [*before[::-1], before[0]]
     for dtype, case in (("float32", Case("q", "new", "new")), ("bfloat16", CASES[1])):
         with pytest.raises(pytest.fail.Exception):
@@ -140,7 +140,7 @@ def test_an_adapter_is_merged_into_its_base(grader, tmp_path):
     net.save_pretrained(tmp_path / "adapter")
     adapted = adapters.resolve(str(tmp_path / "adapter"))
     assert adapted.adapter == tmp_path / "adapter"
-    assert adapted.model.digest != models.resolve(grader).digest and adapted.model.name == str(tmp_path / "adapter")
+    assert adapted.model.digest != resolve(grader).digest and adapted.model.name == str(tmp_path / "adapter")
     judge = open_judge(params(judge="strongreject", judge_model=str(tmp_path / "adapter")), tmp_path / "state")
     tokenizer = AutoTokenizer.from_pretrained(grader)
     expected = [grades(net.eval(), tokenizer, case) @ [0, 0.25, 0.5, 0.75, 1] for case in CASES]
@@ -159,7 +159,7 @@ def labelled(folder, *labels, problem=None):
     config["label2id"] = {label: number for number, label in enumerate(labels)}
     config["problem_type"] = problem
     (folder / "config.json").write_text(json.dumps(config))
-    return models.resolve(folder)
+    return resolve(folder)
 
 
 def logits(folder, case, template=True):
@@ -245,7 +245,7 @@ def test_a_label_that_is_not_known(tmp_path, labels, label, says):
 
 def test_what_is_no_classifier(tmp_path):
     with pytest.raises(InputError, match="no classifier"):
-        ClassifierJudge(models.resolve(save_model(tmp_path / "lm")), "float32", None, tmp_path)
+        ClassifierJudge(resolve(save_model(tmp_path / "lm")), "float32", None, tmp_path)
     rating = labelled(save_rater(tmp_path / "rater"), "harm", problem="regression")
     with pytest.raises(InputError, match="does not classify"):
         ClassifierJudge(rating, "float32", None, tmp_path)

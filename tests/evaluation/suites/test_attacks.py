@@ -6,8 +6,7 @@ import polars as pl
 import pytest
 from tiny import pairs
 
-from curate import models
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate, values_of
 from curate.evaluation.items import Judgement, Refusal, Response
@@ -16,9 +15,10 @@ from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import results, user
 from curate.evaluation.suites.templates import TEMPLATES
-from curate.identity import prompt_key
-from curate.params import EvaluateParams, Params
-from curate.rendering import load_tokenizer, render_responses
+from curate.models.rendering import load_tokenizer, render_responses
+from curate.models.resolve import resolve
+from curate.pairs.identity import prompt_key
+from curate.project.params import EvaluateParams, Params
 from curate.sample.generator import sample_behaviours, sample_queries
 
 ADVBENCH = Path(__file__).parents[4] / "shared/data/eval/advbench_harmful_behaviors.csv"
@@ -47,13 +47,13 @@ def attacked(reference_model, suffixes, tmp_path_factory):
         options={"prefill": {"lengths": LENGTHS}, "suffix": {"suffixes": suffixes}},
         limit=12,
     )
-    metrics = evaluate(models.resolve(reference_model), params, folder / "out", folder / "state", "base")
+    metrics = evaluate(resolve(reference_model), params, folder / "out", folder / "state", "base")
     return metrics["suites"], pl.read_parquet(folder / "out/items.parquet")
 
 
 def test_answers_begin_with_the_very_first_tokens_of_the_harmful_answer(attacked, reference_model):
     _, items = attacked
-    tokenizer = load_tokenizer(models.resolve(reference_model))
+    tokenizer = load_tokenizer(resolve(reference_model))
     answers = {row["goal"]: row["response"] for row in sample_behaviours(sources.SAMPLE_BEHAVIOURS, 0)}
     of_suite = items.filter(suite="prefill")
     assert of_suite.height == 48

@@ -5,14 +5,14 @@ from importlib import metadata
 import polars as pl
 import pytest
 
-from curate import models
-from curate.errors import InputError
+from curate.base.errors import InputError
 from curate.evaluation import sources
 from curate.evaluation.bench import Workbench
 from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites import gcg, gcg_search
 from curate.evaluation.suites.gcg import GCG, GCGOptions, search
-from curate.params import EvaluateParams
+from curate.models.resolve import resolve
+from curate.project.params import EvaluateParams
 
 OPTIONS = GCGOptions(behaviours=2, steps=4, search_width=24, topk=32)
 
@@ -26,13 +26,13 @@ def items():
 
 @pytest.fixture(scope="module")
 def searcher(reference_model):
-    found = gcg_search.Searcher(models.resolve(reference_model), "float32", 4, 24, 32, lambda _=1: None)
+    found = gcg_search.Searcher(resolve(reference_model), "float32", 4, 24, 32, lambda _=1: None)
     yield found
     found.close()
 
 
 def workbench(reference_model, state):
-    bench = Workbench(models.resolve(reference_model), EvaluateParams(suites=["gcg=sample"]), state)
+    bench = Workbench(resolve(reference_model), EvaluateParams(suites=["gcg=sample"]), state)
     bench.judging = SampleTruth()
     return bench
 

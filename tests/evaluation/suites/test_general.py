@@ -8,21 +8,21 @@ import polars as pl
 import pytest
 from tiny import save_model
 
-from curate import models
-from curate.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
 from curate.evaluation.suites.gsm8k import gold, last_number
 from curate.evaluation.suites.harness import HarnessOptions, _scores, _tasks
-from curate.params import EvaluateParams
-from curate.rendering import load_tokenizer, render_responses
-from curate.scoring.forward import pad, response_logps
-from curate.scoring.transformers import load_model
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer, render_responses
+from curate.models.resolve import resolve
+from curate.project.params import EvaluateParams
+from curate.scoring.packing.forward import pad, response_logps
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return models.resolve(save_model(tmp_path_factory.mktemp("model") / "tiny", context=512))
+    return resolve(save_model(tmp_path_factory.mktemp("model") / "tiny", context=512))
 
 
 def run(model, folder, *suites, **options):

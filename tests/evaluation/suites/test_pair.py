@@ -6,15 +6,15 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
-from curate import models
-from curate.errors import UsageError
+from curate.base.errors import UsageError
 from curate.evaluation import sources
 from curate.evaluation.bench import Workbench
 from curate.evaluation.evaluate import evaluate
 from curate.evaluation.items import Response
 from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites.pair import Pair, PairOptions, read_attack
-from curate.params import EvaluateParams
+from curate.models.resolve import resolve
+from curate.project.params import EvaluateParams
 from curate.sample.generator import sample_behaviours
 
 BEHAVIOURS = sample_behaviours(sources.SAMPLE_BEHAVIOURS, 0)
@@ -66,7 +66,7 @@ def model(turns):
 
 @pytest.fixture
 def bench(reference_model, tmp_path):
-    found = Workbench(models.resolve(reference_model), EvaluateParams(suites=["pair=sample"]), tmp_path)
+    found = Workbench(resolve(reference_model), EvaluateParams(suites=["pair=sample"]), tmp_path)
     found.judging, found.chat, found._attacker = SampleTruth(), Scripted(model), Scripted(attacker)
     return found
 
@@ -131,7 +131,7 @@ def test_the_reference_model_as_attacker_says_nothing_that_can_be_read(reference
         max_tokens=32,
     )
     for out in ("one", "two"):
-        metrics = evaluate(models.resolve(reference_model), params, tmp_path / out, tmp_path / "state", "base")
+        metrics = evaluate(resolve(reference_model), params, tmp_path / out, tmp_path / "state", "base")
         kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "state").rglob("*") if path.is_file()}
         if out == "one":
             first = kept
@@ -143,7 +143,7 @@ def test_the_reference_model_as_attacker_says_nothing_that_can_be_read(reference
 
 
 def test_pair_wants_a_judge_and_an_attacker(reference_model, tmp_path):
-    bench = Workbench(models.resolve(reference_model), EvaluateParams(suites=["pair=sample"]), tmp_path)
+    bench = Workbench(resolve(reference_model), EvaluateParams(suites=["pair=sample"]), tmp_path)
     options = PairOptions(streams=1)
     with pytest.raises(UsageError, match="wants a judge of harm"):
         Pair().run(Pair().items(BEHAVIOURS[:1], options), bench, options)

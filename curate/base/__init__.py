@@ -1,0 +1,1 @@
+"""Ground: errors, files, shards of a store, progress, the machine. Knows no pair and no model."""

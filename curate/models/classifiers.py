@@ -1,0 +1,76 @@
+"""Sequence-classification models and tokenizers from a folder, for rating models and judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from curate.base.device import device
+from curate.base.errors import InputError
+from curate.models.resolve import Model
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The tokenizer, with a chat template or without. Raises `InputError` where there is none."""
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError("cannot load the tokenizer", file=folder, found=first_line(error)) from error
+
+
+def load_config(model: Model, what: str) -> Any:
+    """config.json of a model that is called `what`. Raises `InputError` where it cannot be read."""
+    try:
+        return transformers.AutoConfig.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot load the {what}", file=model.path, found=first_line(error)) from error
+
+
+def load_classifier(model: Model, config: Any, dtype: str, what: str, **options: Any) -> Any:
+    """The sequence-classification model on `device()`, whose `config` may have been changed.
+
+    Raises:
+        InputError: it cannot be loaded, does not fit, or a part of its weights is missing.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        net, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model.path,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=model.trust_remote_code,
+            **options,
+        )
+        net = net.to(device()).eval()
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the model does not fit the device's memory",
+            file=model.path,
+            found=first_line(error),
+            remedy="use dtype bfloat16 or a larger device",
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"cannot load the {what}", file=model.path, found=first_line(error)) from error
+    if info["missing_keys"]:
+        raise InputError(
+            f"the weights lack a part of the {what}, which would be random",
+            file=model.path,
+            field=", ".join(sorted(info["missing_keys"])[:5]),
+            expected="the weights of a sequence-classification model, its head included",
+            remedy=f"give a {what} saved by transformers, not the language model it was made from",
+        )
+    # Without a padding token transformers refuses a batch, although ours have no padding: no token is -1.
+    text = net.config.get_text_config()
+    if text.pad_token_id is None:
+        text.pad_token_id = -1
+    return net
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

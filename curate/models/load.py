@@ -1,0 +1,39 @@
+"""A causal language model's weights in memory."""
+
+from __future__ import annotations
+
+import torch
+
+from curate.base.device import device
+from curate.base.errors import InputError
+from curate.models.resolve import Model
+
+
+def load_model(model: Model, dtype: str) -> torch.nn.Module:
+    """The model on `device()`.
+
+    Raises:
+        InputError: transformers cannot load it, or it does not fit.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model.path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=model.trust_remote_code,
+        )
+        return loaded.to(device())  # type: ignore[no-any-return]
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the model does not fit the device's memory",
+            file=model.path,
+            found=str(error).splitlines()[0],
+            remedy="use dtype bfloat16 or a larger device",
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError("cannot load the model", file=model.path, found=str(error).splitlines()[0]) from error

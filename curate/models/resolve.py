@@ -1,0 +1,191 @@
+"""Which model exactly: a name becomes a folder on this machine, a commit and a digest of the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curate.base import files
+from curate.base.errors import InputError
+from curate.project.params import ModelParams
+
+REFERENCE_FILE = "reference.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py"]
+
+
+class Model(NamedTuple):
+    """A causal language model on this machine."""
+
+    name: str  # as the user wrote it, or what reference.json says
+    commit: str | None  # of the Hub repository; None for a local folder
+    path: Path  # folder with config.json, *.safetensors and the tokenizer
+    digest: str  # sha256 over config.json, the weights and trusted code, hex: what the score store goes by
+    context: int  # longest sequence, tokens
+    trust_remote_code: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """What provenance says of the model: nothing that depends on this machine's folders."""
+        name = Path(self.name).name if Path(self.name).is_absolute() else self.name
+        return {"name": name, "commit": self.commit, "digest": self.digest, "context": self.context}
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` is in the form owner/name, which no path that starts with a sign is."""
+    return bool(_HUB_ID.fullmatch(name))
+
+
+def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> Model:
+    """The model that `name` means: a folder with a model, a folder with our reference.json, or a Hub id.
+
+    Raises:
+        InputError: no such folder, no safetensors weights, no tokenizer, or a Hub id that cannot be had.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if (folder / REFERENCE_FILE).is_file():
+            return _from_reference(folder)
+        return _describe(str(name), None, folder, trust_remote_code)
+    if folder.exists():
+        raise InputError(
+            "a model is a folder, not a file", file=folder, remedy="give the folder that holds config.json"
+        )
+    if not is_hub_id(str(name)):
+        raise InputError(
+            "no such model",
+            found=str(name),
+            expected="a folder that exists, or a Hub id (owner/name)",
+            remedy="check the path; `curate reference --out DIR` trains a small model from scratch",
+        )
+    path = download(str(name), revision)
+    return _describe(str(name), path.name, path, trust_remote_code)
+
+
+def write_reference(folder: str | Path, params: ModelParams) -> Model:
+    """Write `folder`/reference.json, the record of the model that later stages score and train from.
+
+    For `scratch` the model lies in `folder` itself; any other is named, resolved to a commit and not copied.
+    """
+    folder = Path(folder)
+    scratch = params.name == "scratch"
+    model = (
+        _describe("scratch", None, folder, False)
+        if scratch
+        else resolve(params.name, params.revision, trust_remote_code=params.trust_remote_code)
+    )
+    path = "." if scratch else params.name if model.commit else str(model.path.resolve())
+    record = model.record() | {"path": path, "trust_remote_code": model.trust_remote_code}
+    files.write_json(record, folder / REFERENCE_FILE)
+    return model
+
+
+def _from_reference(folder: Path) -> Model:
+    record = files.read_json(folder / REFERENCE_FILE)
+    try:
+        name, commit, digest, where = (record[key] for key in ("name", "commit", "digest", "path"))
+        trust = bool(record.get("trust_remote_code", False))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            "not a reference record",
+            file=folder / REFERENCE_FILE,
+            field=str(error),
+            remedy="run the reference stage again",
+        ) from error
+    if where == ".":
+        model = _describe(name, None, folder, trust)
+    elif commit:
+        model = _describe(name, commit, download(name, commit), trust)
+    else:
+        model = _describe(name, None, files.existing(where, "run the reference stage again"), trust)
+    if model.digest != digest:
+        raise InputError(
+            "the model has changed since the reference stage recorded it",
+            file=model.path,
+            found=f"digest {model.digest}",
+            expected=f"digest {digest}",
+            remedy="run the reference stage again (every score will be computed anew)",
+        )
+    return model
+
+
+def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool) -> Model:
+    config = path / "config.json"
+    if not config.is_file():
+        raise InputError("no model here", file=path, found="no config.json", expected="a transformers model folder")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise InputError(
+            "no safetensors weights here",
+            file=path,
+            found=", ".join(sorted(p.name for p in path.iterdir())[:12]) or "an empty folder",
+            expected="*.safetensors (pickled weights can run code and are not read)",
+            remedy="convert them: model.save_pretrained(folder) with a recent transformers",
+        )
+    described = files.read_json(config)
+    text = described.get("text_config", described)
+    context = next(
+        (text[key] for key in ("max_position_embeddings", "n_positions", "max_seq_len") if key in text), None
+    )
+    if not isinstance(context, int):
+        raise InputError(
+            "config.json does not say how long a sequence may be",
+            file=config,
+            field="max_position_embeddings",
+        )
+    digest = hashlib.sha256()
+    # Code that comes with the model can change its numbers as well as the weights can.
+    code = sorted(path.rglob("*.py")) if trust_remote_code else []
+    for file in [config, *weights, *code]:
+        digest.update(f"{file.relative_to(path)} {_content_digest(file)}\n".encode())
+    return Model(name, commit, path, digest.hexdigest()[:32], context, trust_remote_code)
+
+
+def _content_digest(file: Path) -> str:
+    """sha256 of the file; in the Hub's cache a large file is a link to a blob that is named by it."""
+    blob = file.resolve().name
+    return blob if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob) else files.file_digest(file)
+
+
+def download(name: str, revision: str | None) -> Path:
+    """The snapshot folder of a Hub model; what is in the cache is not fetched again."""
+    return hub_call(
+        name,
+        revision,
+        "model",
+        lambda hub: Path(hub.snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES, etag_timeout=10)),
+    )
+
+
+def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], Path]) -> Path:
+    """Run a Hub request; every way in which it fails becomes an `InputError` that says what to do."""
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError as error:
+        raise InputError("reading from the Hub needs huggingface_hub", remedy="pip install 'curate[hub]'") from error
+    try:
+        return call(huggingface_hub)
+    except errors.GatedRepoError as error:
+        what, remedy = (
+            "this Hub repository is gated",
+            f"accept its terms on its page and log in: hf auth login ({error.__class__.__name__})",
+        )
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        what, remedy = (
+            "no such Hub repository, or no permission",
+            "check the id; for a private one: hf auth login",
+        )
+    except errors.RevisionNotFoundError:
+        what, remedy = "no such revision on the Hub", f"check the {kind}'s revision"
+    except (
+        errors.LocalEntryNotFoundError,
+        errors.HfHubHTTPError,
+        errors.OfflineModeIsEnabled,
+        OSError,
+    ) as error:
+        what = "the Hub cannot be reached"
+        remedy = f"check the network, or give a local folder ({type(error).__name__})"
+    raise InputError(what, found=f"{kind} {name}" + (f" at {revision}" if revision else ""), remedy=remedy) from None

@@ -1,0 +1,182 @@
+"""The `reference` stage's model from scratch: gather texts, train a tokenizer, train a small Qwen2 on them. [ours]
+
+Plain maximum likelihood on all tokens of a dialogue, the query's too. Some dialogues have an empty user turn,
+so that log p(y|null) is no extrapolation.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curate.base.files import replacing
+from curate.base.progress import progress, say
+from curate.models.resolve import REFERENCE_FILE, write_reference
+from curate.models.scratch.batches import IGNORED, Reading, batches, windows
+from curate.models.scratch.plain import Document
+from curate.models.scratch.texts import Text, gather
+from curate.models.scratch.tokenizer import token_ids, train_tokenizer
+from curate.pairs.sources.base import user
+from curate.project.params import CleaningParams, DataParams, ModelParams, ReferenceParams
+
+THREADS = 8
+"""At most: a model of this size gains nothing from more."""
+
+
+def train_reference(params: ReferenceParams, data: DataParams, cleaning: CleaningParams, out: Path) -> dict[str, Any]:
+    """Train the model and write it to the folder `out`: weights, tokenizer, generation config, reference.json.
+
+    Same arguments, same machine: same bytes.
+
+    Returns:
+        documents, tokens (in all texts), parameters, vocab_size, loss (nats/token, mean over the last tenth).
+
+    Raises:
+        InputError: a text cannot be read.
+        OutputError: `out` is a folder of something else, or cannot be written.
+    """
+    with replacing(out, REFERENCE_FILE) as folder:
+        texts = gather(params, data, cleaning)
+        documents = list(chain.from_iterable(text.documents for text in texts))
+        tokenizer = train_tokenizer(documents, params.vocab_size, params.context)
+        readings = list(chain.from_iterable(_readings(tokenizer, text, params) for text in texts))
+        with _deterministic(params):
+            model = _new_model(tokenizer, params)
+            loss = _fit(model, readings, params)
+        summary = {
+            "documents": len(documents),
+            "tokens": sum(len(reading.ids) for reading in readings),
+            "parameters": model.num_parameters(),
+            "vocab_size": len(tokenizer),
+            "loss": loss,
+        }
+        with _quiet():
+            model.cpu().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_reference(folder, ModelParams(name="scratch"))
+    return summary
+
+
+def _readings(tokenizer: Any, text: Text, params: ReferenceParams) -> Iterator[Reading]:
+    left = params.text_tokens if text.capped and params.text_tokens else math.inf
+    ids = token_ids(tokenizer, text.documents)
+    asked = [_without_query(document) for document in text.documents]
+    null_ids = iter(token_ids(tokenizer, [document for document in asked if document]))
+    for whole, null in zip(ids, asked, strict=True):
+        null_window = windows(next(null_ids), params.context)[0] if null else None
+        for window in windows(whole, params.context):
+            if left <= 0:
+                return
+            left -= len(window)
+            yield Reading(window, null_window)
+
+
+def _without_query(document: Document) -> Document | None:
+    """The last response after an empty user turn; None where there is no response."""
+    if isinstance(document, str) or document[-1]["role"] != "assistant":
+        return None
+    return [user(""), document[-1]]
+
+
+def _new_model(tokenizer: Any, params: ReferenceParams) -> Any:
+    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+    # Not pad here: it is bos, and torch does not train the embedding of padding.
+    tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=params.hidden_size,
+        intermediate_size=math.ceil(params.hidden_size * 8 / 3 / 64) * 64,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        num_key_value_heads=params.heads,
+        max_position_embeddings=params.context,
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
+        **tokens,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.generation_config = GenerationConfig(**tokens, pad_token_id=tokenizer.pad_token_id)
+    return model
+
+
+def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
+    """Train in place; the mean loss of the last tenth of the steps, nats/token."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).train()
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=params.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    feed = batches(readings, params.batch_tokens, params.null_fraction, params.seed)
+    losses, tokens, start = [], 0, time.monotonic()
+    with progress("reference", params.steps, "steps") as advance:
+        for step in range(params.steps):
+            batch = next(feed)
+            targets = torch.from_numpy(batch.targets).to(device)
+            # Right-padded: the causal mask alone keeps padding out of every token that counts.
+            logits = model(input_ids=torch.from_numpy(batch.input_ids).to(device), use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = params.learning_rate * _schedule(step, params.steps)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+            tokens += int((batch.targets != IGNORED).sum())
+            advance()
+    mean = float(torch.stack(losses[-max(1, params.steps // 10) :]).mean())
+    seconds = time.monotonic() - start
+    say(f"reference: loss {mean:.3f} nats/token, {tokens:,} tokens read, {tokens / seconds:,.0f}/s")
+    return mean
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar of transformers' own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Learning rate as a fraction of its peak: linear warm-up over 5% of the steps, then cosine to a tenth."""
+    warmup = max(1, round(0.05 * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@contextmanager
+def _deterministic(params: ReferenceParams) -> Iterator[None]:
+    """Seeded, deterministic kernels and a fixed number of threads; as before afterwards."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(params.seed)
+        torch.use_deterministic_algorithms(True)
+        torch.set_num_threads(min(THREADS, len(os.sched_getaffinity(0))))
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0])
+            torch.set_num_threads(before[1])

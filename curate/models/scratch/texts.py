@@ -1,0 +1,122 @@
+"""What the reference model reads: every entry of `reference.texts`, without any held-out prompt. [ours]
+
+Of preference data only training pairs are read, and nothing whose prompt `data.source`, or another preference
+file of the list, holds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from itertools import chain
+from typing import NamedTuple
+
+import polars as pl
+
+from curate.base.errors import InputError
+from curate.models.scratch.plain import Document, is_instructions, read_instructions, read_plain
+from curate.pairs.identity import prompt_key
+from curate.pairs.prepare import prepare
+from curate.pairs.schema import Split
+from curate.pairs.sources.base import assistant, user
+from curate.pairs.sources.files import read_file
+from curate.project.params import CleaningParams, DataParams, ReferenceParams
+from curate.sample.generator import sample_dialogues
+
+DIALOGUES_PER_PAIR = 6
+"""`sample` reads so many more dialogues than it has pairs: fresh ones teach more than the same ones again."""
+
+CHARACTERS_PER_TOKEN = 8
+"""More than any tokenizer made here packs into a token on average: a cap on tokens caps what is read of a file."""
+
+
+class Text(NamedTuple):
+    """One entry of `reference.texts`."""
+
+    name: str
+    documents: list[Document]
+    capped: bool  # whether `text_tokens` holds for it
+
+
+class Kind(StrEnum):
+    """What an entry of `reference.texts` is."""
+
+    PLAIN = "plain text"
+    INSTRUCTIONS = "instructions"
+    PREFERENCES = "preferences"
+
+
+def kind(name: str) -> Kind:
+    """By the name, and for JSON by the first record.
+
+    Raises:
+        InputError: a file that is missing or cannot be read.
+    """
+    if name.endswith((".txt", ".txt.gz")):
+        return Kind.PLAIN
+    if name == "sample" or name.startswith("hub:"):
+        return Kind.PREFERENCES
+    return Kind.INSTRUCTIONS if is_instructions(read_file(name)) else Kind.PREFERENCES
+
+
+def gather(params: ReferenceParams, data: DataParams, cleaning: CleaningParams) -> list[Text]:
+    """Read every entry of `params.texts`, in order.
+
+    Raises:
+        InputError: a file is missing or of no kind that is read here, or nothing is left of it.
+    """
+    kinds = {name: kind(name) for name in params.texts}
+    preferences = [name for name in kinds if kinds[name] == Kind.PREFERENCES]
+    pairs = {
+        name: prepare(_like(data, name), cleaning).pairs
+        for name in dict.fromkeys([data.source, *preferences] if preferences else [])
+    }
+    heldout = {key for frame in pairs.values() for key in frame.filter(pl.col("split") == Split.HELDOUT)["prompt_key"]}
+    texts = []
+    for name in params.texts:
+        if kinds[name] == Kind.PREFERENCES:
+            documents = _dialogues(pairs[name], heldout)
+            if name == "sample":
+                documents += _more(data, heldout)
+        else:
+            read = read_plain(name) if kinds[name] == Kind.PLAIN else read_instructions(name)
+            documents = _capped(read, params.text_tokens)
+        if not documents:
+            raise InputError("nothing to read for the reference model", file=name, field="reference.texts")
+        texts.append(Text(name, documents, kinds[name] != Kind.PREFERENCES))
+    return texts
+
+
+def _like(data: DataParams, name: str) -> DataParams:
+    """`data` for its own source; for another, what does not depend on the source."""
+    if name == data.source:
+        return data
+    return DataParams(
+        source=name, sample_pairs=data.sample_pairs, heldout_fraction=data.heldout_fraction, seed=data.seed
+    )
+
+
+def _dialogues(pairs: pl.DataFrame, heldout: set[str]) -> list[Document]:
+    """Both responses of every training pair, each a dialogue with its prompt."""
+    kept = pairs.filter(pl.col("split") == Split.TRAIN, pl.col("prompt_key").is_in(heldout).not_())
+    sides = kept.select(pl.concat_list("prompt", side).alias(side) for side in ("chosen", "rejected"))
+    return list(chain.from_iterable(sides.iter_rows()))
+
+
+def _more(data: DataParams, heldout: set[str]) -> list[Document]:
+    """More dialogues of the sample's kind."""
+    made = sample_dialogues(DIALOGUES_PER_PAIR * data.sample_pairs, data.seed)
+    dialogues = ([user(prompt), assistant(response)] for prompt, response in made)
+    return [dialogue for dialogue in dialogues if prompt_key(dialogue[:1]) not in heldout]
+
+
+def _capped(documents: Iterable[Document], tokens: int) -> list[Document]:
+    """The first documents, until they must hold `tokens` tokens (0: all)."""
+    kept: list[Document] = []
+    left = tokens * CHARACTERS_PER_TOKEN if tokens else float("inf")
+    for document in documents:
+        if left <= 0:
+            break
+        kept.append(document)
+        left -= len(document) if isinstance(document, str) else sum(len(turn["content"]) for turn in document)
+    return kept

@@ -1,0 +1,1 @@
+"""From raw preference data to pairs, and how a file of pairs is read."""

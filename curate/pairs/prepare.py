@@ -1,0 +1,172 @@
+"""Raw preference data into pairs: read, parse, clean, split by prompt. Nothing vanishes: read = kept + rejected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+import curate
+from curate.base.errors import InputError
+from curate.base.files import write_json, write_parquet
+from curate.base.progress import say
+from curate.pairs import heldout
+from curate.pairs.cleaning import RULES, clean
+from curate.pairs.schema import PAIRS, RATINGS, REJECTS, QueryType, Split
+from curate.pairs.sources import choose
+from curate.pairs.sources.parsing import parse
+from curate.pairs.sources.reading import Source, read
+from curate.pairs.sources.text import as_json
+from curate.project.params import CleaningParams, DataParams
+
+ROWS_NAMED = 5
+"""How many row numbers of each rule the summary names."""
+
+MARKS = {
+    "crlf": "rows whose line breaks were CRLF, now LF",
+    "implicit_prompt": "rows whose prompt is what chosen and rejected share",
+    "safety_by_convention": "rows whose safety labels are the format's convention (ranked_pair claims none)",
+    "split_kept": "rows that kept the split they came with",
+    "most_pairs_of_a_prompt": "pairs of the prompt that has most",
+}
+"""Facts that are counted; the rows are kept."""
+
+
+class Prepared(NamedTuple):
+    pairs: pl.DataFrame  # schema.PAIRS and those of schema.RATINGS that some pair has, in the order of the source
+    rejects: pl.DataFrame  # curate.pairs.schema.REJECTS, likewise
+    summary: dict[str, Any]  # what prepare.json holds
+
+
+def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False) -> Prepared:
+    """Read `data.source` and make pairs of it, by the rules of `curate.pairs.cleaning`.
+
+    Args:
+        strict: a malformed record or a null prompt is an error, not a reject.
+
+    Raises:
+        InputError: the source cannot be read, its format is not known, no pair is left, or (`strict`) a row
+            is malformed; it names file, row and field.
+        UsageError: `data.format` is no format.
+    """
+    source = read(data)
+    form = choose(data.format, source.records, source.path)
+    parsed, refused, crlf = parse(source, form, strict=strict)
+    kept, more = clean(parsed, cleaning)
+    refused = pl.concat([refused, more]).sort("row")
+    if kept.height + refused.height != len(source.records):
+        raise AssertionError(f"read {len(source.records)}, kept {kept.height}, rejected {refused.height}")
+    if kept.is_empty():
+        raise InputError(
+            "no pair is left; nothing was written",
+            file=source.path,
+            found=", ".join(f"{rule} {n}" for rule, n in refused["rule"].value_counts(sort=True).iter_rows()),
+            expected=f"rows in the format {form.name}: {form.about}",
+            remedy=f"the first row is refused because: {refused['reason'][0]}",
+        )
+    kept = _unique_ids(kept).with_columns(split=_split(kept, data, source))
+    rated = {name: dtype for name, dtype in RATINGS.items() if kept[name].count()}
+    pairs = kept.select(pl.col(name).cast(dtype) for name, dtype in (PAIRS | rated).items())
+    rejects = refused.with_columns(
+        source=pl.lit(source.name),
+        source_row="row",
+        row=pl.Series([as_json(source.records[row]) for row in refused["row"]], dtype=pl.String),
+    ).select(pl.col(name).cast(dtype) for name, dtype in REJECTS.items())
+    summary = {
+        "source": source.name,
+        "source_digest": source.digest,
+        "format": form.name,
+        "format_detected": data.format == "auto",
+        "read": len(source.records),
+        "kept": pairs.height,
+        "rejected": rejects.height,
+        "rules": _rules(refused),
+        "marks": _marks(kept, crlf),
+        "pairs": _counts(pairs),
+        "params": {"data": data.model_dump(), "cleaning": cleaning.model_dump(), "strict": strict},
+    }
+    say(f"prepare: read {summary['read']} = kept {summary['kept']} + rejected {summary['rejected']}")
+    return Prepared(pairs, rejects, summary)
+
+
+def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: str | Path) -> None:
+    """Write the three outputs, the pairs last: where they are, the others are complete.
+
+    Raises:
+        OutputError: a file cannot be written; nothing stands half-written under its name.
+    """
+    provenance = {
+        "stage": "prepare",
+        "curate": curate.__version__,
+        "params": prepared.summary["params"],
+        "source_digest": prepared.summary["source_digest"],
+    }
+    write_parquet(prepared.rejects, rejects, provenance)
+    write_json(prepared.summary, summary)
+    write_parquet(prepared.pairs, pairs, provenance)
+
+
+def _unique_ids(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Where duplicates are kept, the second of a pair gets -1 after its id, the third -2, in row order."""
+    nth = pl.int_range(pl.len()).over("pair_id")
+    return pairs.with_columns(
+        pair_id=pl.when(nth > 0).then(pl.format("{}-{}", "pair_id", nth)).otherwise(pl.col("pair_id"))
+    )
+
+
+def _split(pairs: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
+    """The split that a prompt came with; for the other prompts, a draw."""
+    given = pl.col("split").drop_nulls()
+    torn = pairs.filter(given.n_unique().over("prompt_key") > 1)
+    if not torn.is_empty():
+        raise InputError(
+            "a prompt is on both sides of the split that the file brings",
+            file=source.path,
+            row=torn["row"][0],
+            field="split",
+            found=f"{torn['prompt_key'].n_unique()} such prompts",
+            expected="each prompt in train or in heldout",
+            remedy="set split to null: those rows then get a split by prompt",
+        )
+    pairs = pairs.with_columns(split=given.first().over("prompt_key"))
+    new = pairs.filter(pl.col("split").is_null())
+    drawn = new.select("row", drawn=heldout.draw(new, data.heldout_fraction, data.seed))
+    return pairs.join(drawn, on="row", how="left", maintain_order="left").select(split=pl.coalesce("split", "drawn"))[
+        "split"
+    ]
+
+
+def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Per rule that refused a row, in their order: count, meaning, first rows."""
+    rows = {rule: part["row"] for (rule,), part in refused.group_by("rule", maintain_order=True)}
+    return {
+        rule: {"count": rows[rule].len(), "meaning": meaning, "first_rows": rows[rule].head(ROWS_NAMED).to_list()}
+        for rule, meaning in RULES.items()
+        if rule in rows
+    }
+
+
+def _marks(kept: pl.DataFrame, crlf: set[int]) -> dict[str, int]:
+    counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
+    counts["crlf"] = len(crlf.intersection(kept["row"]))
+    counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
+    return {mark: counts[mark] for mark in MARKS if counts[mark]}
+
+
+def _counts(pairs: pl.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
+    """Pairs and prompts by query type and split."""
+    found = {
+        (query_type, split): {"pairs": n, "prompts": prompts}
+        for query_type, split, n, prompts in pairs.group_by("query_type", "split")
+        .agg(pairs=pl.len(), prompts=pl.col("prompt_key").n_unique())
+        .iter_rows()
+    }
+    return {
+        query_type.value: {
+            split.value: found.get((query_type.value, split.value), {"pairs": 0, "prompts": 0}) for split in Split
+        }
+        for query_type in QueryType
+        if any((query_type.value, split.value) in found for split in Split)
+    }

@@ -1,0 +1,232 @@
+"""What every input format shares: the parsed pair, the refused row, and checked access to a record's fields.
+
+Only this edge handles records one by one in Python; everything after it is a frame. A reason or an error
+made here names fields and types, never the text of a row, which may be harmful.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from curate.pairs.schema import QueryType, Split
+
+Record = Mapping[str, Any]
+Message = dict[str, str]
+
+ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+
+
+class Origin(NamedTuple):
+    """What a pair of ours already knows of itself; kept when our own file is read again."""
+
+    split: Split | None
+    source: str
+    source_format: str
+    source_row: int
+
+
+class Ratings(NamedTuple):
+    """What the source knows of the responses' quality: the fields of `curate.pairs.schema.RATINGS`, in their order."""
+
+    chosen_reward: float | None = None  # helpfulness, higher is better
+    rejected_reward: float | None = None
+    chosen_cost: float | None = None  # harmfulness, higher is worse
+    rejected_cost: float | None = None
+
+
+class Parsed(NamedTuple):
+    """One record as a pair, before the cleaning rules."""
+
+    prompt: list[Message]
+    chosen: list[Message]  # one assistant turn
+    rejected: list[Message]  # one assistant turn
+    query_type: QueryType = QueryType.UNKNOWN
+    chosen_safe: bool | None = None
+    rejected_safe: bool | None = None
+    marks: tuple[str, ...] = ()  # facts worth counting; the pair is kept
+    origin: Origin | None = None
+    ratings: Ratings = Ratings()
+
+
+class Refused(Exception):
+    """A record that gives no pair: the rule that says so, and the reason in one sentence."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
+        self.reason = reason
+
+
+class Malformed(Refused):
+    """A record that does not fit its format; `found` and `expected` are types, not text."""
+
+    def __init__(self, field: str, found: str, expected: str) -> None:
+        super().__init__("malformed", f"{field} is {found}; expected {expected}")
+        self.field = field
+        self.found = found
+        self.expected = expected
+
+
+class NullPrompt(Refused):
+    """A prompt that is null."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("null_prompt", f"{field} is null")
+        self.field = field
+
+
+class Format(Protocol):
+    """One input format."""
+
+    @property
+    def name(self) -> str:
+        """What `--format` takes."""
+
+    @property
+    def about(self) -> str:
+        """One line: the fields, and what they mean."""
+
+    @property
+    def detected(self) -> bool:
+        """Whether `auto` may choose it."""
+
+    def fits(self, record: Record) -> bool:
+        """Whether the names and types of the record's fields are this format's; nulls do not count against it."""
+
+    def parse(self, record: Record) -> Parsed:
+        """The record as a pair. Raises `Refused` where it gives none."""
+
+
+def kind(value: object) -> str:
+    """The type of a JSON value, in JSON's words."""
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def has(record: Record, *fields: str) -> bool:
+    return all(field in record for field in fields)
+
+
+def field(record: Record, name: str, expected: str) -> Any:
+    if name not in record:
+        raise Malformed(name, "missing", expected)
+    return record[name]
+
+
+def text(record: Record, name: str) -> str:
+    value = field(record, name, "text")
+    if not isinstance(value, str):
+        raise Malformed(name, kind(value), "text")
+    return value
+
+
+def prompt_text(record: Record, name: str = "prompt") -> str:
+    if name in record and record[name] is None:
+        raise NullPrompt(name)
+    return text(record, name)
+
+
+def boolean(record: Record, name: str) -> bool:
+    """A boolean; also the words true and false, because CSV has no types."""
+    value = field(record, name, "boolean")
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise Malformed(name, kind(value), "boolean")
+    return value
+
+
+def optional_boolean(record: Record, name: str) -> bool | None:
+    return None if record.get(name) in (None, "") else boolean(record, name)
+
+
+def optional_number(record: Record, name: str) -> float | None:
+    """A finite number, None where there is none; also its text, because CSV has no types."""
+    value = record.get(name)
+    if value in (None, ""):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Malformed(name, kind(value), "a finite number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):  # an integer beyond the largest float overflows
+        raise Malformed(name, kind(value), "a finite number") from None
+    if not math.isfinite(number):
+        raise Malformed(name, "a number that is not finite", "a finite number")
+    return number
+
+
+def ratings(record: Record) -> Ratings:
+    """The columns of `curate.pairs.schema.RATINGS`, of a record that names its responses chosen and rejected."""
+    return Ratings(*(optional_number(record, name) for name in Ratings._fields))
+
+
+def user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+def messages(
+    value: object,
+    name: str,
+    roles: Mapping[str, str] = ROLES,
+    role_field: str = "role",
+    content_field: str = "content",
+) -> list[Message]:
+    """A list of turns; `roles` maps the format's words to ours."""
+    if not isinstance(value, list):
+        raise Malformed(name, kind(value), "list of messages")
+    return [message(turn, f"{name}[{i}]", roles, role_field, content_field) for i, turn in enumerate(value)]
+
+
+def message(
+    value: object,
+    name: str,
+    roles: Mapping[str, str] = ROLES,
+    role_field: str = "role",
+    content_field: str = "content",
+) -> Message:
+    if not isinstance(value, dict):
+        raise Malformed(name, kind(value), f"object with {role_field} and {content_field}")
+    role = value.get(role_field)
+    if not isinstance(role, str) or role not in roles:
+        found = "no known role" if isinstance(role, str) else kind(role) if role_field in value else "missing"
+        raise Malformed(f"{name}.{role_field}", found, f"one of {', '.join(roles)}")
+    content = value.get(content_field)
+    if not isinstance(content, str):
+        found = kind(content) if content_field in value else "missing"
+        raise Malformed(f"{name}.{content_field}", found, "text")
+    return {"role": roles[role], "content": content}
+
+
+def one_reply(turns: list[Message], name: str) -> list[Message]:
+    """The turns, if they are one assistant turn."""
+    if len(turns) != 1 or turns[0]["role"] != "assistant":
+        found = f"{len(turns)} turns" if len(turns) != 1 else f"a turn of {turns[0]['role']}"
+        raise Malformed(name, found, "one assistant turn")
+    return turns
+
+
+def shared_start(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many items (characters, turns) the two have in common before they first differ."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def query_type_of(chosen_safe: bool | None, rejected_safe: bool | None) -> QueryType:
+    """METHOD 5: unsafe query = exactly one response safe; safe query = both safe; else unknown.
+
+    Two unsafe responses leave it unknown; the rule `both_unsafe` refuses such a pair.
+    """
+    if chosen_safe is None or rejected_safe is None:
+        return QueryType.UNKNOWN
+    if chosen_safe != rejected_safe:
+        return QueryType.UNSAFE
+    return QueryType.SAFE if chosen_safe else QueryType.UNKNOWN

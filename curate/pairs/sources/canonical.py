@@ -1,0 +1,65 @@
+"""Our own pairs file, read again without loss: the split and where a pair came from stay."""
+
+from __future__ import annotations
+
+from curate.pairs.schema import PAIRS, QueryType, Split
+from curate.pairs.sources.base import (
+    Malformed,
+    Message,
+    NullPrompt,
+    Origin,
+    Parsed,
+    Record,
+    field,
+    has,
+    kind,
+    messages,
+    one_reply,
+    optional_boolean,
+    ratings,
+    text,
+)
+
+
+class Canonical:
+    """pair_id and prompt_key are computed again from the texts, hence always valid.
+
+    Ratings (schema.RATINGS) are kept; what a later stage adds, and columns beyond ours, are dropped.
+    """
+
+    name = "canonical"
+    about = "a file that `curate prepare` (or a later stage) wrote: its split and origin are kept"
+    detected = True
+
+    def fits(self, record: Record) -> bool:
+        return has(record, *PAIRS)
+
+    def parse(self, record: Record) -> Parsed:
+        if "prompt" in record and record["prompt"] is None:
+            raise NullPrompt("prompt")
+        row = field(record, "source_row", "integer")
+        if type(row) is not int:
+            raise Malformed("source_row", kind(row), "integer")
+        split = None if record.get("split") is None else Split(_one_of(record, "split", list(Split)))
+        return Parsed(
+            messages(field(record, "prompt", "list of messages"), "prompt"),
+            _reply(record, "chosen"),
+            _reply(record, "rejected"),
+            QueryType(_one_of(record, "query_type", list(QueryType))),
+            optional_boolean(record, "chosen_safe"),
+            optional_boolean(record, "rejected_safe"),
+            marks=("split_kept",) if split else (),
+            origin=Origin(split, text(record, "source"), text(record, "source_format"), row),
+            ratings=ratings(record),
+        )
+
+
+def _one_of(record: Record, name: str, words: list[str]) -> str:
+    value = text(record, name)
+    if value not in words:
+        raise Malformed(name, "another word", f"one of {', '.join(words)}")
+    return value
+
+
+def _reply(record: Record, name: str) -> list[Message]:
+    return one_reply(messages(field(record, name, "list of messages"), name), name)

@@ -1,0 +1,71 @@
+"""A dataset on the Hugging Face Hub into records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curate.base.errors import InputError
+
+OFFLINE = (
+    "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is cached; or download a file and give its path"
+)
+TIMEOUT = 10.0  # seconds
+
+
+def read_hub(name: str, config: str | None, split: str, revision: str | None) -> list[dict[str, Any]]:
+    """The rows of one split of a dataset.
+
+    The Hub is asked once, before `datasets` is let loose: that fails at once where it cannot be reached, and
+    names the commit that every file is then taken from. With HF_HUB_OFFLINE=1 the local cache is used.
+
+    Raises:
+        InputError: `datasets` is not installed; no such dataset, configuration, split or revision; access
+            not granted; the Hub cannot be reached.
+    """
+    where = f"hub:{name}"
+    try:
+        import datasets
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise InputError(
+            "reading from the Hub needs `datasets`", file=where, remedy="pip install 'curate[hub]'"
+        ) from error
+    try:
+        if not hub.constants.HF_HUB_OFFLINE:
+            revision = hub.HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT).sha
+        dataset = datasets.load_dataset(name, config, split=split, revision=revision)
+    except Exception as error:  # httpx, huggingface_hub and datasets each have their own
+        what, remedy = _explain(error, name)
+        raise InputError(what, file=where, found=_first_line(error), remedy=remedy) from error
+    return list(dataset)
+
+
+def _explain(error: Exception, name: str) -> tuple[str, str]:
+    """What went wrong and what to do, by the error's type or that of one that led to it."""
+    from huggingface_hub import errors as hub
+
+    def led_by(*types: type[Exception]) -> bool:
+        return any(isinstance(cause, types) for cause in _causes(error))
+
+    if led_by(hub.GatedRepoError) or "gated dataset" in str(error):
+        terms = f"accept its terms at https://huggingface.co/datasets/{name}, then `hf auth login`"
+        return "access to this dataset must be granted", terms
+    if led_by(hub.RevisionNotFoundError):
+        return "the dataset has no such revision", "check hub_revision"
+    if led_by(hub.RepositoryNotFoundError, hub.HFValidationError):
+        return "no such dataset on the Hub, or it is private", "check the name; `hf auth login` for a private one"
+    if isinstance(error, ValueError):  # what `datasets` raises for a configuration or split that is not there
+        return "the dataset has no such configuration or split", "check hub_config and hub_split"
+    return "cannot read the dataset from the Hub", OFFLINE
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    causes = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    return causes
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:300]}"

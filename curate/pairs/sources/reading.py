@@ -1,0 +1,46 @@
+"""`data.source` into records, whatever it names."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curate.base.errors import InputError
+from curate.base.files import file_digest
+from curate.pairs.sources.files import read_file
+from curate.pairs.sources.hub import read_hub
+from curate.pairs.sources.text import as_json
+from curate.project.params import DataParams
+
+
+class Source(NamedTuple):
+    """Where the records come from."""
+
+    name: str  # file name, Hub id or "sample"
+    path: str  # as the user wrote it, for errors
+    records: list[Any]
+    digest: str  # sha256 of the file, or of the records' JSON
+
+
+def read(data: DataParams) -> Source:
+    """The sample, a Hub dataset or a file. Raises `InputError` where it cannot be read or holds no rows."""
+    if data.source == "sample":
+        from curate.sample.generator import sample_records
+
+        return _in_memory("sample", "sample", sample_records(data.sample_pairs, data.seed))
+    if data.source.startswith("hub:"):
+        name = data.source.removeprefix("hub:")
+        records = read_hub(name, data.hub_config, data.hub_split, data.hub_revision)
+        return _in_memory(name, data.source, records)
+    records = read_file(data.source)
+    return Source(Path(data.source).name, data.source, records, file_digest(data.source))
+
+
+def _in_memory(name: str, path: str, records: list[Any]) -> Source:
+    if not records:
+        raise InputError("the source holds no rows", file=path)
+    lines = hashlib.sha256()
+    for record in records:
+        lines.update(as_json(record).encode() + b"\n")
+    return Source(name, path, records, lines.hexdigest())

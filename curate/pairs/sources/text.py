@@ -1,0 +1,41 @@
+"""Text as it must be to be stored: UTF-8, LF."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from curate.pairs.sources.base import Malformed
+
+
+def unix_lines(value: Any, name: str = "") -> Any:
+    """The record with every CRLF in it made LF.
+
+    Raises:
+        Malformed: a text holds half of a surrogate pair, which no UTF-8 file can store.
+    """
+    if isinstance(value, str):
+        if not _is_unicode(value):
+            raise Malformed(name, "text with a lone surrogate", "text that UTF-8 can hold")
+        return value.replace("\r\n", "\n")
+    if isinstance(value, dict):
+        return {key: unix_lines(part, name or str(key)) for key, part in value.items()}
+    if isinstance(value, list):
+        return [unix_lines(part, name) for part in value]
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_json(record: object) -> str:
+    """A record as JSON text that UTF-8 can hold; what JSON has no word for (dates) becomes its text."""
+    text = json.dumps(record, ensure_ascii=False, default=str)
+    return text if _is_unicode(text) else json.dumps(record, default=str)

@@ -1,0 +1,1 @@
+"""A project: its parameters, presets and pipeline, and what the package carries for them."""

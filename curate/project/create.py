@@ -1,0 +1,169 @@
+"""A project folder outside the repository: its files, made from the repository's own, and how they get there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.base.errors import OutputError
+from curate.project import installed, shipped
+from curate.project.params import DataParams, ModelParams, Params, ReferenceParams, check, to_yaml
+from curate.project.presets import Preset
+
+GITIGNORE = "/.venv/\n/.curate/\n/runs/\n__pycache__/\n"
+KEPT = (".gitignore", ".dvcignore")
+"""Files that a project may have already: they stay as they are."""
+
+_HEADER = """\
+# From raw preference pairs to trained arms and a report. `dvc dag` draws it, `dvc repro` runs what is stale.
+# Written by `curate init`. The stage `installed` runs each time: it notes digests of the installed package's code
+# in curate/, so that another version of the package runs again what it changes, and nothing else.
+"""
+_INSTALLED = {
+    "desc": "what the installed package's code is: each stage depends on its own part of it",
+    "cmd": "python -m curate.installed",
+    "always_changed": True,
+    "outs": [installed.FOLDER],
+}
+
+
+def pipeline() -> dict[str, Any]:
+    """The repository's dvc.yaml for a folder without the code.
+
+    The same stages run as modules of the package; a digest file stands for the code files among a stage's
+    dependencies; a plot's template is a file of the project.
+    """
+    source = installed.pipeline()
+    stages = {"installed": _INSTALLED}
+    for name, stage in source["stages"].items():
+        data = [dependency for dependency in stage["deps"] if not installed.is_code(dependency)]
+        stages[name] = stage | {
+            "cmd": stage["cmd"].replace("python -m stages.", "python -m curate.stages."),
+            "deps": [f"{installed.FOLDER}/code/{name}", *data],
+        }
+    templates = {path.stem for path in _templates()}
+    plots = [
+        {title: plot | {"template": f"plots/{plot['template']}.json"} if plot.get("template") in templates else plot}
+        for entry in source["plots"]
+        for title, plot in entry.items()
+    ]
+    return source | {"stages": stages, "plots": plots}
+
+
+def _templates() -> list[Path]:
+    return sorted((shipped.ROOT / ".dvc" / "plots").glob("*.json"))
+
+
+def parameters(preset: Preset, data: str | None, model: str | None, *, is_folder: bool) -> str:
+    """The project's params.yaml: the preset's, with the data and the model that were named.
+
+    Args:
+        data: a path from the project's folder, or hub:owner/name.
+        model: a Hub id or, where `is_folder`, a path from the project's folder.
+    """
+    if data is None and model is None:
+        return preset.text
+    loaded = check(Params, yaml.safe_load(preset.text))
+    changes: dict[str, Any] = {}
+    if model is not None:
+        watch = {"watch": model} if is_folder else {}
+        changes["model"] = loaded.model.model_copy(update=ModelParams().model_dump() | {"name": model} | watch)
+    if data is not None:
+        watch = {} if data.startswith("hub:") else {"watch": data}
+        own = {name: getattr(DataParams(), name) for name in ("watch", "format", "hub_config", "hub_split")}
+        changes["data"] = loaded.data.model_copy(update=own | {"hub_revision": None, "source": data} | watch)
+        changes["report"] = loaded.report.model_copy(update={"title": f"B-DPO on {Path(data).name}"})
+        # A model from scratch comprehends the pairs that it has read the like of.
+        texts = {"texts": [data], "watch": watch.get("watch", ReferenceParams().watch)}
+        changes["reference"] = loaded.reference.model_copy(update=texts)
+    heading = "".join(f"# {line}\n" for line in preset.heading)
+    return f"{heading}#\n{to_yaml(loaded.model_copy(update=changes))}"
+
+
+def contents(params: str) -> dict[str, str]:
+    """Every file of a project by its path in the folder; `params` is the text of params.yaml."""
+    dumped = yaml.safe_dump(pipeline(), sort_keys=False, allow_unicode=True, width=118)
+    carried = {f"plots/{path.name}": path for path in _templates()}
+    carried |= {f"configs/{path.name}": path for path in sorted((shipped.ROOT / "configs").glob("*.yaml"))}
+    carried[".dvcignore"] = shipped.ROOT / ".dvcignore"
+    texts = {name: path.read_text(encoding="utf-8") for name, path in carried.items()}
+    spaced = re.sub(r"\n(?=  [a-z]+:\n    desc)", "\n\n", dumped).replace("stages:\n\n", "stages:\n")
+    return {"params.yaml": params, "dvc.yaml": _HEADER + spaced, ".gitignore": GITIGNORE} | texts
+
+
+def create(folder: Path, texts: Mapping[str, str]) -> list[str]:
+    """Write `texts` into `folder`, all or none; of `KEPT`, those that exist stay.
+
+    Returns:
+        The names of the files written.
+
+    Raises:
+        OutputError: one of the others exists, or the folder cannot be written; nothing was written.
+    """
+    there = [name for name in texts if (folder / name).exists() or (folder / name).is_symlink()]
+    if taken := [name for name in there if name not in KEPT]:
+        raise OutputError(
+            "files of a project stand here already, and none is overwritten",
+            file=folder,
+            found=", ".join(taken),
+            expected="none of them",
+            remedy="name another folder, or move them away",
+        )
+    made: list[Path] = []
+    new = [name for name in texts if name not in there]
+    try:
+        for name in new:
+            path = folder / name
+            for parent in reversed([above for above in path.parents if not above.exists()]):
+                parent.mkdir()
+                made.append(parent)
+            # `x`: a file that appeared meanwhile is not overwritten either.
+            with path.open("x", encoding="utf-8") as file:
+                made.append(path)
+                file.write(texts[name])
+    except BaseException as error:
+        _remove(made)
+        if isinstance(error, OSError):
+            found = error.strerror or error
+            remedy = "free space or name another folder; nothing was written"
+            raise OutputError("cannot write the project", file=folder, found=found, remedy=remedy) from error
+        raise
+    return new
+
+
+def _remove(made: list[Path]) -> None:
+    for path in reversed(made):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def missing(folder: Path, params: str) -> list[str]:
+    """Files that the text of params.yaml names and that are not there, seen from `folder`."""
+    loaded = yaml.safe_load(params)
+    named = [loaded["data"]["source"], *loaded["reference"]["texts"]]
+    paths = dict.fromkeys(name for name in named if name != "sample" and not name.startswith("hub:"))
+    return [name for name in paths if not (folder / name).exists()]
+
+
+def next_commands(folder: Path) -> list[str]:
+    """What to call after `create`, by what `folder` and this machine have already."""
+    extras = {"train": "torch", "report": "matplotlib", "pipeline": "dvc"}
+    lacking = [extra for extra, module in extras.items() if find_spec(module) is None]
+    commands = [f"pip install 'curate[{','.join(lacking)}]'"] if lacking else []
+    if folder.resolve() != Path.cwd():
+        commands.append(f"cd {shlex.quote(str(folder))}")
+    above = [parent for parent in folder.resolve().parents if (parent / ".git").exists()]
+    if not (folder / ".dvc" / "config").exists():
+        is_top = (folder / ".git").exists() or not above
+        git = [] if above or (folder / ".git").exists() else ["git init"]
+        commands.append(" && ".join([*git, "dvc init" if is_top else "dvc init --subdir"]))
+    return [*commands, "dvc repro"]

@@ -1,0 +1,76 @@
+"""What DVC watches instead of code files where the package is installed: `python -m curate.installed`.
+
+It writes the folder `curate` of the working folder: `curate/code/STAGE` has the digest of the code that the
+stage depends on in the repository's dvc.yaml, and `curate/sample` that of the sample's generator. A stage runs
+again when another version of the package changes its own code, and not when it changes another's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.base import files
+from curate.base.errors import CurateError
+from curate.base.progress import say
+from curate.project import shipped
+from curate.project.params import SAMPLE_FOLDER
+
+FOLDER = "curate"
+MARKER = "INSTALLED.txt"
+_ABOUT = "Written by `python -m curate.installed`: digests of the installed package's code, which DVC watches.\n"
+_CODE = re.compile(r"(curate|stages)(/|$)")
+
+
+def pipeline() -> dict[str, Any]:
+    """The repository's dvc.yaml."""
+    loaded: dict[str, Any] = yaml.safe_load((shipped.ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def is_code(dependency: str) -> bool:
+    """Whether a stage's dependency is code of ours, not data."""
+    return bool(_CODE.match(dependency))
+
+
+def digest(dependencies: Iterable[str]) -> str:
+    """sha256, hex, over the files that `dependencies` (paths in the repository) are or hold: names and bytes."""
+    found = hashlib.sha256()
+    for dependency in sorted(dependencies):
+        top = shipped.PACKAGE.parent if dependency.startswith("curate/") else shipped.ROOT
+        where = top / dependency
+        paths = sorted(where.rglob("*")) if where.is_dir() else [files.existing(where, "install curate again")]
+        for path in paths:
+            if path.is_file() and "__pycache__" not in path.parts:
+                found.update(f"{path.relative_to(top).as_posix()} {files.file_digest(path)}\n".encode())
+    return found.hexdigest()
+
+
+def write(folder: Path) -> None:
+    """Write `folder`: code/STAGE for every stage, and sample.
+
+    Raises:
+        OutputError: another folder of that name stands there; the package's own, for one.
+    """
+    with files.replacing(folder, MARKER) as temporary:
+        (temporary / "code").mkdir(parents=True)
+        (temporary / MARKER).write_text(_ABOUT, encoding="utf-8")
+        for name, stage in pipeline()["stages"].items():
+            code = digest(filter(is_code, stage["deps"]))
+            (temporary / "code" / name).write_text(f"{code}\n", encoding="utf-8")
+        (temporary / "sample").write_text(f"{digest([SAMPLE_FOLDER])}\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write the folder, here."""
+    try:
+        write(Path(FOLDER))
+    except CurateError as error:
+        say(f"curate: {error}")
+        sys.exit(error.exit_code)

@@ -1,0 +1,46 @@
+"""params.yaml as typed, validated models. Every default lives here, once; every key says what it means.
+
+`python -m curate.project.params` prints the commented params.yaml that the defaults amount to; a preset is the same
+file with other values.
+"""
+
+from curate.project.params.arms import DEFAULT_ARMS, OBJECTIVES, ArmName, ArmParams
+from curate.project.params.data import CleaningParams, DataParams
+from curate.project.params.evaluate import EvaluateParams
+from curate.project.params.model import ModelParams, ReferenceParams
+from curate.project.params.reader import check, load
+from curate.project.params.results import REPOSITORY, PublishParams, ReportParams
+from curate.project.params.score import ScoreParams
+from curate.project.params.section import SAMPLE_FOLDER, Fraction, Positive, Section, Seed
+from curate.project.params.selection import SplitParams, WeighParams
+from curate.project.params.train import TrainParams
+from curate.project.params.whole import Params
+from curate.project.params.writer import to_yaml
+
+__all__ = [
+    "DEFAULT_ARMS",
+    "OBJECTIVES",
+    "REPOSITORY",
+    "SAMPLE_FOLDER",
+    "ArmName",
+    "ArmParams",
+    "CleaningParams",
+    "DataParams",
+    "EvaluateParams",
+    "Fraction",
+    "ModelParams",
+    "Params",
+    "Positive",
+    "PublishParams",
+    "ReferenceParams",
+    "ReportParams",
+    "ScoreParams",
+    "Section",
+    "Seed",
+    "SplitParams",
+    "TrainParams",
+    "WeighParams",
+    "check",
+    "load",
+    "to_yaml",
+]

@@ -1,0 +1,43 @@
+"""Which pairs, and the rules that clean them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from curate.project.params.section import SAMPLE_FOLDER, Fraction, Positive, Section, Seed
+
+
+class DataParams(Section):
+    """Which pairs."""
+
+    source: str = Field(
+        "sample", description="`sample`, a file (JSON, JSONL, CSV, Parquet, also .gz), or hub:owner/name"
+    )
+    watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: the source itself where it is a file, else curate/sample",
+        min_length=1,
+    )
+    format: str = Field("auto", description="a name that `curate prepare --help` lists; `auto` looks at the rows")
+    hub_config: str | None = Field(None, description="configuration of a Hub dataset")
+    hub_split: str = Field("train", description="split of a Hub dataset")
+    hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
+    sample_pairs: Positive = Field(1600, description="pairs that `sample` makes")
+    heldout_fraction: Fraction = Field(0.2, description="of each query type's prompts, kept out of training")
+    seed: Seed = Field(0, description="of the sample and of the held-out draw")
+
+
+class CleaningParams(Section):
+    """Rules that are a choice; the others (empty, identical, malformed) always hold."""
+
+    duplicates: Literal["drop", "keep"] = Field("drop", description="an exact repeat of an earlier pair")
+    contradictions: Literal["drop_both", "keep_first", "keep"] = Field(
+        "drop_both", description="the same two responses preferred in both directions"
+    )
+    max_pairs_per_prompt: int = Field(0, ge=0, description="keep the first so many pairs of a prompt (0: all)")
+    max_pairs_per_query_type: int = Field(
+        0, ge=0, description="keep a draw of so many pairs of each query type, safe, unsafe, unknown (0: all)"
+    )
+    draw_seed: Seed = Field(0, description="of that draw")

@@ -1,0 +1,45 @@
+"""The report, and the dataset on the Hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from curate.project.params.section import Positive, Section
+
+
+class ReportParams(Section):
+    """The figures and the page."""
+
+    title: str = Field("B-DPO on the embedded sample", description="of the page")
+    scatter_points: Positive = Field(4000, description="points in the MI scatter's figure, a seeded draw beyond it")
+    compare_with: list[str] = Field(
+        ["base", "dpo"],
+        description="what every evaluated arm is compared with, where it is there; base: the model before training",
+    )
+    examples: int = Field(6, ge=0, description="pairs shown (masked until clicked): largest gaps of either sign")
+    texts: int = Field(
+        2000,
+        ge=0,
+        description="pairs at most whose texts the page holds (masked): the examples and a seeded draw; 0: none",
+    )
+
+
+REPOSITORY = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*$"
+"""A repository's name on the Hub."""
+
+
+class PublishParams(Section):
+    """The weighted pairs as a dataset on the Hugging Face Hub."""
+
+    repos: list[Annotated[str, Field(pattern=REPOSITORY)]] = Field(
+        [], description="dataset repositories to push to, owner/name; none: nothing is published"
+    )
+    public: bool = Field(False, description="make the repository public; one that is there keeps its visibility")
+    license: str | None = Field(
+        None, description="identifier on the Hub of the licence they go out under; none: the source's"
+    )
+    pretty_name: str | None = Field(None, description="title of the dataset; none: the card's own, or the name")
+    language: list[str] = Field(["en"], description="of the texts, ISO 639-1; a card that names one keeps its own")
+    patience: float = Field(300, ge=0, description="seconds that a busy or failing Hub is asked again, at most")

@@ -1,0 +1,116 @@
+"""The pairs to score, some thousands at a time, and what holds for every way of running them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curate import __version__
+from curate.base.errors import InputError
+from curate.base.progress import say
+from curate.models.resolve import Model
+from curate.pairs.artefact import scan_artefact
+from curate.project.params import ScoreParams
+from curate.scoring.null_prompts import NullPrompts, Rendered
+from curate.scoring.scorer import Counts, Scored, sequence_lengths
+
+CHUNK_PAIRS = 8192
+"""Pairs in memory at a time. Sequences are batched and shared within a chunk."""
+
+
+Chunk = tuple[pl.DataFrame, Rendered]  # pairs, and their token ids
+
+
+class Pairs(NamedTuple):
+    """Pairs that can be gone through more than once, CHUNK_PAIRS at a time."""
+
+    height: int
+    chunks: Callable[[], Iterator[pl.DataFrame]]
+    path: Path | None = None  # the file they are in
+
+    @classmethod
+    def of_frame(cls, frame: pl.DataFrame) -> Pairs:
+        return cls(frame.height, lambda: frame.iter_slices(CHUNK_PAIRS))
+
+    @classmethod
+    def of_file(cls, path: Path) -> Pairs:
+        """A Parquet file with columns schema.PAIRS.
+
+        Raises:
+            InputError: it has not.
+        """
+        frame = scan_artefact(path, "pairs")
+        height = frame.select(pl.len()).collect().item()
+        starts = range(0, height, CHUNK_PAIRS)
+        return cls(height, lambda: (frame.slice(at, CHUNK_PAIRS).collect() for at in starts), path)
+
+
+Runner = Callable[[Pairs, Model, ScoreParams, Path, Callable[[Scored], None]], dict[str, Any]]
+"""What runs the chunks. It takes the pairs, the model, the params, the score store's folder and what keeps each scored
+chunk, which it calls in the pairs' order; it returns the provenance. One chunk holds CHUNK_PAIRS pairs."""
+
+
+def as_chunk(pairs: pl.DataFrame, rendered: pl.DataFrame) -> Chunk:
+    """The pairs that were rendered, beside their token ids."""
+    kept = pairs if pairs.height == rendered.height else pairs.filter(pl.col("pair_id").is_in(rendered["pair_id"]))
+    return kept, Rendered.of(rendered)
+
+
+def longest_sequence(model: Model, params: ScoreParams) -> int:
+    """Tokens. vLLM generates one, which it throws away; hence one less than the context, for every engine."""
+    return min(params.max_length or model.context, model.context) - 1
+
+
+def check_lengths(chunks: Iterable[Chunk], nulls: NullPrompts, limit: int, params: ScoreParams, pairs: int) -> int:
+    """How many pairs fit `limit` tokens with every prompt.
+
+    Raises:
+        InputError: one does not and `too_long` is `error`; or none does.
+    """
+    seen, long, longest, first = 0, 0, 0, None
+    for chunk, rendered in chunks:
+        seen += chunk.height
+        lengths = sequence_lengths(rendered, nulls, chunk)
+        over = (lengths > limit).nonzero()[0]
+        long += len(over)
+        longest = max(longest, int(lengths.max(initial=0)))
+        if len(over) and first is None:
+            first = chunk.row(int(over[0]), named=True) | {"length": int(lengths[over[0]])}
+    if first is not None and params.too_long == "error":
+        raise InputError(
+            f"{long} of {pairs} pairs are longer than the model's context",
+            file=first["source"],
+            row=first["source_row"],
+            field=f"pair {first['pair_id']}",
+            found=f"{first['length']} tokens (the longest pair: {longest})",
+            expected=f"at most {limit} tokens, prompt and response together",
+            remedy="score.too_long: reject (--too-long reject) sets such pairs aside; or use a longer-context model",
+        )
+    if long == seen:
+        raise nothing_left(pairs)
+    return seen - long
+
+
+def nothing_left(pairs: int) -> InputError:
+    """The error for a run of which nothing would come."""
+    if not pairs:
+        return InputError("there is no pair to score", remedy="see what `curate prepare` set aside, and why")
+    return InputError("no pair is left to score", remedy="raise score.max_length or use a longer-context model")
+
+
+def provenance_of(model: Model, params: ScoreParams, engine: str) -> dict[str, Any]:
+    """How scores were made; `params` with the engine resolved. Where servers and workers are is not part of it."""
+    told = {key: value for key, value in params.model_dump().items() if not key.startswith(("server_", "ray_"))}
+    return {"stage": "score", "version": __version__, "model": model.record(), "engine": engine, "params": told}
+
+
+def say_computed(counts: Counts, seconds: float) -> None:
+    """One line: what was asked for, what the store had, what was computed and how fast."""
+    rate = f", {counts.computed_tokens / max(seconds, 1e-9):,.0f} tokens/s" if counts.computed else ""
+    say(
+        f"score: {counts.wanted:,} log-probs wanted, {counts.distinct:,} distinct; the store held "
+        f"{counts.distinct - counts.computed:,}, computed {counts.computed:,} ({counts.computed_tokens:,} tokens{rate})"
+    )

@@ -1,0 +1,142 @@
+"""The engine that runs anywhere: packs through a transformers model, the LM head in tiles.
+
+A model that packs do not suit (its own attention, scaled logits, a recurrent state) is found out when it is loaded,
+by scoring a few sequences both ways, and runs in batches of sequences of one length instead: no padding, so that what
+is exact for one sequence is exact for a batch, whatever the architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.base import memory
+from curate.base.device import device
+from curate.base.errors import InputError
+from curate.base.progress import say
+from curate.models.load import load_model
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model
+from curate.scoring.packing import attention, probe
+from curate.scoring.packing.forward import of_one_length, pad, response_logps
+from curate.scoring.packing.head import Head, repack_linears, repacks
+from curate.scoring.packing.packs import Pack, packs
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}  # in one forward pass, at most (or one sequence)
+WORKERS = 4  # packs at once on a CPU, at most: Python runs one thread at a time between their steps
+LOGITS_BYTES = 2**31  # float32 logits of one such batch, at most, whatever the vocabulary
+
+
+class TransformersEngine:
+    """Scores in packs. [tokens x vocabulary] is never held; but for a pass of a model that packs do not suit."""
+
+    def __init__(self, model: Model, dtype: str, *, packed: bool = True) -> None:
+        self.model: Any = load_model(model, dtype).eval()
+        self.device = device()
+        config = self.model.config.get_text_config()
+        self.budget = BATCH_TOKENS[self.device.type]
+        self.workers = min(WORKERS, torch.get_num_threads()) if self.device.type == "cpu" else 1
+        self.unpacked_budget = min(self.budget, LOGITS_BYTES // (4 * config.vocab_size))
+        if self.device.type == "cpu":
+            memory.keep_freed()
+        self.window = getattr(config, "sliding_window", None)
+        self.alone_beyond = stretches_beyond(config)
+        self.head: Head | None = None
+        if packed:
+            self._try_packs(config, dtype)
+
+    @torch.inference_mode()
+    def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        # A stretching rotary embedding goes by the longest sequence of the pass: such must be of one length.
+        packed = np.array([self.head is not None and s.length <= self.alone_beyond for s in sequences], dtype=bool)
+        out = np.empty(len(sequences), dtype=np.float64)
+        try:
+            for score, numbers in (
+                (self._packed, np.flatnonzero(packed)),
+                (self._unpacked, np.flatnonzero(~packed)),
+            ):
+                if numbers.size:
+                    out[numbers] = score([sequences[number] for number in numbers])
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                "a batch does not fit the device's memory",
+                found=str(error).splitlines()[0],
+                remedy="use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
+            ) from error
+        return out
+
+    def close(self) -> None:
+        del self.model, self.head
+        memory.give_back()
+
+    def _packed(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        out = np.zeros(len(sequences), dtype=np.float64)
+        for pack, logps in self._each(packs(sequences, self.budget, self.workers)):
+            out += np.bincount(pack.owners, weights=logps, minlength=len(sequences))
+        return out
+
+    def _each(self, every: Iterable[Pack]) -> Iterator[tuple[Pack, np.ndarray]]:
+        """Each pack with its log-probs, in order. On a CPU several at once, a share of the cores each: packs are small,
+        and cores that work on packs of their own neither wait for each other at every step nor share a cache."""
+        if self.workers == 1:
+            yield from ((pack, self._one_pack(pack)[0]) for pack in every)
+            return
+        threads = max(1, torch.get_num_threads() // self.workers)
+        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+            yield from pool.map(lambda pack: (pack, self._one_pack(pack)[0]), every)
+
+    @torch.inference_mode()
+    def _one_pack(self, pack: Pack) -> tuple[np.ndarray, set[int | None]]:
+        """Log-probs [S] of a pack's scored tokens, float64; and the sliding windows that its layers named."""
+        assert self.head is not None
+        ids, positions, rows, targets = (
+            torch.from_numpy(part).to(self.device, non_blocking=True)
+            for part in (pack.input_ids, pack.position_ids, pack.rows, pack.targets)
+        )
+        longest = int(pack.position_ids.max()) + 1
+        with attention.attending(pack, self.device, self.window is not None and longest > self.window) as windows:
+            states = self.model.base_model(
+                input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
+            ).last_hidden_state[0]
+        return self.head.logps(states[rows], targets).double().cpu().numpy(), windows
+
+    def _unpacked(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        out = np.empty(len(sequences), dtype=np.float64)
+        for rows in of_one_length([sequence.length for sequence in sequences], self.unpacked_budget):
+            batch = pad([sequences[row] for row in rows]).to(self.device)
+            out[rows] = response_logps(self.model, batch).double().cpu().numpy()
+        return out
+
+    @torch.inference_mode()
+    def _try_packs(self, config: Any, dtype: str) -> None:
+        """Turn to packs if this model gives the same numbers with them; else say so and leave it."""
+
+        def packed(pack: Pack) -> tuple[np.ndarray, set[int | None]]:
+            if self.head is None:
+                self.head = Head(self.model.get_output_embeddings(), getattr(config, "final_logit_softcapping", None))
+            return self._one_pack(pack)  # type: ignore[no-any-return]
+
+        fault = probe.fault(self.model, dtype, lambda sequence: float(self._unpacked([sequence])[0]), packed)
+        if fault:
+            say(f"score: this model runs without packs, which is slower: {fault}")
+            self.head = None
+        elif repacks(self.device):
+            repack_linears(self.model, keep=self.model.get_output_embeddings())
+
+
+def stretches_beyond(config: Any) -> float:
+    """Length from which the rotary embedding depends on the longest sequence of the forward pass: such run alone."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    each = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return min(
+        (
+            one["original_max_position_embeddings"]
+            for one in each
+            if one.get("rope_type") in ("dynamic", "longrope") and "original_max_position_embeddings" in one
+        ),
+        default=np.inf,
+    )

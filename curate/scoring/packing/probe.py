@@ -1,0 +1,71 @@
+"""Whether packs suit a model: the same few sequences packed and alone, and one beside others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.models.rendering import TokenSequence
+from curate.scoring.packing import attention
+from curate.scoring.packing.packs import Pack, packs
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}  # packed against alone, nats/token
+LEAK_TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3, "float16": 1e-3}  # beside these or other sequences, nats/token
+
+Alone = Callable[[TokenSequence], float]
+"""A sequence's log-probability, summed over the response, run by itself with the model's own attention."""
+Packed = Callable[[Pack], tuple[np.ndarray, set[int | None]]]
+"""Log-probs [S] of a pack's scored tokens, and the sliding windows that the model's layers named."""
+
+
+def fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
+    """Why packs do not suit `model`, in a few words; None if they do, and then its attention is `attention.TREE`."""
+    config = model.config.get_text_config()
+    probe, others = sequences(config.vocab_size, 0), sequences(config.vocab_size, 1)
+    tokens = np.array([len(sequence.response_ids) for sequence in probe])
+    expected = np.array([alone(sequence) for sequence in probe]) / tokens
+    attention.register()
+    own = model.config._attn_implementation
+    try:
+        if type(model.get_output_embeddings()) is not torch.nn.Linear or getattr(config, "attention_chunk_size", None):
+            raise attention.Unsupported("its LM head or its attention is its own")
+        model.set_attn_implementation(attention.TREE)
+        (pack,) = packs(probe, 1024)
+        logps, windows = packed(pack)
+        if getattr(config, "sliding_window", None) is not None and windows == {None}:
+            raise attention.Unsupported("its sliding window is its own")
+        found = np.bincount(pack.owners, weights=logps) / tokens
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE[dtype]:
+            raise attention.Unsupported(f"packed and alone differ by {difference:.1e} nats/token")
+        # One sequence again, after and beside others of the same lengths: its own prompt's and another's.
+        prompt, kept = probe[2].prompt_ids, probe[2]
+        beside = [TokenSequence(prompt, other.response_ids) for other in others[:2]] + others[3:]
+        (pack,) = packs([kept, *beside], 1024)
+        logps, _ = packed(pack)
+        leak = float(abs(logps[pack.owners == 0].sum() / tokens[2] - found[2]))
+        if not leak <= LEAK_TOLERANCE[dtype]:
+            raise attention.Unsupported(f"what stands beside a sequence moves it by {leak:.1e} nats/token")
+    except (attention.Unsupported, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        model.set_attn_implementation(own)
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def sequences(vocabulary: int, seed: int) -> list[TokenSequence]:
+    """Two prompts and five responses of seeded tokens, one of a single token; 200 tokens in a pack."""
+    draw = np.random.default_rng(seed)
+
+    def ids(length: int) -> np.ndarray:
+        return draw.integers(0, vocabulary, length, dtype=np.int32)
+
+    first, second = ids(17), ids(60)
+    return [
+        *(TokenSequence(first, ids(length)) for length in (30, 1, 12)),
+        *(TokenSequence(second, ids(length)) for length in (60, 25)),
+    ]

@@ -1,0 +1,146 @@
+"""An output appears whole or not at all, and a failure to write is one clear message."""
+
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from curate.base import files
+from curate.base.errors import InputError, OutputError
+from curate.pairs.artefact import read_artefact
+
+
+def test_a_failure_inside_leaves_the_old_file_and_nothing_else(tmp_path):
+    out = tmp_path / "out.json"
+    files.write_json({"a": 1}, out)
+    with pytest.raises(RuntimeError), files.replacing(out) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert files.read_json(out) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for content in ("one", "two"):
+        with files.replacing(tmp_path / "run", "marker") as folder:
+            folder.mkdir()
+            (folder / "marker").write_text(content)
+            (folder / content).write_text(content)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["marker", "two"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("out", [".", "", "..", "../work"])
+def test_the_working_folder_is_never_replaced(tmp_path, monkeypatch, out):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "marker").write_text("")
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(OutputError, match="working folder"), files.replacing(out, "marker"):
+        raise AssertionError("the block must not run")
+    assert (tmp_path / "work" / "marker").exists()
+
+
+def test_the_old_folder_comes_back_when_the_rename_fails(tmp_path, monkeypatch):
+    old = tmp_path / "run"
+    old.mkdir()
+    (old / "marker").write_text("old")
+    monkeypatch.setattr(files.Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), files.replacing(old, "marker") as new:
+        new.mkdir()
+        (new / "marker").write_text("new")
+    assert (old / "marker").read_text() == "old"
+
+
+def test_dvcs_gitignore_is_no_stranger_and_is_kept(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".gitignore").write_text("/model")
+    with files.replacing(tmp_path / "run", "marker") as new:
+        new.mkdir()
+        (new / "marker").write_text("")
+    assert (tmp_path / "run" / ".gitignore").read_text() == "/model"
+
+
+@pytest.mark.parametrize("marker", [None, "marker"])
+def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, marker):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").write_text("years of work")
+    with pytest.raises(OutputError, match="would lose what it holds"), files.replacing(tmp_path / "thesis", marker):
+        raise AssertionError("the block must not run")
+    assert (tmp_path / "thesis" / "chapter1").read_text() == "years of work"
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write the output") as caught:
+        files.write_json({}, tmp_path / "file" / "out.json")
+    assert caught.value.exit_code == 1 and "nothing was written" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "text"])
+def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path, kind):
+    """A limit on the size of a written file is the full disk that needs no administrator."""
+    write = {
+        "parquet": "files.write_parquet(pl.DataFrame({'a': range(200_000)}), out, {})",
+        "text": "files.write_text('x' * 200_000, out)",
+    }[kind]
+    code = f"""
+import resource, signal, sys
+import polars as pl
+from curate.base import files
+from curate.base.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+out = sys.argv[1]
+try:
+    {write}
+except OutputError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out.parquet")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot write the output" in done.stdout and "File too large" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_bytes_are_the_same_twice_and_carry_provenance(tmp_path):
+    frame = pl.DataFrame({"a": [1.0, 2.0]})
+    for name in ("one", "two"):
+        files.write_parquet(frame, tmp_path / name, {"stage": "test", "params": {"alpha": 1.5}})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert files.read_provenance(tmp_path / "one") == {"stage": "test", "params": {"alpha": 1.5}}
+
+
+def test_what_is_no_artefact_is_refused_with_the_command_that_makes_it(tmp_path):
+    path = tmp_path / "scores.parquet"
+    with pytest.raises(InputError, match="no such file"):
+        read_artefact(path, "pairs")
+    path.write_text("not parquet")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        read_artefact(path, "pairs")
+    pl.DataFrame({"prompt": ["a"]}).write_parquet(path)
+    with pytest.raises(InputError, match="curate prepare") as caught:
+        read_artefact(path, "pairs", "scores")
+    assert "pair_id" in caught.value.details["field"]
+    with pytest.raises(InputError, match="a folder"):
+        read_artefact(tmp_path, "pairs")
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
+    """Its private folder goes when the same output is written again; that of a live writer stays."""
+    killed = (
+        "import os, sys; from curate.base import files\nwith files.replacing(sys.argv[1]) as t: os.kill(os.getpid(), 9)"
+    )
+    for name in ("one.txt", "two.txt"):
+        subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with files.replacing(tmp_path / "one.txt") as outer:
+        outer.write_text("outer")
+        files.write_text("inner", tmp_path / "one.txt")  # another writer of it, meanwhile
+        assert outer.exists()
+    left = [path.name for path in tmp_path.iterdir()]
+    assert (tmp_path / "one.txt").read_text() == "outer"
+    assert len(left) == 2 and sum(name.startswith(".two.txt") for name in left) == 1

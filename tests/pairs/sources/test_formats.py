@@ -1,0 +1,340 @@
+"""Each format: a sound record, its variants, and what it refuses. Every text here is invented."""
+
+import pytest
+
+from curate.base.errors import InputError, UsageError
+from curate.pairs.identity import pair_id
+from curate.pairs.schema import RATINGS, QueryType, Split
+from curate.pairs.sources import FORMATS, choose
+from curate.pairs.sources.base import Malformed, NullPrompt, Parsed, Ratings, Refused
+
+
+def parse(form: str, record: dict) -> Parsed:
+    return FORMATS[form].parse(record)
+
+
+def said(pair: Parsed) -> tuple:
+    """prompt turns, chosen, rejected as plain text"""
+    prompt = [(turn["role"], turn["content"]) for turn in pair.prompt]
+    return prompt, pair.chosen[0]["content"], pair.rejected[0]["content"]
+
+
+def turn(role: str, content: object) -> dict:
+    return {"role": role, "content": content}
+
+
+PKU = {
+    "prompt": "How do I oil a hinge?",
+    "response_0": "With a drop of oil.",
+    "response_1": "With sand.",
+    "is_response_0_safe": True,
+    "is_response_1_safe": True,
+    "better_response_id": 0,
+    "safer_response_id": 1,
+}
+TRL = {"prompt": "Q", "chosen": "yes", "rejected": "no"}
+HH = {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: Go."}
+PAIR = {"prompt": "Q", "response": ["yes", "no"]}
+OPENAI = {
+    "input": {"messages": [turn("developer", "Be brief."), turn("user", "Q")], "tools": []},
+    "preferred_output": [turn("assistant", "yes")],
+    "non_preferred_output": [turn("assistant", "no")],
+}
+SHAREGPT = {
+    "conversations": [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "A"},
+        {"from": "gpt", "value": "B"},
+        {"from": "human", "value": "C"},
+    ],
+    "chosen": {"from": "gpt", "value": "yes"},
+    "rejected": {"from": "gpt", "value": "no"},
+}
+CANONICAL = {
+    "pair_id": "0" * 32,
+    "prompt": [turn("user", "Q")],
+    "chosen": [turn("assistant", "yes")],
+    "rejected": [turn("assistant", "no")],
+    "query_type": "unsafe",
+    "chosen_safe": True,
+    "rejected_safe": False,
+    "prompt_key": "1" * 32,
+    "split": "heldout",
+    "source": "raw.json",
+    "source_format": "pku",
+    "source_row": 7,
+}
+EXAMPLES = {
+    "canonical": CANONICAL,
+    "pku": PKU,
+    "response_pair": PAIR,
+    "hh": HH,
+    "openai": OPENAI,
+    "sharegpt": SHAREGPT,
+    "trl": TRL,
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_auto_finds_the_format_even_among_odd_rows(name):
+    assert choose("auto", [None, {"x": 1}, *[EXAMPLES[name]] * 3, EXAMPLES["trl"]], "f").name == name
+
+
+def test_every_format_has_an_example_and_a_line_of_help():
+    assert set(FORMATS) == {*EXAMPLES, "ranked_pair"}
+    assert all(form.about and "\n" not in form.about for form in FORMATS.values())
+
+
+def test_no_format_fits():
+    with pytest.raises(InputError) as error:
+        choose("auto", [{"question": 1, "answer": 2}], "quiz.jsonl")
+    assert error.value.details["found"] == "fields answer, question"
+    assert all(name in error.value.details["expected"] for name in EXAMPLES)
+    with pytest.raises(InputError, match="no objects"):
+        choose("auto", [1, "two"], "f")
+    with pytest.raises(UsageError, match="pku"):
+        choose("pkuu", [PKU], "f")
+
+
+@pytest.mark.parametrize(
+    ("safe", "better", "chosen", "query_type"),
+    [
+        ((True, True), 0, "With a drop of oil.", QueryType.SAFE),
+        ((True, True), 1, "With sand.", QueryType.SAFE),
+        ((True, False), 1, "With a drop of oil.", QueryType.UNSAFE),  # the helpful one is not the safe one
+        ((False, True), 0, "With sand.", QueryType.UNSAFE),
+    ],
+)
+def test_pku_follows_method_5(safe, better, chosen, query_type):
+    record = PKU | {"is_response_0_safe": safe[0], "is_response_1_safe": safe[1], "better_response_id": better}
+    pair = parse("pku", record)
+    assert said(pair)[1] == chosen
+    assert pair.query_type is query_type
+    assert pair.chosen_safe is True
+    assert pair.rejected_safe is (query_type is QueryType.SAFE)
+
+
+def test_pku_both_unsafe_is_left_to_the_rule():
+    pair = parse("pku", PKU | {"is_response_0_safe": False, "is_response_1_safe": False})
+    assert (pair.chosen_safe, pair.rejected_safe) == (False, False)
+
+
+def test_pku_from_csv_has_words_for_types():
+    record = {name: str(value) for name, value in PKU.items()} | {"is_response_1_safe": "False"}
+    assert parse("pku", record) == parse("pku", PKU | {"is_response_1_safe": False})
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "found"),
+    [
+        ({"is_response_0_safe": 1}, "is_response_0_safe", "integer"),
+        ({"is_response_1_safe": None}, "is_response_1_safe", "null"),
+        ({"better_response_id": 2}, "better_response_id", "2"),
+        ({"better_response_id": True}, "better_response_id", "boolean"),
+        ({"safer_response_id": "x"}, "safer_response_id", "text"),
+        ({"response_1": ["a"]}, "response_1", "list"),
+        ({"prompt": 3}, "prompt", "integer"),
+    ],
+)
+def test_pku_malformed_names_field_and_types(change, field, found):
+    with pytest.raises(Malformed) as error:
+        parse("pku", PKU | change)
+    assert (error.value.rule, error.value.field, error.value.found) == ("malformed", field, found)
+
+
+def test_missing_field_is_malformed_and_null_prompt_is_its_own_rule():
+    with pytest.raises(Malformed, match="response_1 is missing"):
+        parse("pku", {name: value for name, value in PKU.items() if name != "response_1"})
+    for form, field in (("pku", "prompt"), ("response_pair", "prompt"), ("trl", "prompt"), ("canonical", "prompt")):
+        with pytest.raises(NullPrompt):
+            parse(form, EXAMPLES[form] | {field: None})
+    with pytest.raises(NullPrompt):
+        parse("sharegpt", SHAREGPT | {"conversations": None})
+    with pytest.raises(NullPrompt):
+        parse("openai", OPENAI | {"input": None})
+
+
+def test_response_pair_labels_by_convention_and_ranked_pair_claims_nothing():
+    pair = parse("response_pair", PAIR)
+    assert said(pair) == ([("user", "Q")], "yes", "no")
+    assert (pair.query_type, pair.chosen_safe, pair.rejected_safe) == (QueryType.UNSAFE, True, False)
+    assert pair.marks == ("safety_by_convention",)
+    ranked = parse("ranked_pair", PAIR)
+    assert said(ranked) == said(pair)
+    assert (ranked.query_type, ranked.chosen_safe, ranked.marks) == (QueryType.UNKNOWN, None, ())
+
+
+@pytest.mark.parametrize("response", [None, "yes", ["yes"], ["a", "b", "c"], ["yes", None]])
+def test_response_pair_wants_two_texts(response):
+    with pytest.raises(Malformed, match="response"):
+        parse("response_pair", PAIR | {"response": response})
+
+
+def test_hh_splits_turns_and_strips_layout():
+    start = "\n\nHuman: Hi\n\nAssistant: Hello.\nHow are you?\n\nHuman: Fine \n\nAssistant:"
+    pair = parse("hh", {"chosen": start + " Good. ", "rejected": start + " Good grief."})
+    turns = [("user", "Hi"), ("assistant", "Hello.\nHow are you?"), ("user", "Fine")]
+    assert said(pair) == (turns, "Good.", "Good grief.")
+    assert pair.query_type is QueryType.UNKNOWN
+
+
+def test_hh_diverging_transcripts():
+    longer = "\n\nHuman: Hi\n\nAssistant: Other.\n\nHuman: Why\n\nAssistant: So."
+    for record in (
+        {"chosen": HH["chosen"], "rejected": longer},
+        {"chosen": longer, "rejected": HH["rejected"]},
+        {"chosen": HH["chosen"], "rejected": "\n\nHuman: Bye\n\nAssistant: Hello."},
+    ):
+        with pytest.raises(Refused) as error:
+            parse("hh", record)
+        assert error.value.rule == "diverging_transcript"
+
+
+def test_hh_wants_transcripts():
+    with pytest.raises(Malformed, match="rejected is text without a turn"):
+        parse("hh", HH | {"rejected": "plain"})
+
+
+def test_trl_standard_and_conversational_say_the_same():
+    explicit = {
+        "prompt": [turn("user", "Q")],
+        "chosen": [turn("assistant", "yes")],
+        "rejected": [turn("assistant", "no")],
+    }
+    implicit = {side: explicit["prompt"] + explicit[side] for side in ("chosen", "rejected")}
+    full = implicit | {"prompt": "Q"}  # UltraFeedback repeats the prompt
+    pairs = [parse("trl", record) for record in (TRL, explicit, implicit, full)]
+    assert {pair_id(*pair[:3]) for pair in pairs} == {pair_id(*pairs[0][:3])}
+    assert [pair.marks for pair in pairs] == [(), (), ("implicit_prompt",), ()]
+
+
+def test_trl_implicit_text_prompt_ends_at_white_space():
+    pair = parse("trl", {"chosen": "The sky is blue.", "rejected": "The sky is black."})
+    assert said(pair) == ([("user", "The sky is")], "blue.", "black.")
+
+
+def test_trl_labels():
+    given = parse("trl", TRL | {"query_type": "safe", "chosen_safe": True, "rejected_safe": True})
+    assert (given.query_type, given.chosen_safe, given.rejected_safe) == (QueryType.SAFE, True, True)
+    derived = parse("trl", TRL | {"chosen_safe": False, "rejected_safe": True})
+    assert derived.query_type is QueryType.UNSAFE
+    assert parse("trl", TRL).query_type is QueryType.UNKNOWN
+    with pytest.raises(Malformed, match="query_type"):
+        parse("trl", TRL | {"query_type": "odd"})
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        ({"chosen": "same", "rejected": "same"}, "identical_responses"),
+        (
+            {"chosen": [turn("user", "Q"), turn("assistant", "a")], "rejected": [turn("user", "R")]},
+            "diverging_transcript",
+        ),
+        (TRL | {"chosen": [turn("wizard", "yes")]}, "malformed"),
+        (TRL | {"chosen": [turn("assistant", None)]}, "malformed"),
+        (TRL | {"chosen": [turn("user", "yes")]}, "malformed"),
+        (TRL | {"chosen": []}, "malformed"),
+        (TRL | {"chosen": {"role": "assistant"}}, "malformed"),
+        (TRL | {"rejected": None}, "malformed"),
+        (TRL | {"prompt": {"role": "user"}}, "malformed"),
+        ({"chosen": "text", "rejected": [turn("assistant", "a")]}, "malformed"),
+    ],
+)
+def test_trl_refuses(record, rule):
+    with pytest.raises(Refused) as error:
+        parse("trl", record)
+    assert error.value.rule == rule
+
+
+def test_openai_and_sharegpt_keep_system_turns():
+    assert said(parse("openai", OPENAI)) == ([("system", "Be brief."), ("user", "Q")], "yes", "no")
+    turns = [("system", "Be brief."), ("user", "A"), ("assistant", "B"), ("user", "C")]
+    assert said(parse("sharegpt", SHAREGPT)) == (turns, "yes", "no")
+    beside = {**SHAREGPT, "conversations": SHAREGPT["conversations"][1:], "system": "Be brief."}
+    assert parse("sharegpt", beside) == parse("sharegpt", SHAREGPT)
+
+
+@pytest.mark.parametrize(
+    ("form", "change", "field"),
+    [
+        ("openai", {"preferred_output": []}, "preferred_output"),
+        ("openai", {"preferred_output": "yes"}, "preferred_output"),
+        ("openai", {"input": []}, "input"),
+        ("openai", {"input": {}}, "messages"),
+        ("sharegpt", {"chosen": "yes"}, "chosen"),
+        ("sharegpt", {"chosen": {"from": "human", "value": "x"}}, "chosen"),
+        ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0].from"),
+        ("canonical", {"query_type": "odd"}, "query_type"),
+        ("canonical", {"split": "test"}, "split"),
+        ("canonical", {"source_row": "7"}, "source_row"),
+    ],
+)
+def test_malformed_records_of_other_formats(form, change, field):
+    with pytest.raises(Malformed) as error:
+        parse(form, EXAMPLES[form] | change)
+    assert error.value.field == field
+
+
+def test_canonical_keeps_split_and_origin():
+    pair = parse("canonical", CANONICAL)
+    assert pair.origin == (Split.HELDOUT, "raw.json", "pku", 7)
+    assert (pair.query_type, pair.chosen_safe, pair.rejected_safe) == (QueryType.UNSAFE, True, False)
+    assert parse("canonical", CANONICAL | {"split": None}).origin[0] is None
+
+
+def test_reasons_never_quote_the_row():
+    for change in ({"prompt": ["secret"]}, {"chosen": [turn("secret", "secret")]}, {"query_type": "secret"}):
+        with pytest.raises(Refused) as error:
+            parse("trl", TRL | change)
+        assert "secret" not in error.value.reason
+
+
+RATED = {"chosen_reward": 1.5, "rejected_reward": -2, "chosen_cost": "0.25", "rejected_cost": None}
+
+
+@pytest.mark.parametrize("form", ["canonical", "trl", "hh", "sharegpt"])
+def test_ratings_are_taken_over(form):
+    assert tuple(RATINGS) == Ratings._fields
+    assert parse(form, EXAMPLES[form]).ratings == Ratings()
+    assert parse(form, EXAMPLES[form] | RATED).ratings == Ratings(1.5, -2.0, 0.25, None)
+    assert parse(form, EXAMPLES[form] | {"chosen_cost": ""}).ratings == Ratings()  # CSV's null
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (float("nan"), "a number that is not finite"),
+        (float("-inf"), "a number that is not finite"),
+        ("inf", "a number that is not finite"),
+        ("high", "text"),
+        (True, "boolean"),
+        ([1.0], "list"),
+        (10**400, "integer"),
+    ],
+)
+@pytest.mark.parametrize(("form", "field"), [("trl", "rejected_cost"), ("pku", "response_1_cost")])
+def test_a_rating_is_a_finite_number(form, field, value, found):
+    with pytest.raises(Malformed) as error:
+        parse(form, EXAMPLES[form] | {field: value})
+    assert (error.value.field, error.value.found, error.value.expected) == (field, found, "a finite number")
+
+
+def test_pku_rates_by_severity_and_by_the_vote():
+    """better_response_id is 0; the safe response 1 is chosen: its reward is 0, its cost its own level."""
+    levels = {"response_0_severity_level": 3, "response_1_severity_level": 0}
+    pair = parse("pku", PKU | levels | {"is_response_0_safe": False})
+    assert said(pair)[1] == "With sand."
+    assert pair.ratings == Ratings(chosen_reward=0.0, rejected_reward=1.0, chosen_cost=0.0, rejected_cost=3.0)
+    assert parse("pku", PKU).ratings == Ratings(1.0, 0.0, None, None)
+    voteless = {name: value for name, value in PKU.items() if name != "better_response_id"}
+    assert parse("pku", voteless | {"is_response_0_safe": False}).ratings == Ratings()
+    for level in (4, -1, 0.5):
+        with pytest.raises(Malformed, match="one of 0, 1, 2, 3"):
+            parse("pku", PKU | {"response_0_severity_level": level})
+
+
+def test_pku_given_numbers_come_before_and_scales_do_not_mix():
+    given = {"response_0_reward": 0.7, "response_1_cost": -1.5}
+    levels = {"response_0_severity_level": 3, "response_1_severity_level": 0}
+    assert parse("pku", PKU | levels | given).ratings == Ratings(0.7, None, None, -1.5)

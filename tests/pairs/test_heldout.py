@@ -1,0 +1,64 @@
+"""Properties of the held-out draw."""
+
+import hashlib
+import random
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.pairs.heldout import STRATA, draw
+from curate.pairs.identity import pair_id, prompt_key
+from curate.pairs.schema import PAIRS, QueryType
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 40).map(lambda n: f"key{n}"), st.sampled_from([t.value for t in QueryType])), min_size=1
+)
+FRACTION = st.floats(0.01, 0.99)
+
+
+def split(rows, fraction, seed):
+    frame = pl.DataFrame(rows, schema={name: PAIRS[name] for name in ("prompt_key", "query_type")}, orient="row")
+    return frame.with_columns(split=draw(frame, fraction, seed))
+
+
+@settings(deadline=None)
+@given(ROWS, FRACTION, st.integers(0, 5), st.randoms())
+def test_split_is_by_prompt_stratified_and_independent_of_order(rows, fraction, seed, shuffle: random.Random):
+    frame = split(rows, fraction, seed)
+    sides = {key: side for key, _, side in frame.iter_rows()}
+    assert all(sides[key] == side for key, _, side in frame.iter_rows())
+    strata: dict[str, list[str]] = {}
+    for key in sides:
+        types = {query_type for other, query_type in rows if other == key}
+        strata.setdefault(next(t for t in STRATA if t in types), []).append(key)
+    for keys in strata.values():
+        heldout = {key for key in keys if sides[key] == "heldout"}
+        n = len(keys)
+        assert len(heldout) == (min(max(int(n * fraction + 0.5), 1), n - 1) if n > 1 else 0)
+        ranked = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}|{key}".encode()).hexdigest())
+        assert heldout == set(ranked[: len(heldout)])
+    shuffle.shuffle(rows)
+    assert {key: side for key, _, side in split(rows, fraction, seed).iter_rows()} == sides
+
+
+def test_seeds_differ():
+    rows = [(f"key{i}", "safe") for i in range(50)]
+    assert split(rows, 0.2, 0)["split"].to_list() != split(rows, 0.2, 1)["split"].to_list()
+
+
+def test_prompt_key_folds_case_width_and_spacing_but_not_roles():
+    def key(*turns):
+        return prompt_key([{"role": role, "content": content} for role, content in turns])
+
+    assert key(("user", "How  are\nyou?")) == key(("user", " ＨＯＷ are YOU？ ".replace("？", "?")))
+    assert key(("user", "straße")) == key(("user", "STRASSE"))
+    assert key(("user", "a")) != key(("system", "a"))
+    assert key(("user", "a"), ("user", "b")) != key(("user", "b"))
+    assert len(key(("user", "a"))) == 32
+
+
+def test_pair_id_by_hand():
+    turns = [{"content": text, "role": role} for role, text in (("user", "é"), ("assistant", "b"), ("assistant", "c"))]
+    text = '[[{"content":"é","role":"user"}],[{"content":"b","role":"assistant"}],[{"content":"c","role":"assistant"}]]'
+    assert pair_id(*([turn] for turn in turns)) == hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,220 @@
+"""`curate init`: a project elsewhere is the repository's pipeline, from a checkout and from a wheel."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_docs import smaller
+
+from curate.base.errors import OutputError
+from curate.project import create, installed, params, presets
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = Path(sys.executable)
+
+
+def curate(*arguments, cwd, environment=None):
+    command = [PYTHON, "-m", "curate", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_pipeline_elsewhere_is_the_repositorys_but_for_where_the_code_is():
+    ours, theirs = yaml.safe_load((ROOT / "dvc.yaml").read_text()), create.pipeline()
+    assert list(theirs["stages"]) == ["installed", *ours["stages"]]
+    assert theirs["stages"]["installed"]["outs"] == ["curate"] and theirs["stages"]["installed"]["always_changed"]
+    for name, stage in ours["stages"].items():
+        copy = theirs["stages"][name]
+        assert {key: copy[key] for key in copy if key not in ("cmd", "deps")} == {
+            key: stage[key] for key in stage if key not in ("cmd", "deps")
+        }
+        module = stage["cmd"].split()[2]
+        assert copy["cmd"] == stage["cmd"].replace(module, f"curate.{module}") and module.startswith("stages.")
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+        assert copy["deps"][0] == f"curate/code/{name}"
+        code = [dependency for dependency in stage["deps"] if dependency not in copy["deps"]]
+        assert code and all((ROOT / dependency).exists() for dependency in code)
+        assert len(copy["deps"]) == 1 + len(stage["deps"]) - len(code)
+    titles = [[(title, plot["x"], plot["y"]) for entry in source["plots"] for title, plot in entry.items()]
+              for source in (ours, theirs)]  # fmt: skip
+    assert titles[0] == titles[1]
+    texts = create.contents("")
+    assert all(plot["template"] in texts for entry in theirs["plots"] for plot in entry.values())
+    assert yaml.safe_load(texts["dvc.yaml"]) == theirs
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "stages").glob("*.py")), ids=lambda path: path.stem)
+def test_a_stage_is_a_module_of_the_package_as_well(path):
+    assert "from stages" not in path.read_text() and "import stages" not in path.read_text()
+    if path.stem != "__init__":
+        module = importlib.import_module(f"curate.stages.{path.stem}")
+        assert Path(module.__file__).samefile(path)
+
+
+def test_each_stage_depends_on_its_own_code_alone(tmp_path, monkeypatch):
+    (tmp_path / "curate").mkdir()
+    for name in ("curate", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.setattr(installed.shipped, "PACKAGE", tmp_path / "curate")
+    monkeypatch.setattr(installed.shipped, "ROOT", tmp_path)
+
+    def written(name):
+        installed.write(tmp_path / name)
+        return {path.name: path.read_text() for path in (tmp_path / name).rglob("*") if path.is_file()}
+
+    before = written("before")
+    assert set(before) == {"INSTALLED.txt", "sample", *installed.pipeline()["stages"]}
+    (tmp_path / "curate" / "selection" / "weights.py").open("a").write("# another\n")
+    (tmp_path / "curate" / "__pycache__").mkdir()
+    (tmp_path / "curate" / "__pycache__" / "files.pyc").write_bytes(b"1")
+    after = written("after")
+    assert {name for name in before if before[name] != after[name]} >= {"weigh", "train"}
+    assert all(before[name] == after[name] for name in ("reference", "prepare", "score", "split", "sample"))
+
+
+def test_the_code_itself_is_never_replaced():
+    with pytest.raises(OutputError, match="would lose what it holds"):
+        installed.write(ROOT / "curate")
+
+
+def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypatch):
+    (tmp_path / "données 1.jsonl").write_text("{}\n")
+    (tmp_path / "model").mkdir()
+    done = curate("init", "p/q", "--preset", "pku-small", "--data", "données 1.jsonl", "--model", "model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path / "p" / "q")
+    loaded = params.load()
+    assert loaded.data.source == loaded.data.watch == "../../données 1.jsonl"
+    assert loaded.model.name == loaded.model.watch == "../../model"
+    assert loaded.reference.texts == ["../../données 1.jsonl"] and loaded.reference.hidden_size == 192
+    assert Path("params.yaml").read_text().startswith("# B-DPO and DPO on a PKU-SafeRLHF file.")
+    assert "not there" not in done.stderr and "git init && dvc init" in done.stderr
+
+
+def test_without_data_the_preset_is_written_as_it_is(tmp_path):
+    done = curate("init", "--preset", "pku-small", cwd=tmp_path)
+    assert (tmp_path / "params.yaml").read_text() == (ROOT / "presets" / "pku-small.yaml").read_text()
+    assert "not there: ../shared/data/pref/" in done.stderr and "cd " not in done.stderr
+    accelerate = params.load(ROOT / "presets" / "paper-qwen2-7b.yaml").train.accelerate
+    assert (tmp_path / accelerate).read_text() == (ROOT / accelerate).read_text()
+
+
+def test_hub_names_are_watched_by_the_code_of_the_sample(tmp_path, monkeypatch):
+    done = curate("init", ".", "--data", "hub:owner/name", "--model", "owner/model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    loaded = params.load()
+    assert (loaded.data.source, loaded.model.name) == ("hub:owner/name", "owner/model")
+    assert {loaded.data.watch, loaded.model.watch, loaded.reference.watch} == {"curate/sample"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--preset", "nothing"], 2, "no such preset"),
+        (["--data", "nothing.jsonl"], 1, "cannot read the data"),
+        (["--data", "."], 1, "a folder"),
+        (["--model", "nothing"], 1, "no such model"),
+        (["--model", "../nothing"], 1, "no such model"),
+    ],
+)
+def test_a_mistake_is_one_message_and_writes_nothing(tmp_path, arguments, code, message):
+    done = curate("init", "new", *arguments, cwd=tmp_path)
+    assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_file_is_overwritten(tmp_path):
+    texts = create.contents(presets.preset("default").text)
+    (tmp_path / ".gitignore").write_text("mine\n")
+    (tmp_path / "params.yaml").write_text("mine: 1\n")
+    (tmp_path / "dvc.yaml").symlink_to("nowhere")
+    with pytest.raises(OutputError) as caught:
+        create.create(tmp_path, texts)
+    assert caught.value.details["found"] == "params.yaml, dvc.yaml"
+    assert files(tmp_path) == {".gitignore", "params.yaml"}
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).unlink()
+    done = curate("init", ".", cwd=tmp_path)
+    assert done.returncode == 0 and ".gitignore was there and stays as it is; add to it: /.venv/" in done.stderr
+    assert (tmp_path / ".gitignore").read_text() == "mine\n" and files(tmp_path) == set(texts)
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path):
+    (tmp_path / "kept.txt").write_text("")
+    texts = {"a/b/one": "1", "two": "2", "kept.txt/three": "3"}  # the last cannot be: its folder is a file
+    with pytest.raises(OutputError, match="cannot write the project"):
+        create.create(tmp_path, texts)
+    assert files(tmp_path) == {"kept.txt"} and not (tmp_path / "a").exists()
+
+
+def test_what_comes_next_depends_on_what_is_there(tmp_path):
+    (tmp_path / "inner").mkdir()
+    assert "git init && dvc init" in create.next_commands(tmp_path / "inner")
+    (tmp_path / ".git").mkdir()
+    assert "dvc init" in create.next_commands(tmp_path)
+    assert "dvc init --subdir" in create.next_commands(tmp_path / "inner")
+    (tmp_path / "inner" / ".dvc").mkdir()
+    (tmp_path / "inner" / ".dvc" / "config").touch()
+    assert [line for line in create.next_commands(tmp_path / "inner") if "init" in line] == []
+
+
+def test_presets_are_listed_each_on_a_line_and_printed():
+    listed = curate("presets", cwd=ROOT).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list(presets.presets())
+    assert all(" Machine: " in line for line in listed)
+    assert curate("presets", "hh-small", cwd=ROOT).stdout == (ROOT / "presets" / "hh-small.yaml").read_text()
+    default = yaml.safe_load(curate("presets", "default", cwd=ROOT).stdout)
+    assert params.check(params.Params, default) == params.Params()
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_starts_a_project_that_runs(tmp_path):
+    source, target, folder = tmp_path / "source", tmp_path / "target", tmp_path / "project"
+    for name in ("curate", "stages", "presets", "configs", ".dvc/plots"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, source)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
+    environment = kept | {"PYTHONPATH": str(target), "PATH": f"{PYTHON.parent}:{kept['PATH']}"}
+
+    def run(*command, cwd=tmp_path):
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    run("uv", "build", "--offline", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, source)
+    run("uv", "pip", "install", "--offline", "--no-deps", "--target", target, *tmp_path.glob("curate-*.whl"))
+    shutil.rmtree(source)
+    assert Path(run(PYTHON, "-c", "import curate; print(curate.__file__)").strip()).is_relative_to(target)
+    assert not (target / "stages").exists()
+    curate("init", folder, cwd=tmp_path, environment=environment)
+    here = folder / "params.yaml"
+    here.write_text(smaller(yaml.safe_load(here.read_text())))
+    run("git", "init", "--quiet", cwd=folder)
+    run("dvc", "init", "--quiet", cwd=folder)
+    ran = run("dvc", "repro", cwd=folder)
+    assert "python -m curate.stages.score" in ran and (folder / "report" / "index.html").stat().st_size > 10_000
+    assert json.loads((folder / "data" / "prepare.json").read_text())["read"] == 60
+    again = run("dvc", "repro", cwd=folder)
+    assert again.count("Running stage") == 1 and "Running stage 'installed'" in again
+    # Another version of the package, whose splits and weights differ in code.
+    for name in ("splits", "weights"):
+        (target / "curate" / "selection" / f"{name}.py").open("a").write("# another\n")
+    run("dvc", "repro", "--quiet", "installed", cwd=folder)
+    status = json.loads(run("dvc", "status", "--json", cwd=folder))
+    assert {"split", "weigh", "train@bdpo-0"} <= set(status) and not {"reference", "prepare", "score"} & set(status)
+    run("dvc", "plots", "show", "--out", "plots_out", cwd=folder)
+    assert "vega" in (folder / "plots_out" / "index.html").read_text().lower()

@@ -1,0 +1,121 @@
+"""params.yaml: complete, commented, and refused at once when a key or a value is wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curate.base.errors import InputError, UsageError
+from curate.project import params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_shipped_file_states_every_default():
+    assert (ROOT / "params.yaml").read_text() == params.to_yaml(params.Params())
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.name
+)
+def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
+    loaded = params.load(path)
+    lines = path.read_text().splitlines()
+    keys = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    for i in keys:
+        assert lines[i - 1].lstrip().startswith("#"), f"{path.name}:{i + 1}: no comment above {lines[i]!r}"
+    assert yaml.safe_load(path.read_text()).keys() == params.Params.model_fields.keys()
+    for name, section in yaml.safe_load(path.read_text()).items():
+        if name != "arms":
+            assert section.keys() == type(getattr(loaded, name)).model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "says"),
+    [
+        ("weigh: {alhpa: 1.5}", "weigh.alhpa", "alpha?"),
+        ("wiegh: {}", "wiegh", "weigh?"),
+        ("weigh: {scheme: tan}", "weigh.scheme", "'tanh', 'power', 'geometric' or 'none'"),
+        ("weigh: {alpha: -1}", "weigh.alpha", "greater than or equal to 0"),
+        ("split: {fraction: 0.7}", "split.fraction", "less than or equal to 0.5"),
+        ("train: {epochs: two}", "train.epochs", "valid integer"),
+        ("arms: {mine: {subst: all}}", "arms.mine.subst", "subset?"),
+        ("train: {arms: [mine]}", "", "train.arms names 'mine'"),
+        ("train: {arms: [dpo, dpo]}", "train", "train.arms names one twice"),
+        ("train: {seeds: [3, 3]}", "train", "train.seeds names one twice"),
+        ("train: {seeds: []}", "train.seeds", "at least 1 item"),
+        ("train: {seeds: [-1]}", "train.seeds.0", "greater than or equal to 0"),
+        ("train: {lora_targets: []}", "train.lora_targets", "at least 1 item"),
+        ("arms: {mine: {objective: ppo}}", "arms.mine.objective", "'bdpo', 'dpo'"),
+        ("arms: {a.b: {}}", "arms.a.b.[key]", "match pattern"),
+        ("arms: {mine: {objective: dpo, balance_weight: false}}", "arms.mine", "scaling_factor and weigh are bdpo's"),
+        ("arms: {mine: {objective: ipo, weigh: {alpha: 2}}}", "arms.mine", "scaling_factor and weigh are bdpo's"),
+        (
+            "arms: {mine: {objective: bdpo, weigh: {alhpa: 2}}}",
+            "arms.mine",
+            "weigh has no key alhpa that an arm may set",
+        ),
+        ("arms: {mine: {objective: bdpo, weigh: {alpha: -2}}}", "arms.mine", "weigh.alpha: Input should be greater"),
+        ("arms: {mine: {train: {arms: [dpo]}}}", "arms.mine", "train has no key arms that an arm may set"),
+        ("arms: {mine: {train: {seeds: [1]}}}", "arms.mine", "train has no key seeds that an arm may set"),
+        ("arms: {mine: {train: {epochs: 0}}}", "arms.mine", "train.epochs: Input should be greater than 0"),
+        ("arms: {mine: {settings: {beta: high}}}", "arms.mine.settings.beta", "valid number"),
+        ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
+        ("data: {source: mine.jsonl}", "", "data.watch must be mine.jsonl"),
+        ("weigh: 3", "weigh", "valid dictionary"),
+    ],
+)
+def test_a_fault_names_the_key_what_was_found_and_what_is_allowed(tmp_path, text, field, says):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        params.load(file)
+    assert caught.value.details.get("field", "") == field
+    assert says in caught.value.details["expected"]
+    assert caught.value.details["file"] == str(file)
+    assert caught.value.exit_code == 2
+
+
+def test_an_arm_has_the_last_word_on_what_it_names():
+    """A value that is the default is one that was named."""
+    arm = params.ArmParams(objective="bdpo", weigh={"alpha": 1.5}, train={"beta": 0.1, "lora_rank": 4})
+    shared = params.TrainParams(beta=0.5, epochs=7, seeds=[1, 2])
+    assert arm.training(shared) == params.TrainParams(beta=0.1, epochs=7, seeds=[1, 2], lora_rank=4)
+    assert arm.weighing(params.WeighParams(alpha=9, scheme="power")) == params.WeighParams(alpha=1.5, scheme="power")
+    assert params.ArmParams().training(shared) == shared
+    assert params.ArmParams().record() == {"objective": "dpo"}
+    assert params.ArmParams.model_validate(arm.record()) == arm
+
+
+def test_a_key_written_twice_is_refused(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("weigh:\n  alpha: 1\n  alpha: 2\n")
+    with pytest.raises(UsageError, match="'alpha' stands twice"):
+        params.load(file)
+
+
+def test_missing_file_and_broken_yaml(tmp_path):
+    with pytest.raises(InputError, match="cannot read the parameters"):
+        params.load(tmp_path / "none.yaml")
+    (tmp_path / "p.yaml").write_text("weigh: [")
+    with pytest.raises(UsageError, match="not a YAML file"):
+        params.load(tmp_path / "p.yaml")
+
+
+def test_the_dump_is_read_back_as_it_was():
+    changed = params.check(
+        params.Params, {"weigh": {"alpha": 2.5}, "train": {"arms": ["bw"]}, "data": {"hub_config": "x"}}
+    )
+    assert params.check(params.Params, yaml.safe_load(params.to_yaml(changed))) == changed
+
+
+def test_dvc_tracks_every_parameter():
+    """A key that no stage names would change a result without running anything."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    tracked = {key for stage in stages.values() for key in stage["params"] if stage is not stages["report"]}
+    for section, field in params.Params.model_fields.items():
+        if section in ("arms", "report") or section in tracked:
+            continue
+        for key in field.annotation.model_fields:
+            # The matrix makes a stage of each arm and seed.
+            assert f"{section}.{key}" in tracked or key in ("arms", "seeds"), f"{section}.{key}"

@@ -1,0 +1,49 @@
+"""Every preset is what `presets/write.py` writes, and runs the arms that docs/experiments.md names."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from curate.project import params
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("presets_write", ROOT / "presets" / "write.py")
+write = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(write)
+
+
+def test_the_folder_holds_what_the_table_says():
+    assert {path.stem for path in (ROOT / "presets").glob("*.yaml")} == set(write.presets())
+
+
+@pytest.mark.parametrize("name", write.presets())
+def test_a_preset_is_up_to_date(name):
+    assert (ROOT / "presets" / f"{name}.yaml").read_text() == write.text(name), "run python presets/write.py"
+
+
+def test_every_arm_of_the_documented_table_is_there():
+    named = set(re.findall(r"`((?:dpo|bdpo|cdpo|w-door)[a-z0-9-]*)`", (ROOT / "docs" / "experiments.md").read_text()))
+    arms = params.load(ROOT / "presets" / "sample-experiments.yaml").arms
+    assert named <= set(arms) and len(named) > 10
+
+
+def test_figure_5_differs_in_alpha_alone():
+    loaded = params.load(ROOT / "presets" / "sample-experiments.yaml")
+    alphas = {loaded.arms[name].weighing(loaded.weigh).alpha for name in [*write.ALPHAS, "bdpo"]}
+    assert alphas == {0.0, 0.5, 1.0, 1.5, 2.0, 2.5}
+    assert all(loaded.arms[name].objective == "bdpo" for name in write.ALPHAS)
+
+
+def test_the_papers_presets_have_their_data_and_models():
+    models = {name: params.load(ROOT / "presets" / f"{name}.yaml") for name in write.presets() if "paper" in name}
+    assert {loaded.model.name for loaded in models.values()} == {
+        "Qwen/Qwen2-7B-Instruct",
+        "mistralai/Mistral-7B-Instruct-v0.3",
+        "lmsys/vicuna-7b-v1.5",
+    }
+    for loaded in models.values():
+        assert loaded.data.source == "hub:PKU-Alignment/PKU-SafeRLHF" and len(loaded.train.seeds) >= 3
+        kept = loaded.cleaning.max_pairs_per_query_type * (1 - loaded.data.heldout_fraction)
+        assert kept == pytest.approx(10_000, rel=0.01)

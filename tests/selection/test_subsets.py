@@ -1,0 +1,86 @@
+"""Balanced, imbalanced and random subsets (METHOD 1.5)."""
+
+import random
+
+import polars as pl
+import pytest
+
+from curate.base.errors import InputError
+from curate.pairs.schema import SUBSETS
+from curate.project import params
+from curate.selection.subsets import split, standardised_difference, summarise
+
+
+def scores(count, seed=0):
+    draw = random.Random(seed)
+    rows = []
+    for i in range(count):
+        gap = draw.gauss(0.1, 0.5)
+        rows.append(
+            {
+                "pair_id": f"{i:08d}",
+                "split": "train" if draw.random() < 0.8 else "heldout",
+                "query_type": "unsafe" if draw.random() < 0.4 else "safe",
+                "pmi_gap": gap,
+                # Length goes with |gap|: what an unmatched split would pass for imbalance.
+                "chosen_tokens": 20 + int(60 * abs(gap)) + draw.randrange(10),
+                "rejected_tokens": 25,
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def test_one_size_train_only_and_disjoint():
+    frame = split(scores(2000), params.SplitParams())
+    sizes = {name: frame[name].sum() for name in SUBSETS}
+    assert len(set(sizes.values())) == 1 and sizes["balanced"] > 450
+    assert not frame.filter(pl.col("split") == "heldout").select(pl.any_horizontal(*SUBSETS).any()).item()
+    assert not frame.filter(pl.col("balanced") & pl.col("imbalanced")).height
+
+
+def test_unmatched_is_the_lowest_and_highest_third_of_each_query_type():
+    frame = split(scores(1000), params.SplitParams(match=[]))
+    for query_type in ("safe", "unsafe"):
+        rows = frame.filter((pl.col("split") == "train") & (pl.col("query_type") == query_type))
+        gaps = rows["pmi_gap"].abs().sort()
+        size = int(rows.height / 3)
+        assert sorted(rows.filter("balanced")["pmi_gap"].abs()) == gaps.head(size).to_list()
+        assert sorted(rows.filter("imbalanced")["pmi_gap"].abs()) == gaps.tail(size).to_list()
+
+
+def test_matching_holds_the_confounders():
+    plain = summarise(split(scores(4000), params.SplitParams(match=[])))["smd"]["balanced-imbalanced"]
+    matched = summarise(split(scores(4000), params.SplitParams(length_bins=8)))["smd"]["balanced-imbalanced"]
+    assert matched["sign"] == pytest.approx(0, abs=1e-9) and matched["query_type"] == pytest.approx(0, abs=1e-9)
+    assert abs(plain["length_difference"]) > 1
+    assert abs(matched["length_difference"]) < abs(plain["length_difference"]) / 4
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    frame = scores(500)
+    once = split(frame, params.SplitParams())
+    again = split(frame.sample(fraction=1, shuffle=True, seed=3), params.SplitParams())
+    assert once.equals(again.sort("pair_id"))
+
+
+def test_the_seed_moves_only_the_random_subset():
+    a, b = (split(scores(500), params.SplitParams(seed=seed)) for seed in (0, 1))
+    assert a["balanced"].equals(b["balanced"]) and a["imbalanced"].equals(b["imbalanced"])
+    assert not a["random"].equals(b["random"])
+
+
+def test_splitting_again_replaces_the_subsets():
+    once = split(scores(300), params.SplitParams())
+    assert split(once, params.SplitParams(fraction=0.2))["balanced"].sum() < once["balanced"].sum()
+
+
+def test_too_few_pairs():
+    with pytest.raises(InputError, match="too few training pairs"):
+        split(scores(3), params.SplitParams())
+
+
+def test_standardised_difference_by_hand():
+    """means 2 and 4, variances 1 and 1: (2 - 4) / 1 = -2."""
+    assert standardised_difference(pl.Series([1.0, 2, 3]), pl.Series([3.0, 4, 5])) == pytest.approx(-2)
+    assert standardised_difference(pl.Series([1.0, 1]), pl.Series([1.0, 1])) == 0
+    assert standardised_difference(pl.Series([1.0, 1]), pl.Series([2.0, 2])) is None
