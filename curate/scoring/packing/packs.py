@@ -3,7 +3,7 @@
 A pair asks for four numbers, and they overlap: both responses follow one prompt, every response follows the null
 prompt too, and pairs share prompts. A pack is a forest: each root is a prompt, its branches are the responses to it.
 A branch attends to its own root and to itself, and its positions count on from the root's end, so each number is
-what its sequence would give alone (`curate.scoring.packing.packs.attention` holds the other half of that promise).
+what its sequence would give alone (`curate.scoring.packing.attention` holds the other half of that promise).
 """
 
 from __future__ import annotations
