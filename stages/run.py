@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from curate.base.errors import CurateError, UsageError
+from curate.base.namesake import refuse_namesake
 from curate.base.progress import say
 from curate.project import params
 
@@ -28,6 +29,7 @@ def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:
 def run(stage: Callable[[params.Params], None]) -> None:
     """Call `stage` with params.yaml."""
     try:
+        refuse_namesake()
         stage(params.load())
     except CurateError as error:
         say(f"curate: {error}")

@@ -15,7 +15,9 @@ def device_type() -> str:
     try:
         import torch
     except ImportError as error:
-        raise InputError("scoring needs torch", remedy="pip install 'curate[train]', or --engine server") from error
+        raise InputError(
+            "scoring needs torch", remedy="pip install 'curate-preferences[train]', or --engine server"
+        ) from error
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -17,7 +17,7 @@ from curate.base.errors import InputError, UsageError
 try:
     import httpx
 except ImportError as error:
-    raise InputError("asking a server needs httpx", remedy="pip install 'curate[server]'") from error
+    raise InputError("asking a server needs httpx", remedy="pip install 'curate-preferences[server]'") from error
 
 KEY_VARIABLES = ("CURATE_SERVER_KEY", "OPENAI_API_KEY")  # the first that is set is sent as a Bearer token
 IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try

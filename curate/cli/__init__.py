@@ -13,6 +13,7 @@ import typer
 import curate
 import curate.base.threads  # (before torch)
 from curate.base.errors import CurateError
+from curate.base.namesake import refuse_namesake
 from curate.base.progress import say
 from curate.cli import (
     agreement,
@@ -70,11 +71,11 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  (its callback reads it)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    refuse_namesake()
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def report(
         raise UsageError(
             "the report needs packages that are not installed",
             found=f"no {error.name}",
-            remedy="pip install 'curate[report]'",
+            remedy="pip install 'curate-preferences[report]'",
         ) from error
 
     given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}

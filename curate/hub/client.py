@@ -28,7 +28,7 @@ try:
     )
     from huggingface_hub.utils._http import default_client_factory
 except ImportError as error:
-    raise OutputError("publishing needs huggingface_hub", remedy="pip install 'curate[hub]'") from error
+    raise OutputError("publishing needs huggingface_hub", remedy="pip install 'curate-preferences[hub]'") from error
 
 IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try
 FAILURES = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)

@@ -107,7 +107,7 @@ def _draw(frame: pl.DataFrame, folder: Path) -> card.Drawing | None:
     try:
         from curate.reporting import canvas, figures
     except ModuleNotFoundError as error:
-        say(f"publish: the figure is left out, for {error.name} is not installed (pip install 'curate[report]')")
+        say(f"publish: no figure, for {error.name} is not installed (pip install 'curate-preferences[report]')")
         return None
     scored = figures.finite(frame)
     if scored.is_empty():

@@ -61,7 +61,9 @@ def load_adapted(adapted: Adapted, dtype: str) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise InputError("a judge that is an adapter needs peft", remedy="pip install 'curate[train]'") from error
+        raise InputError(
+            "a judge that is an adapter needs peft", remedy="pip install 'curate-preferences[train]'"
+        ) from error
     try:
         merged = PeftModel.from_pretrained(net, adapted.adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -165,7 +165,9 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
-        raise InputError("reading from the Hub needs huggingface_hub", remedy="pip install 'curate[hub]'") from error
+        raise InputError(
+            "reading from the Hub needs huggingface_hub", remedy="pip install 'curate-preferences[hub]'"
+        ) from error
     try:
         return call(huggingface_hub)
     except errors.GatedRepoError as error:

@@ -158,7 +158,7 @@ def next_commands(folder: Path) -> list[str]:
     """What to call after `create`, by what `folder` and this machine have already."""
     extras = {"train": "torch", "report": "matplotlib", "pipeline": "dvc"}
     lacking = [extra for extra, module in extras.items() if find_spec(module) is None]
-    commands = [f"pip install 'curate[{','.join(lacking)}]'"] if lacking else []
+    commands = [f"pip install 'curate-preferences[{','.join(lacking)}]'"] if lacking else []
     if folder.resolve() != Path.cwd():
         commands.append(f"cd {shlex.quote(str(folder))}")
     above = [parent for parent in folder.resolve().parents if (parent / ".git").exists()]

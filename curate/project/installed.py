@@ -45,7 +45,9 @@ def digest(dependencies: Iterable[str]) -> str:
     for dependency in sorted(dependencies):
         top = shipped.PACKAGE.parent if dependency.startswith("curate/") else shipped.ROOT
         where = top / dependency
-        paths = sorted(where.rglob("*")) if where.is_dir() else [files.existing(where, "install curate again")]
+        paths = (
+            sorted(where.rglob("*")) if where.is_dir() else [files.existing(where, "install curate-preferences again")]
+        )
         for path in paths:
             if path.is_file() and "__pycache__" not in path.parts:
                 found.update(f"{path.relative_to(top).as_posix()} {files.file_digest(path)}\n".encode())

@@ -141,7 +141,7 @@ def _cluster(params: ScoreParams) -> Iterator[dict[str, float]]:
     try:
         import ray
     except ImportError as error:
-        raise InputError("the ray engine needs Ray", remedy="pip install 'curate[ray]'") from error
+        raise InputError("the ray engine needs Ray", remedy="pip install 'curate-preferences[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
         try:

@@ -196,7 +196,9 @@ def test_an_installed_wheel_starts_a_project_that_runs(tmp_path):
         return done.stdout + done.stderr
 
     run("uv", "build", "--offline", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, source)
-    run("uv", "pip", "install", "--offline", "--no-deps", "--target", target, *tmp_path.glob("curate-*.whl"))
+    run(
+        "uv", "pip", "install", "--offline", "--no-deps", "--target", target, *tmp_path.glob("curate_preferences-*.whl")
+    )
     shutil.rmtree(source)
     assert Path(run(PYTHON, "-c", "import curate; print(curate.__file__)").strip()).is_relative_to(target)
     assert not (target / "stages").exists()

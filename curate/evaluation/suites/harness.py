@@ -110,7 +110,7 @@ def _tasks(include_path: str | None) -> Any:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise InputError(
-            "the suite harness needs lm-evaluation-harness", remedy="pip install 'curate[harness]'"
+            "the suite harness needs lm-evaluation-harness", remedy="pip install 'curate-preferences[harness]'"
         ) from error
     return TaskManager(include_path=include_path, verbosity="ERROR")
 

@@ -28,7 +28,7 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
         import huggingface_hub as hub
     except ImportError as error:
         raise InputError(
-            "reading from the Hub needs `datasets`", file=where, remedy="pip install 'curate[hub]'"
+            "reading from the Hub needs `datasets`", file=where, remedy="pip install 'curate-preferences[hub]'"
         ) from error
     try:
         if not hub.constants.HF_HUB_OFFLINE:

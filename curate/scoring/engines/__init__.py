@@ -64,9 +64,9 @@ def installed(name: str) -> str:
             continue
     raise InputError(
         f"the {name} engine is not installed",
-        remedy="`pip install 'curate[vllm]'` on a GPU; docs/install.md for a CPU; or --engine transformers"
+        remedy="`pip install 'curate-preferences[vllm]'` on a GPU; docs/install.md for a CPU; or --engine transformers"
         if name == "vllm"
-        else "pip install 'curate[train]'",
+        else "pip install 'curate-preferences[train]'",
     )
 
 
