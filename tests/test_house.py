@@ -1,0 +1,110 @@
+"""The plan of the house, computed from the code: rooms on floors, no way back up, and what each stage depends on."""
+
+import pytest
+import yaml
+from imports import ROOT, circles, imports, modules, reached
+
+FLOORS = (
+    {"base", "objectives", "sample"},
+    {"project"},
+    {"pairs"},
+    {"models", "selection"},
+    {"scoring"},
+    {"training", "evaluation"},
+    {"reporting", "trl"},
+    {"hub"},
+    {"cli", "stages", "installed"},
+    {"__main__"},
+)
+"""From the ground up. A room imports rooms of lower floors, and its own files."""
+
+LOOSE = {"__init__.py", "__main__.py", "installed.py", "trl.py"}
+"""What people call or import by name: `python -m curate`, `python -m curate.installed`, `curate.trl`."""
+
+
+def room(module: str) -> str:
+    first, _, rest = module.partition(".")
+    return rest.partition(".")[0] if first == "curate" else first
+
+
+def floor(module: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if room(module) in rooms)
+
+
+def test_curate_opens_on_rooms():
+    there = [path for path in (ROOT / "curate").iterdir() if path.name not in ("__pycache__", "_project")]
+    assert {path.name for path in there if path.is_file()} == LOOSE
+    assert {path.name for path in there if path.is_dir()} <= set().union(*FLOORS)
+    assert all((path / "__init__.py").read_text().startswith('"""') for path in there if path.is_dir())
+
+
+def test_imports_run_downwards():
+    up = [
+        f"{module} imports {name}"
+        for module, names in imports().items()
+        for name in names
+        if module != "curate" and room(module) != room(name) and floor(module) <= floor(name)
+    ]
+    assert not up
+
+
+def test_no_circle_of_files():
+    assert not circles()
+
+
+HARMLESS = {
+    "curate/base/errors.py": "says what went wrong",
+    "curate/base/progress.py": "shows how far it is",
+    "curate/base/memory.py": "what becomes of freed memory",
+    "curate/base/device.py": "which device there is; scores are stored by it",
+    "curate/base/threads.py": "how threads wait, and which kernels are kept",
+    "curate/project/params/": "what a result depends on is the values, which each stage names in `params`",
+    "curate/project/shipped.py": "where the package lies",
+    "stages/__init__.py": "imports curate.base.threads",
+    "stages/run.py": "reads params.yaml and prints errors",
+}
+"""Modules that no stage needs to depend on, and why: none of them can change a result."""
+
+WATCHED = "curate/sample/"
+"""`data.watch` and its like name this folder where the embedded sample is used; the file or folder that is read, else."""
+
+
+def dependencies(stage: dict) -> list[str]:
+    return [name for name in stage["deps"] if name.startswith(("curate/", "stages/"))]
+
+
+def covers(dependency: str, file: str) -> bool:
+    return file == dependency or file.startswith(f"{dependency}/")
+
+
+def _run_by(module: str) -> set[str]:
+    """What `module` reaches, and the packages above that hold more than a docstring."""
+    found = reached(module)
+    above = {name.rpartition(".")[0] for name in found}
+    return found | {name for name in above if name in modules() and imports()[name]}
+
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_that_makes_its_results(name):
+    stage = STAGES[name]
+    module = stage["cmd"].split()[2]
+    files = {modules()[one].relative_to(ROOT).as_posix() for one in _run_by(module)}
+    named = dependencies(stage)
+    watches = any("watch}" in dependency for dependency in stage["deps"])
+    missing = [
+        file
+        for file in sorted(files)
+        if not any(covers(dependency, file) for dependency in named)
+        and not any(file == harmless or (harmless[-1] == "/" and file.startswith(harmless)) for harmless in HARMLESS)
+        and not (watches and file.startswith(WATCHED))
+    ]
+    assert not missing, "these can change the result and are neither among deps nor harmless"
+    idle = [dependency for dependency in named if not any(covers(dependency, file) for file in files)]
+    assert not idle, "the stage imports none of these"
+
+
+def test_what_is_called_harmless_is_there():
+    assert all((ROOT / name).exists() for name in HARMLESS)
