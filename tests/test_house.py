@@ -66,7 +66,7 @@ HARMLESS = {
 """Modules that no stage needs to depend on, and why: none of them can change a result."""
 
 WATCHED = "curate/sample/"
-"""`data.watch` and its like name this folder where the embedded sample is used; the file or folder that is read, else."""
+"""`data.watch` and its like name this folder where the embedded sample is used, else what is read."""
 
 
 def dependencies(stage: dict) -> list[str]:
