@@ -15,8 +15,7 @@ from curate.project import params
 from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import relabelling
 from curate.selection.weights import weigh
-from curate.training import arms
-from curate.training import train as training
+from curate.training import arms, build
 from curate.training.train import train
 
 SHARED = TrainParams(beta=0.3)
@@ -216,7 +215,7 @@ def test_what_cannot_be_is_refused_before_anything_loads(case, weights, tmp_path
         raise AssertionError("loaded")
 
     for name in ("load_tokenizer", "load_model", "make_policy"):
-        monkeypatch.setattr(training, name, never)
+        monkeypatch.setattr(build, name, never)
     if "folder" in case:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "precious").write_text("")
@@ -266,7 +265,7 @@ def test_w_doors_token_weights_are_of_the_aligned_model(weights, model, tmp_path
     options = TrainParams(
         epochs=1, batch_pairs=16, evaluations=1, eval_pairs=8, check_pairs=4, checkpoints=1, kl_prompts=0
     )
-    monkeypatch.setattr(training, "_aligned", lambda *_: model)
+    monkeypatch.setattr(build, "aligned_model", lambda *_: model)
     for name in ("door", "w-door"):
         train(weights, model, options, ArmParams(objective=name), name, tmp_path / name, tmp_path / "state")
     door, weighted = (pl.read_csv(tmp_path / name / "curve.csv") for name in ("door", "w-door"))

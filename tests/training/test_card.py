@@ -11,7 +11,7 @@ from curate.objectives.registry import OBJECTIVES
 from curate.project import params
 from curate.project.params import ArmParams, TrainParams
 from curate.training import arms, card
-from curate.training import train as training
+from curate.training.save import data_of
 from curate.training.train import train
 
 hub = pytest.importorskip("huggingface_hub")
@@ -63,7 +63,7 @@ def test_its_parameters_are_yaml_that_is_read_back(run):
 def test_the_digest_is_of_the_pairs_whatever_their_order(weights):
     def digest(frame, **arm):
         arm = ArmParams(**arm)
-        return training._data(arms.select(frame, arm, arms.plan(arm, OPTIONS), params.WeighParams(), 0))["digest"]
+        return data_of(arms.select(frame, arm, arms.plan(arm, OPTIONS), params.WeighParams(), 0))["digest"]
 
     whole = digest(weights)
     assert digest(weights.sort("pair_id", descending=True)) == whole == digest(weights, objective="bdpo")

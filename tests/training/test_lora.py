@@ -14,8 +14,9 @@ from curate.models.load import load_model
 from curate.models.resolve import resolve
 from curate.project import params
 from curate.scoring.score import score
+from curate.training.build import held_in
 from curate.training.policy import add_lora, as_plain, make_policy
-from curate.training.train import held_in, train
+from curate.training.train import train
 from curate.training.work import Work
 
 OPTIONS = params.TrainParams(

@@ -21,7 +21,7 @@ from curate.models.resolve import Model
 from curate.project import params
 from curate.project.params import ArmParams
 from curate.training import launch as launching
-from curate.training import train as training
+from curate.training.check import check_processes
 from curate.training.launch import STARTED, launch
 from curate.training.train import train
 
@@ -149,7 +149,7 @@ def test_fsdp_wants_gpus(weights, tmp_path, monkeypatch):
 def test_processes_share_a_batch_evenly(weights, tmp_path, monkeypatch):
     """Said before anything loads, and of the arm's own batch."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert training._processes(params.TrainParams(batch_pairs=9)) == 3
+    check_processes(params.TrainParams(batch_pairs=9))
     arm = ArmParams(train={"batch_pairs": 7})
     with pytest.raises(UsageError, match="cannot share a batch evenly") as caught:
         train(weights, NOWHERE, params.TrainParams(batch_pairs=9), arm, "dpo", tmp_path / "run", tmp_path / "state")

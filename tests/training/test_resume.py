@@ -32,10 +32,11 @@ TRAINERS = """
 import json, os, signal, sys
 from pathlib import Path
 import curate.base.threads
-from curate.base import files
 from curate.models.resolve import resolve
+from curate.pairs.artefact import read_artefact
 from curate.project import params
-from curate.training import train as training
+from curate.training import card
+from curate.training.train import train
 from curate.training.trainer import PairTrainer, ShowProgress
 import peft, transformers.models.qwen2.modeling_qwen2
 
@@ -47,15 +48,15 @@ for line in sys.stdin:
     weights, model, state, options, arm, step = json.loads(line)
     die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     if step is None:
-        training.card.model_card = die
+        card.model_card = die
     else:
         def on_step_end(self, args, state, control, **_):
             if state.global_step == step:
                 die()
         ShowProgress.on_step_end = on_step_end
     arm, options = params.ArmParams(**arm), params.TrainParams(**options)
-    frame, state = files.read_artefact(Path(weights)), Path(state)
-    training.train(frame, resolve(model), options, arm, "arm", state / "never", state)
+    frame, state = read_artefact(Path(weights)), Path(state)
+    train(frame, resolve(model), options, arm, "arm", state / "never", state)
     os._exit(0)
 """
 

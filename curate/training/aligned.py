@@ -1,0 +1,52 @@
+"""W-DOOR's aligned model pi*: a DPO arm of the same pairs, trained first, and the weights of tokens it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from curate.base.progress import say
+from curate.models.load import load_model
+from curate.models.resolve import Model, resolve
+from curate.objectives.door import token_weights
+from curate.project.params import ArmParams
+from curate.training.curve import METRICS_FILE
+from curate.training.pairs import PairDataset
+from curate.training.plan import Plan, plan
+from curate.training.policy import make_policy, token_logps_of
+
+Train = Callable[..., Any]
+"""`curate.training.train.train`, which hands itself down: it imports this file."""
+
+
+def aligned_model(of: Plan, train: Train) -> Model:
+    """The DPO arm of the same pairs, params and seed as the W-DOOR run `of`, trained once and kept in its state."""
+    dpo = ArmParams(subset=of.arm.subset)
+    params = of.params.model_copy(update={"kl_prompts": 0})  # of which nobody reads the curve
+    kept = of.state / "aligned"
+    given = (of.weights, of.model, params, dpo, "dpo")
+    folder = kept / plan(*given, kept, of.state, of.provenance, of.seed).key
+    if not (folder / METRICS_FILE).is_file():
+        say("train: W-DOOR weighs tokens by a DPO-aligned model, which is trained first")
+        train(*given, folder, of.state, of.provenance, of.seed)
+    return resolve(folder / "model")
+
+
+def weights_by_pair(
+    reference: Any, aligned: Model, tokenizer: Any, training: pl.DataFrame, tau: float
+) -> dict[str, np.ndarray]:
+    """b_t of every harmful pair's chosen response, by pair_id. [ours] After the bare prompt: k = 0."""
+    rows = training.filter(pl.col("harmful") == 1)
+    dataset = PairDataset(tokenizer, rows)
+    sequences = [pair.chosen for pair in (dataset[row] for row in range(len(dataset))) if pair.chosen is not None]
+    before = token_logps_of(reference, sequences)
+    better = make_policy(load_model(aligned, "float32"))
+    after = token_logps_of(better, sequences)
+    return {
+        pair_id: token_weights(torch.from_numpy(star), torch.from_numpy(ref), tau=tau).numpy()
+        for pair_id, star, ref in zip(rows["pair_id"], after, before, strict=True)
+    }

@@ -1,0 +1,52 @@
+"""Our params as transformers' Trainer takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from curate.project.params import TrainParams
+from curate.training.check import processes
+
+
+def arguments(params: TrainParams, steps: int, checkpoints: Path, seed: int, *, resuming: bool) -> TrainingArguments:
+    every = max(1, steps // params.evaluations)
+    found = TrainingArguments(
+        output_dir=str(checkpoints),
+        use_cpu=not torch.cuda.is_available(),
+        bf16=params.dtype == "bfloat16",
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_pairs // processes(),
+        per_device_eval_batch_size=params.batch_pairs // processes(),
+        gradient_accumulation_steps=params.accumulation,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type=params.scheduler if params.scheduler != "constant" else "constant_with_warmup",
+        warmup_steps=round(params.warmup_fraction * steps),
+        weight_decay=params.weight_decay,
+        max_grad_norm=params.max_grad_norm,
+        optim="adamw_torch_fused",
+        seed=seed,
+        data_seed=seed,
+        eval_strategy="steps",
+        eval_steps=every,
+        eval_on_start=not resuming,
+        save_strategy="steps",
+        save_steps=every if params.early_stop else max(1, steps // params.checkpoints),
+        save_total_limit=2,
+        load_best_model_at_end=bool(params.early_stop),
+        metric_for_best_model="eval_heldout_rewards/accuracies" if params.early_stop else None,
+        greater_is_better=True if params.early_stop else None,
+        logging_strategy="steps" if params.report_to else "no",
+        logging_steps=every,
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        report_to=params.report_to or "none",
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+    )
+    if found.n_gpu > 1:
+        # One process, one device: with nn.DataParallel a step would take batch_pairs from each GPU.
+        found._n_gpu = 1
+    return found

@@ -1,0 +1,55 @@
+"""What can be refused before a model loads, beyond what the plan itself refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from transformers.integrations import get_available_reporting_integrations
+
+from curate.base import files
+from curate.base.errors import UsageError
+from curate.project.params import TrainParams
+from curate.training.curve import CURVE_FILE
+from curate.training.plan import Plan
+
+
+def check(plan: Plan) -> None:
+    """
+    Raises:
+        UsageError: a batch that the processes cannot share, FSDP without GPUs, a log that cannot be kept.
+        OutputError: `out` is a folder that is not ours.
+    """
+    files.check_replaceable(plan.out, CURVE_FILE)
+    check_processes(plan.params)
+    _check_logs(plan.params.report_to)
+
+
+def processes() -> int:
+    """How many processes train together, this one among them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_processes(params: TrainParams) -> None:
+    if params.batch_pairs % processes():
+        raise UsageError(
+            "the processes cannot share a batch evenly",
+            field="train.batch_pairs",
+            found=f"{params.batch_pairs} pairs, {processes()} processes",
+            expected=f"a multiple of {processes()}",
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not torch.cuda.is_available():
+        raise UsageError("FSDP needs GPUs", field="train.accelerate", remedy="use configs/ddp.yaml on a CPU")
+
+
+def _check_logs(names: Sequence[str]) -> None:
+    known = get_available_reporting_integrations()
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                "cannot log there",
+                field="train.report_to",
+                found=name,
+                expected=f"what is installed: {', '.join(known) or 'nothing is'}",
+            )

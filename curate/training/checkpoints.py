@@ -1,0 +1,76 @@
+"""Checkpoints: which run one is of, which is the last whole one, and what it means that none can be written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from curate import __version__
+from curate.base.errors import InputError, OutputError
+from curate.models.resolve import Model
+from curate.project.params import ArmParams, TrainParams
+from curate.training.arms import Pairs
+from curate.training.pairs import NUMBERS
+from curate.training.trainer import stopped
+
+
+def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: int) -> str:
+    """Digest of everything that decides a run's result."""
+    digest = hashlib.sha256()
+    shared = params.model_dump(exclude={"arms", "seeds", "report_to", "accelerate"})
+    record = [__version__, model.digest, shared, arm.model_dump(), seed]
+    digest.update(json.dumps(record, sort_keys=True).encode())
+    for rows in (pairs.training, pairs.heldout):
+        known = rows.select("pair_id", *(name for name in NUMBERS if name in rows.columns))
+        digest.update(known.write_csv().encode())
+    return digest.hexdigest()[:16]
+
+
+def last(folder: Path, patience: int = 0) -> Path | None:
+    """The latest whole checkpoint; Trainer writes trainer_state.json last, so one without it is torn.
+
+    With `patience`, the latest before an early stop: Trainer would take a step from the one that stopped.
+    """
+
+    def good(checkpoint: Path) -> bool:
+        try:
+            state = json.loads((checkpoint / "trainer_state.json").read_text())
+            return bool(state["global_step"]) and not (patience and stopped(state["log_history"], patience))
+        except (OSError, ValueError, KeyError):
+            return False
+
+    return max((path for path in folder.glob("checkpoint-*") if good(path)), key=step, default=None)
+
+
+def step(checkpoint: Path) -> int:
+    """Of how many steps it is."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+@contextmanager
+def training_errors(folder: Path) -> Iterator[None]:
+    """The ways in which training into `folder` fails on the machine's limits, each as one clear message."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "training does not fit the device's memory",
+            found=str(error).splitlines()[0],
+            remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing; "
+            "train.kl_prompts 0 holds no second copy of the model",
+        ) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise OutputError(
+            "cannot write a checkpoint",
+            file=folder,
+            found=str(error).splitlines()[0],
+            remedy="free space or make the folder writable, then run the same command: it goes on from the last one",
+        ) from error

@@ -1,0 +1,70 @@
+"""What a run will do, decided before anything loads: its settings, its pairs, where its checkpoints lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curate.models.resolve import Model
+from curate.project.params import ArmParams, TrainParams, WeighParams
+from curate.training import arms, checkpoints
+
+
+class Plan(NamedTuple):
+    """One arm with one seed."""
+
+    weights: pl.DataFrame  # all pairs, as they were given
+    model: Model  # the reference, and where the policy starts
+    params: TrainParams  # the arm's own
+    arm: ArmParams
+    name: str  # of the arm, for the record
+    out: Path
+    state: Path
+    provenance: dict[str, Any]  # of `weights`
+    seed: int
+    objective: arms.Plan
+    pairs: arms.Pairs
+    key: str  # digest of all that decides the result
+
+    @property
+    def steps_an_epoch(self) -> int:
+        batches: int = math.ceil(self.pairs.training.height / self.params.batch_pairs)
+        return math.ceil(batches / self.params.accumulation)
+
+    @property
+    def steps(self) -> int:
+        return self.steps_an_epoch * self.params.epochs
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.state / "checkpoints" / self.key
+
+
+def plan(
+    weights: pl.DataFrame,
+    model: Model,
+    params: TrainParams,
+    arm: ArmParams,
+    name: str,
+    out: Path,
+    state: Path,
+    provenance: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Plan:
+    """The arguments are those of `curate.training.train.train`.
+
+    Raises:
+        UsageError: a setting that the objective does not have.
+        InputError: no pairs, labels or ratings that the objective needs.
+    """
+    provenance = dict(provenance or {})
+    params = arm.training(params)
+    objective = arms.plan(arm, params)
+    weighing = provenance.get("params", {}) if provenance.get("stage") == "weigh" else {}
+    pairs = arms.select(weights, arm, objective, WeighParams.model_validate(weighing), seed)
+    key = checkpoints.key(pairs, model, params, arm, seed)
+    return Plan(weights, model, params, arm, name, out, state, provenance, seed, objective, pairs, key)
