@@ -7,6 +7,8 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+import polars as pl
+
 Messages = Sequence[Mapping[str, str]]
 
 DIGITS = 32  # hex digits kept of a sha256: 128 bits, no collision in any data set
@@ -30,6 +32,21 @@ def prompt_key(prompt: Messages) -> str:
     space become one space.
     """
     return digest([[turn["role"], _normalise(turn["content"])] for turn in prompt])
+
+
+def question_keys(pairs: pl.DataFrame) -> pl.Series:
+    """The identity of each prompt without its system turns: the same question under two system turns has one key.
+
+    For a prompt without a system turn it is the prompt_key.
+
+    Args:
+        pairs: has prompt and prompt_key.
+    """
+    told = pairs["prompt"].list.eval(pl.element().struct.field("role") == "system").list.any()
+    keys = pairs["prompt_key"].to_list()
+    for row in told.arg_true():
+        keys[row] = prompt_key([turn for turn in pairs["prompt"][row].to_list() if turn["role"] != "system"])
+    return pl.Series("question_key", keys, dtype=pl.String)
 
 
 def _normalise(text: str) -> str:

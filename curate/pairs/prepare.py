@@ -14,6 +14,7 @@ from curate.base.files import write_json, write_parquet
 from curate.base.progress import say
 from curate.pairs import heldout
 from curate.pairs.cleaning import RULES, clean
+from curate.pairs.identity import question_keys
 from curate.pairs.schema import PAIRS, RATINGS, REJECTS, QueryType, Split
 from curate.pairs.sources import choose
 from curate.pairs.sources.parsing import parse
@@ -117,20 +118,21 @@ def _unique_ids(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _split(pairs: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
-    """The split that a prompt came with; for the other prompts, a draw."""
+    """The split that a prompt came with, whatever its system turn; for the other prompts, a draw."""
+    pairs = pairs.with_columns(question_keys(pairs))
     given = pl.col("split").drop_nulls()
-    torn = pairs.filter(given.n_unique().over("prompt_key") > 1)
+    torn = pairs.filter(given.n_unique().over("question_key") > 1)
     if not torn.is_empty():
         raise InputError(
             "a prompt is on both sides of the split that the file brings",
             file=source.path,
             row=torn["row"][0],
             field="split",
-            found=f"{torn['prompt_key'].n_unique()} such prompts",
-            expected="each prompt in train or in heldout",
+            found=f"{torn['question_key'].n_unique()} such prompts",
+            expected="each prompt in train or in heldout, also where its system turns differ",
             remedy="set split to null: those rows then get a split by prompt",
         )
-    pairs = pairs.with_columns(split=given.first().over("prompt_key"))
+    pairs = pairs.with_columns(split=given.first().over("question_key"))
     new = pairs.filter(pl.col("split").is_null())
     drawn = new.select("row", drawn=heldout.draw(new, data.heldout_fraction, data.seed))
     return pairs.join(drawn, on="row", how="left", maintain_order="left").select(split=pl.coalesce("split", "drawn"))[

@@ -111,7 +111,7 @@ MEANINGS = {
     "chosen_safe": Meaning("whether the chosen response is safe; null where the source does not say"),
     "rejected_safe": Meaning("whether the rejected response is safe; null where the source does not say"),
     "prompt_key": Meaning("hash of the normalised prompt"),
-    "split": Meaning("train or heldout; a prompt_key is on one side only"),
+    "split": Meaning("train or heldout; a prompt, whatever its system turns, is on one side only"),
     "source": Meaning("where the row came from: a file's name, a Hub id, or sample"),
     "source_format": Meaning("the format it was read as"),
     "source_row": Meaning("the row there, from 0"),

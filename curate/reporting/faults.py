@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from curate.pairs.identity import question_keys
 from curate.pairs.schema import SUBSETS, WEIGHTS, Split
 
 ROWS_NAMED = 5
@@ -23,11 +24,14 @@ def of_pairs(frame: pl.DataFrame) -> list[str]:
         for name in ("prompt", "chosen", "rejected")
     ]
     both_sides = pl.col("split").n_unique().over("prompt_key") > 1
+    question = question_keys(frame)
+    torn = ~both_sides & (pl.col("split").n_unique().over(pl.lit(question)) > 1)
     return [
         *_rows(frame, pl.col("pair_id").is_duplicated(), "pair_id occurs more than once"),
         *_rows(frame, pl.col("pair_id").is_null() | pl.col("prompt_key").is_null(), "pair_id or prompt_key is null"),
         *_rows(frame, pl.col("split").is_null(), "split is null"),
         *_rows(frame, both_sides, f"the prompt is on both sides of the split ({' and '.join(Split)})"),
+        *_rows(frame, torn, "the prompt is on both sides of the split under another system turn"),
         *(fault for faults in empty for fault in faults),
         *_rows(frame, pl.col("chosen") == pl.col("rejected"), "chosen and rejected are the same"),
     ]

@@ -16,8 +16,7 @@ class Formula(NamedTuple):
 NULL_PROMPTS = {
     "empty_user": "null is the same chat template with an empty user turn",
     "bos": "null is the beginning-of-sequence token alone",
-    "contrastive": "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the query type "
-    "and the own one",
+    "contrastive": "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the query type",
 }
 WEIGHTS = {
     "tanh": "w_w = 1 − tanh(α·d_c / 2), w_l = 1 + tanh(α·d_c / 2), d_c = d clipped to ±4/α",

@@ -101,10 +101,11 @@ def nothing_left(pairs: int) -> InputError:
     return InputError("no pair is left to score", remedy="raise score.max_length or use a longer-context model")
 
 
-def provenance_of(model: Model, params: ScoreParams, engine: str) -> dict[str, Any]:
+def provenance_of(model: Model, params: ScoreParams, engine: str, nulls: NullPrompts) -> dict[str, Any]:
     """How scores were made; `params` with the engine resolved. Where servers and workers are is not part of it."""
     told = {key: value for key, value in params.model_dump().items() if not key.startswith(("server_", "ray_"))}
-    return {"stage": "score", "version": __version__, "model": model.record(), "engine": engine, "params": told}
+    made = {"stage": "score", "version": __version__, "model": model.record(), "engine": engine, "params": told}
+    return made | nulls.record()
 
 
 def say_computed(counts: Counts, seconds: float) -> None:

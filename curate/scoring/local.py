@@ -50,7 +50,7 @@ def score_here(
             scorer.close()
         scorer.store.tidy()
     say_computed(counts, time.monotonic() - started)
-    return provenance_of(model, params, engine)
+    return provenance_of(model, params, engine, nulls)
 
 
 def _render(tokenizer: Any, pairs: Pairs, params: ScoreParams, spill: _Spill) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.models import rendering
-from curate.pairs.identity import draw_order
+from curate.pairs.identity import draw_order, question_keys
 from curate.project.params import ScoreParams
 
 
@@ -34,11 +35,20 @@ class Rendered(NamedTuple):
 class NullPrompts(Protocol):
     """Prompt ids that stand for null, for each pair."""
 
-    contexts: int  # how many a pair has
+    contexts: int  # how many a pair has at most
 
     def of(self, pairs: pl.DataFrame, rendered: Rendered) -> list[list[np.ndarray]]:
-        """One list of prompts a pair; its null log-prob is the log of the mean over them."""
+        """One list of prompts a pair, at least one; its null log-prob is the log of the mean over them."""
         ...
+
+    def record(self) -> dict[str, Any]:
+        """What the provenance says beside the params."""
+        ...
+
+
+OTHERS = "other prompts"
+"""What the contrastive mean is over, in the provenance. Scores that lack this were made with the own prompt among
+them."""
 
 
 class FixedNull:
@@ -51,25 +61,34 @@ class FixedNull:
     def of(self, pairs: pl.DataFrame, rendered: Rendered) -> list[list[np.ndarray]]:
         return [[self.ids]] * pairs.height
 
+    def record(self) -> dict[str, Any]:
+        return {}
+
 
 class ContrastiveNull:
-    """The pair's own prompt and K others of its query type. [ours]
+    """K prompts of the pair's query type, its own left out. [ours]
 
-    Each query type has a pool of K + 1 prompts, those of lowest hash(seed, prompt); a pair takes K of them that are
-    not its own. A shared pool keeps pairs comparable and prompts shared between sequences. Only prompts that fit
-    beside the longest response are in it, so that none costs other pairs their place.
+    With the own one in the mean, log p(y|x) - log p(y|null) could not exceed log(K + 1), and nearly always sat there.
+
+    Each query type has a pool of K + 1 prompts, those of lowest hash(seed, prompt); a pair takes K of them that do not
+    ask its own question (whatever their system turns). A shared pool keeps pairs comparable and prompts shared between
+    sequences. Only prompts that fit beside the longest response are in it, so that none costs other pairs their place.
+    A query type with fewer prompts has fewer in the mean, the same number for all its pairs.
     """
 
-    def __init__(self, pools: dict[str, dict[str, np.ndarray]], others: int) -> None:
-        self.pools, self.others = pools, others  # query type -> prompt_key -> ids
-        self.contexts = 1 + others
+    def __init__(self, pools: dict[str, dict[str, np.ndarray]], wanted: int) -> None:
+        self.pools = pools  # query type -> question_key -> ids; two at least
+        self.others = {kind: min(wanted, len(pool) - 1) for kind, pool in pools.items()}
+        self.contexts = max(self.others.values(), default=1)
 
     def of(self, pairs: pl.DataFrame, rendered: Rendered) -> list[list[np.ndarray]]:
-        keys = pairs.select("prompt_key", "query_type").rows()
         return [
-            [own, *[ids for key, ids in self.pools[kind].items() if key != own_key][: self.others]]
-            for own, (own_key, kind) in zip(rendered.prompts, keys, strict=True)
+            [ids for key, ids in self.pools[kind].items() if key != own][: self.others[kind]]
+            for own, kind in zip(question_keys(pairs), pairs["query_type"], strict=True)
         ]
+
+    def record(self) -> dict[str, Any]:
+        return {"contrastive": {"mean_over": OTHERS, "prompts": self.others}}
 
 
 def null_prompts(
@@ -78,7 +97,7 @@ def null_prompts(
     """What `params.null_prompt` names; for `contrastive`, all chunks are gone through twice.
 
     Raises:
-        InputError: a query type has too few distinct prompts that fit beside the longest response.
+        InputError: a query type has no other prompt that fits beside the longest response.
     """
     if params.null_prompt != "contrastive":
         return FixedNull(rendering.null_prompt_ids(tokenizer, params.null_prompt))
@@ -88,25 +107,31 @@ def null_prompts(
         fits = np.array([len(prompt) for prompt in rendered.prompts]) + responses <= limit
         longest = max(longest, int(responses[fits].max(initial=0)))
     wanted = params.contrastive_prompts + 1
-    pools: dict[str, dict[str, tuple[bytes, bytes]]] = {}  # query type -> prompt_key -> (hash, ids): the lowest hashes
+    pools: dict[str, dict[str, tuple[bytes, bytes]]] = {}  # type -> question_key -> (hash, ids): the lowest hashes
     for pairs, rendered in chunks():
-        rows = pairs.select("prompt_key", "query_type").rows()
-        order = draw_order((key for key, _ in rows), params.contrastive_seed)
-        for (key, kind), rank, ids in zip(rows, order, rendered.prompts, strict=True):
+        order = draw_order(pairs["prompt_key"], params.contrastive_seed)
+        rows = zip(question_keys(pairs), pairs["query_type"], order, rendered.prompts, strict=True)
+        for key, kind, rank, ids in rows:
             pool = pools.setdefault(kind, {})
             if len(ids) + longest <= limit:
-                # Of prompts that differ in case or spacing only, one, whichever row comes first.
+                # Of prompts that differ in case, spacing or system turn only, one, whichever row comes first.
                 pool[key] = min(pool.get(key, (rank, ids.tobytes())), (rank, ids.tobytes()))
                 if len(pool) > wanted:
                     del pool[max(pool, key=lambda key: pool[key])]
     for kind, pool in sorted(pools.items()):
-        if len(pool) < wanted:
+        if len(pool) < 2:
             raise InputError(
-                "too few distinct prompts for the contrastive null prompt",
+                "the contrastive null prompt has no other prompt to compare with",
                 field=f"query_type {kind}",
-                found=f"{len(pool)} that fit beside the longest response ({longest} tokens, of {limit} in all)",
-                expected=f"more than score.contrastive_prompts = {wanted - 1}",
-                remedy="lower contrastive_prompts, or max_length with too_long: reject; or use null_prompt: empty_user",
+                found=f"{len(pool)} distinct prompts that fit beside the longest response ({longest} tokens, of "
+                f"{limit} in all)",
+                expected="two at least, so that each pair has one that is not its own",
+                remedy="lower max_length with too_long: reject, add pairs, or use null_prompt: empty_user",
+            )
+        if len(pool) < wanted:
+            say(
+                f"score: {kind} queries have {len(pool)} distinct prompts that fit, so the contrastive mean is over "
+                f"{len(pool) - 1} others, not {params.contrastive_prompts}"
             )
     return ContrastiveNull(
         {

@@ -109,7 +109,7 @@ def score_on_ray(
                 counts = counts.plus(scored.counts)
                 advance(scored.scores.height + scored.rejects.height)
     say_computed(counts, time.monotonic() - started)
-    return provenance_of(model, params, engine)
+    return provenance_of(model, params, engine, nulls)
 
 
 def _in_order(

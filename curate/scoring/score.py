@@ -109,4 +109,5 @@ def summarise(scores: pl.LazyFrame, rejected: int, provenance: Mapping[str, Any]
         "engine": provenance["engine"],
         "dtype": provenance["params"]["dtype"],
         "null_prompt": provenance["params"]["null_prompt"],
+        **({"contrastive": provenance["contrastive"]} if "contrastive" in provenance else {}),
     }

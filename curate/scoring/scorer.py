@@ -30,6 +30,7 @@ from all requests of a chunk, not from the missing ones, so that an interrupted 
 an uninterrupted one."""
 
 SIDES = ("chosen", "rejected")
+NONE = -1  # in place of a sequence's number, where a pair has fewer contexts than others
 
 
 class Counts(NamedTuple):
@@ -58,7 +59,7 @@ class Requests(NamedTuple):
     sequences: list[TokenSequence]
     keys: list[bytes]  # of the store, [sequences]
     reference: np.ndarray  # int64, [pairs, 2]: log p(y|x) of chosen and rejected, as a number of `sequences`
-    null: np.ndarray  # int64, [pairs, 2, contexts]: log p(y|null); several contexts when contrastive
+    null: np.ndarray  # int64, [pairs, 2, contexts]: log p(y|null); several contexts when contrastive, NONE beyond
 
 
 class Scorer:
@@ -97,7 +98,8 @@ class Scorer:
         rendered = Rendered(*([ids for ids, keep in zip(part, fits, strict=True) if keep] for part in rendered))
         requests = self._requests(kept, rendered)
         logps, counts = self._fill(kept, requests, advance)
-        return Scored(_assemble(kept, rendered, logps[requests.reference], logps[requests.null]), rejects, counts)
+        null = np.where(requests.null == NONE, -np.inf, logps[requests.null])
+        return Scored(_assemble(kept, rendered, logps[requests.reference], null), rejects, counts)
 
     def close(self) -> None:
         """Close the engine, if one was opened."""
@@ -110,7 +112,7 @@ class Scorer:
         contexts = self.nulls.of(pairs, rendered)
         shape = (pairs.height, len(SIDES))
         reference = np.empty(shape, dtype=np.int64)
-        null = np.empty((*shape, self.nulls.contexts), dtype=np.int64)
+        null = np.full((*shape, self.nulls.contexts), NONE, dtype=np.int64)
 
         def number(prompt: np.ndarray, response: np.ndarray) -> int:
             sequence = TokenSequence(prompt, response)
@@ -123,13 +125,14 @@ class Scorer:
         for row, (prompt, nulls) in enumerate(zip(rendered.prompts, contexts, strict=True)):
             for side, responses in enumerate((rendered.chosen, rendered.rejected)):
                 reference[row, side] = number(prompt, responses[row])
-                null[row, side] = [number(context, responses[row]) for context in nulls]
+                null[row, side, : len(nulls)] = [number(context, responses[row]) for context in nulls]
         return Requests(sequences, list(numbers), reference, null)
 
     def _fill(self, pairs: pl.DataFrame, requests: Requests, advance: Advance) -> tuple[np.ndarray, Counts]:
         """log p of every sequence, nats, float64 [sequences]: from the store, and what it lacks from the engine."""
         logps: np.ndarray = self.store.lookup(requests.keys)
-        asked = np.bincount(np.concatenate([requests.reference.ravel(), requests.null.ravel()]), minlength=len(logps))
+        numbers = np.concatenate([requests.reference.ravel(), requests.null.ravel()])
+        asked = np.bincount(numbers[numbers != NONE], minlength=len(logps))
         missing = np.isnan(logps)
         advance(int(asked[~missing].sum()))
         computed = tokens = 0
@@ -229,10 +232,10 @@ def _check_finite(logps: np.ndarray, numbers: list[int], requests: Requests, pai
 def _assemble(pairs: pl.DataFrame, rendered: Rendered, reference: np.ndarray, null: np.ndarray) -> pl.DataFrame:
     """The pairs with their scores: reference [pairs, 2] and null [pairs, 2, contexts] in nats.
 
-    Several contexts give the log of their mean probability (METHOD 1.1, contrastive).
+    Several contexts give the log of their mean probability (METHOD 1.1, contrastive); -inf stands where there is none.
     """
     peak = null.max(axis=2, keepdims=True)
-    null = peak[..., 0] + np.log(np.exp(null - peak).mean(axis=2))
+    null = peak[..., 0] + np.log(np.exp(null - peak).sum(axis=2) / np.isfinite(null).sum(axis=2))
     columns: dict[str, Any] = {
         f"{part}_tokens": [len(ids) for ids in sequences]
         for part, sequences in zip(("prompt", *SIDES), rendered, strict=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.pairs.heldout import STRATA, draw
-from curate.pairs.identity import pair_id, prompt_key
+from curate.pairs.identity import pair_id, prompt_key, question_keys
 from curate.pairs.schema import PAIRS, QueryType
 
 ROWS = st.lists(
@@ -18,8 +18,11 @@ FRACTION = st.floats(0.01, 0.99)
 
 
 def split(rows, fraction, seed):
-    frame = pl.DataFrame(rows, schema={name: PAIRS[name] for name in ("prompt_key", "query_type")}, orient="row")
-    return frame.with_columns(split=draw(frame, fraction, seed))
+    named = [([{"role": "user", "content": key}], key, query_type) for key, query_type in rows]
+    frame = pl.DataFrame(
+        named, schema={name: PAIRS[name] for name in ("prompt", "prompt_key", "query_type")}, orient="row"
+    )
+    return frame.select("prompt_key", "query_type", split=draw(frame, fraction, seed))
 
 
 @settings(deadline=None)
@@ -40,6 +43,29 @@ def test_split_is_by_prompt_stratified_and_independent_of_order(rows, fraction, 
         assert heldout == set(ranked[: len(heldout)])
     shuffle.shuffle(rows)
     assert {key: side for key, _, side in split(rows, fraction, seed).iter_rows()} == sides
+
+
+def test_the_same_turns_under_two_system_turns_are_on_one_side():
+    """Half of 40 questions are asked under none, one and two system turns; the others under one, each its own."""
+    rows = []
+    for number in range(40):
+        told = [None, "Be brief.", "Be kind."] if number % 2 else [f"You are number {number}."]
+        for system in told:
+            turns = [{"role": "system", "content": system}] if system else []
+            prompt = [*turns, {"role": "user", "content": f"question {number}"}]
+            rows.append((prompt, prompt_key(prompt), "safe"))
+    frame = pl.DataFrame(
+        rows, schema={name: PAIRS[name] for name in ("prompt", "prompt_key", "query_type")}, orient="row"
+    )
+    questions = question_keys(frame)
+    assert questions.n_unique() == 40 and frame["prompt_key"].n_unique() == 80
+    assert questions[1] == frame["prompt_key"][1] == questions[2] == questions[3]  # that of the prompt alone
+    sides = frame.select(questions, split=draw(frame, 0.3, 0)).unique()
+    assert sides.height == 40 and (sides["split"] == "heldout").sum() == 12
+    # Where no question is asked twice, the draw is by the prompt_key, as it is without system turns.
+    once = frame.filter(questions.is_unique())
+    keyed = once.with_columns(prompt=pl.Series([[{"role": "user", "content": key}] for key in once["prompt_key"]]))
+    assert draw(once, 0.3, 0).equals(draw(keyed, 0.3, 0))
 
 
 def test_seeds_differ():

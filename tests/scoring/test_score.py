@@ -1,5 +1,6 @@
 """Scoring end to end, with the real engines on the embedded model."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from curate.models import rendering
 from curate.models.load import load_model
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import resolve
+from curate.pairs import identity
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import SCORES
 from curate.project import params
@@ -175,7 +177,7 @@ def test_a_pair_that_cannot_be_rendered_stops_or_is_set_aside(random_model, tmp_
     assert (whole["pmi_gap"] - result.scores["pmi_gap"].head(9)).abs().max() < 1e-5
 
 
-def test_contrastive_null_is_the_log_of_a_mean(random_model, tmp_path):
+def test_contrastive_null_is_the_log_of_a_mean_over_other_prompts(random_model, tmp_path):
     frame = many(12)
     options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3})
     got = score(frame, random_model, options, tmp_path).scores
@@ -185,11 +187,11 @@ def test_contrastive_null_is_the_log_of_a_mean(random_model, tmp_path):
     engine = TransformersEngine(random_model, "float32")
     for row in (0, 7):
         mine = contexts[row]
-        assert len(mine) == 4 and mine[0].tolist() == rendered["prompt_ids"][row].to_list()
-        assert len({tuple(context) for context in mine}) == 4
+        assert len({tuple(context) for context in mine}) == 3
+        assert rendered["prompt_ids"][row].to_list() not in [context.tolist() for context in mine]
         response = np.array(rendered["chosen_ids"][row].to_list(), dtype=np.int32)
         logps = engine.logps([TokenSequence(context, response) for context in mine])
-        mean = math.log(sum(math.exp(x - logps.max()) for x in logps) / 4) + logps.max()
+        mean = math.log(sum(math.exp(x - logps.max()) for x in logps) / 3) + logps.max()
         assert got["null_chosen_logps"][row] == pytest.approx(mean, abs=1e-4)
 
 
@@ -200,10 +202,63 @@ def test_a_long_prompt_costs_no_other_pair_its_place(random_model, tmp_path):
     assert result.scores["pair_id"].head(8).equals(frame["pair_id"].head(8))
 
 
-def test_contrastive_wants_enough_prompts(random_model, tmp_path):
+def old_contrastive(frame, rendered, others):
+    """The contexts as they were with the own prompt in the mean: it, and the first K of the pool that are not it."""
+    prompts = dict(zip(frame["prompt_key"], rendered["prompt_ids"].to_list(), strict=True))
+    ranked = sorted(prompts, key=lambda key: hashlib.sha256(f"0|{key}".encode()).digest())[: others + 1]
+    return [[prompts[own], *[prompts[key] for key in ranked if key != own][:others]] for own in frame["prompt_key"]]
+
+
+def test_a_store_filled_with_the_own_prompt_in_the_mean_is_combined_anew(random_model, tmp_path, monkeypatch):
+    """What was stored then is all that is asked for now: log p(y|x), and log p(y|x_k) of the K others."""
+    frame = many(9)
+    options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3})
+    rendered = rendering.render_pairs(rendering.load_tokenizer(random_model), frame)
+    stored = Store(tmp_path, random_model, "float32", version(FAST))
+
+    def key(prompt, row):
+        response = rendered["chosen_ids" if row % 2 else "rejected_ids"][row // 2].to_list()
+        return stored.key(TokenSequence(*(np.array(ids, dtype=np.int32) for ids in (prompt, response))))
+
+    def made_up(key):
+        return -1 - key[0] / 10
+
+    contexts = old_contrastive(frame, rendered, 3)
+    asked = {
+        key(prompt, 2 * row + side) for row, prompts in enumerate(contexts) for prompt in prompts for side in (0, 1)
+    }
+    stored.add(list(asked), np.array([made_up(one) for one in asked]))
+    monkeypatch.setattr(scorer, "open_engine", lambda *_: pytest.fail("something was scored again"))
+    result = score(frame, random_model, options, tmp_path)
+    for row in range(frame.height):
+        own, *others = [made_up(key(prompt, 2 * row + 1)) for prompt in contexts[row]]
+        assert len(others) == 3 and result.scores["ref_chosen_logps"][row] == own
+        mean = math.log(sum(map(math.exp, others)) / 3)
+        assert result.scores["null_chosen_logps"][row] == pytest.approx(mean, abs=1e-12)
+    assert result.provenance["contrastive"] == {"mean_over": "other prompts", "prompts": {"unsafe": 3}}
+    assert result.summary["contrastive"] == result.provenance["contrastive"]
+
+
+def test_few_other_prompts_are_all_taken_and_recorded_and_none_is_an_error(random_model, tmp_path, capsys):
+    """Two spellings and two system turns of one question are no other prompts."""
     options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 4})
-    with pytest.raises(InputError, match="too few distinct prompts"):
-        score(many(3), random_model, options, tmp_path)
+    frame = pl.concat([many(3), pairs(("what is it", "yes", "no"), ("which one", "yes", "no"), query_type="safe")])
+    told = [{"role": "system", "content": "be brief"}, *frame["prompt"][0].to_list()]
+    again = many(1).with_columns(
+        pair_id=pl.lit("again"),
+        prompt=pl.Series([told], dtype=frame.schema["prompt"]),
+        prompt_key=pl.lit(identity.prompt_key(told)),
+    )
+    frame = frame.with_columns(prompt_key=frame["prompt"].map_elements(identity.prompt_key, return_dtype=pl.String))
+    result = score(pl.concat([frame, again]), random_model, options, tmp_path)
+    assert result.provenance["contrastive"]["prompts"] == {"unsafe": 2, "safe": 1}
+    assert (
+        "unsafe queries have 3 distinct prompts that fit, so the contrastive mean is over 2" in capsys.readouterr().err
+    )
+    assert result.scores.select(pl.col("pmi_gap").is_finite().all()).item()
+    for alone in (many(1), pl.concat([frame.head(1), again]), pl.concat([many(5), frame.tail(1)])):
+        with pytest.raises(InputError, match="no other prompt to compare with"):
+            score(alone, random_model, options, tmp_path)
 
 
 def test_a_model_that_gives_no_number_is_refused(random_model, tmp_path, monkeypatch):

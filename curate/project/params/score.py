@@ -20,7 +20,7 @@ class ScoreParams(Section):
         "empty_user", description="what `null` is: empty_user, bos or contrastive (METHOD 1.1)"
     )
     contrastive_prompts: int = Field(
-        4, ge=1, description="other prompts of the same query type in the contrastive mean, own x added"
+        4, ge=1, description="other prompts of the same query type in the contrastive mean; own x is left out"
     )
     contrastive_seed: Seed = Field(0, description="of the draw of those prompts")
     too_long: Literal["error", "reject"] = Field(
