@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from curate.base import files
-from curate.evaluation.evaluate import BASE, evaluate
+from curate.evaluation.evaluate import evaluate
+from curate.evaluation.record import BASE
 from curate.models.resolve import resolve
 from curate.project.params import Params
 

@@ -10,9 +10,10 @@ import polars as pl
 
 from curate import __version__
 from curate.base import files
-from curate.evaluation.evaluate import ITEMS_FILE, METRICS_FILE, VALUES_FILE, summary, values_of
+from curate.evaluation.evaluate import summary, values_of
 from curate.evaluation.items import RESULTS, Judgement, Refusal, Response
 from curate.evaluation.judges.truth import SampleTruth
+from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import make_item, results, user
 from curate.pairs.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns

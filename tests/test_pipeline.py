@@ -16,7 +16,7 @@ import yaml
 from pyarrow import ipc
 
 from curate.base.shards import SUFFIX
-from curate.evaluation import compare
+from curate.evaluation import record
 from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +101,7 @@ def test_every_artefact_is_there_and_the_counts_add_up(project):
         expected = math.log(2) if arm == "dpo" else math.log(2) * heldout_scale
         assert metrics["start"]["loss"] == pytest.approx(expected, abs=1e-3)
         assert (project / f"runs/{arm}/seed-0/model/model.safetensors").is_file()
-    assert [(one.name, one.seed) for one in compare.read([project / "evaluations"])] == [
+    assert [(one.name, one.seed) for one in record.read([project / "evaluations"])] == [
         *(("base", None), ("bdpo", 0), ("dpo", 0)),
     ]
     text = (project / "report/index.html").read_text()
@@ -182,7 +182,7 @@ def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_go
     assert not (project / "evaluations/base/metrics.json").exists()
 
     assert stages_run(run(project, "dvc", "repro", "evaluate-base")) == {"evaluate-base"}
-    (base,) = compare.read([project / "evaluations/base"])
+    (base,) = record.read([project / "evaluations/base"])
     assert base.metrics["suites"]["sample"]["items"] == 80 and base.metrics["suites"]["prefill"]["items"] > 40
     assert shard.read_bytes() == answered
     keys = [ipc.open_file(path).read_all().columns[:2] for path in shard.parent.glob(f"*{SUFFIX}")]

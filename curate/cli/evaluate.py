@@ -34,6 +34,7 @@ def evaluate(
     """
     from curate.base import files
     from curate.evaluation import evaluate as evaluation
+    from curate.evaluation.record import BASE
     from curate.models.resolve import resolve
     from curate.project import params as parameters
 
@@ -42,7 +43,7 @@ def evaluate(
     resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
     record = resolved.path / "curate.json"
     made: dict[str, Any] = files.read_json(record) if record.is_file() else {}
-    name = name or made.get("arm") or evaluation.BASE
+    name = name or made.get("arm") or BASE
     metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, made.get("seed"), made)
     for suite_name, found in metrics["suites"].items():
         for metric, value in found["metrics"].items():
@@ -107,9 +108,10 @@ def compare(
     """Compare evaluated arms on the same prompts: differences with intervals, p-values corrected for their number."""
     from curate.base import files
     from curate.evaluation import compare as comparing
+    from curate.evaluation.record import read
     from curate.reporting.evaluations import comparison_table, estimate_tables, warnings
 
-    arms = comparing.arms(comparing.read(evaluations))
+    arms = comparing.arms(read(evaluations))
     names = others or [arms[0].name]
     comparing.check_others(arms, names)
     compared = comparing.compare(arms, names)

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from curate.base import files
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.evaluation import statistics
-from curate.evaluation.evaluate import BASE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
-from curate.evaluation.items import VALUES
+from curate.evaluation.record import BASE, Evaluation, Key, of_prompts, of_table
 from curate.evaluation.statistics import Difference, Estimate
-from curate.pairs.artefact import read_artefact
 
 FEW_SEEDS = 3
 """Fewer say nothing of a method: METHOD 6 wants at least so many for a claim."""
 LEVEL = 0.05
 RESOLUTION = 0.01
 """The corrected p that the bootstrap must be able to reach, however many comparisons there are."""
-
-
-class Evaluation(NamedTuple):
-    """One model's evaluation."""
-
-    name: str  # of the arm, or `base`
-    seed: int | None
-    values: pl.DataFrame  # items.VALUES
-    metrics: dict[str, Any]  # metrics.json
-
-
-class Key(NamedTuple):
-    """A metric of a suite."""
-
-    suite: str
-    metric: str
-
-    def __str__(self) -> str:
-        return f"{self.suite}: {self.metric}"
 
 
 class Arm(NamedTuple):
@@ -87,63 +64,6 @@ class Comparison(NamedTuple):
         names = {"suite": self.key.suite, "metric": self.key.metric, "arm": self.arm, "other": self.other}
         difference = {name: value for name, value in self.difference._asdict().items() if name != "p"}
         return names | difference | {"p": self.difference.p, "p_corrected": self.p, "verdict": self.verdict}
-
-
-def read(folders: Iterable[Path]) -> list[Evaluation]:
-    """The evaluations in `folders`: each an evaluation itself, or one that holds NAME or NAME/seed-N folders. One that
-    is named twice is read once.
-
-    Raises:
-        InputError: a folder holds none, or one that is broken; two of one name and seed.
-    """
-    found: dict[tuple[str, int | None], Evaluation] = {}
-    seen: set[Path] = set()
-    for folder in folders:
-        paths = {path.parent for path in files.existing(folder).glob(METRICS_FILE)}
-        for pattern in (f"*/{METRICS_FILE}", f"*/seed-*/{METRICS_FILE}"):
-            paths |= {path.parent for path in folder.glob(pattern)}
-        paths = {path for path in paths if (path / VALUES_FILE).is_file()}
-        if not paths:
-            raise InputError("no evaluation in this folder", file=folder, remedy="make one with `curate evaluate`")
-        for path in sorted(paths):
-            if path.resolve() in seen:
-                continue
-            seen.add(path.resolve())
-            one = read_one(path)
-            if (one.name, one.seed) in found:
-                raise InputError(
-                    "two evaluations have one name and seed",
-                    file=path,
-                    found=f"{one.name}, seed {one.seed}",
-                    remedy="give `curate evaluate` another --name, or name fewer folders",
-                )
-            found[one.name, one.seed] = one
-    return list(found.values())
-
-
-def read_one(folder: Path) -> Evaluation:
-    """An evaluation as `evaluate` writes it.
-
-    Raises:
-        InputError: a file is missing or is not what `evaluate` wrote, or the two are not of one evaluation.
-    """
-    metrics = files.read_json(folder / METRICS_FILE)
-    values = read_artefact(folder / VALUES_FILE)
-    wrong = [name for name, dtype in VALUES.items() if values.schema.get(name) != dtype]
-    remedy = "run `curate evaluate` again"
-    if wrong or not isinstance(metrics, dict) or {"name", "seed", "suites"} - set(metrics):
-        raise InputError("not an evaluation of ours", file=folder, field=", ".join(wrong) or None, remedy=remedy)
-    described = {(suite, metric) for suite, found in metrics["suites"].items() for metric in found.get("metrics", {})}
-    if strange := set(values.select("suite", "metric").unique().rows()) - described:
-        raise InputError(
-            f"{METRICS_FILE} and {VALUES_FILE} are not of one evaluation",
-            file=folder,
-            found=f"no {Key(*min(strange))} in {METRICS_FILE}",
-            remedy=remedy,
-        )
-    if not values["value"].is_between(0, 1).fill_null(False).all():
-        raise InputError("a value is not between 0 and 1", file=folder / VALUES_FILE, remedy=remedy)
-    return Evaluation(str(metrics["name"]), metrics["seed"], values, metrics)
 
 
 def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[Arm]:

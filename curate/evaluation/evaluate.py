@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from curate import __version__
@@ -15,15 +14,10 @@ from curate.base import files
 from curate.base.progress import say
 from curate.evaluation import sources, statistics
 from curate.evaluation.items import RESULTS, VALUES
+from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
 from curate.evaluation.suites.base import Metric, Suite
 from curate.models.resolve import Model
 from curate.project.params import EvaluateParams
-
-METRICS_FILE = "metrics.json"
-ITEMS_FILE = "items.parquet"
-VALUES_FILE = "values.parquet"  # what tells an evaluation from other folders with metrics: a run, a report
-BASE = "base"
-"""What the model before training is called among the arms."""
 
 
 def evaluate(
@@ -146,6 +140,7 @@ def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame, items: in
     there = set(values["metric"].unique())
     unjudged = Counter(results["unjudged"].drop_nulls().to_list())
     return {
+        "about": suite.about,
         "items": results.height,
         "left_out": items - results.height,
         "unjudged": dict(sorted(unjudged.items())),
@@ -168,22 +163,6 @@ def estimate(values: pl.DataFrame) -> statistics.Estimate:
     prompts = of_prompts(values)
     unjudged = int((~values["judged"]).sum())
     return of_table(prompts.select("value").to_numpy(), prompts["items"].to_numpy())._replace(unjudged=unjudged)
-
-
-def of_prompts(values: pl.DataFrame) -> pl.DataFrame:
-    """Of one metric's values the mean of each prompt's items and their number: cluster, value, items, by cluster."""
-    return values.group_by("cluster").agg(pl.col("value").mean(), items=pl.len()).sort("cluster")
-
-
-def of_table(table: np.ndarray, items: np.ndarray) -> statistics.Estimate:
-    """A rate where all values [prompts, seeds] are 0 or 1, and each of as many items, else a mean.
-
-    Args:
-        items: [prompts], how many each value is the mean of.
-    """
-    is_rate = bool(((table == 0) | (table == 1)).all()) and len(np.unique(items)) == 1
-    found = statistics.rate(table) if is_rate else statistics.mean(table, items)
-    return found._replace(n=int(items.sum()) * table.shape[1])
 
 
 def _source(source: str | None) -> str | None:

@@ -7,11 +7,12 @@ another seed, a value what the judge made of that run's response.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from curate.base.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -52,25 +53,26 @@ class Difference(NamedTuple):
 
 
 def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """The score interval of a binomial proportion (Wilson 1927); (0, 1) where n is 0.
-
-        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = successes/n
+    """The score interval of a binomial proportion (Wilson 1927), statsmodels'; (0, 1) where n is 0.
 
     Args:
         successes: from 0 to n; like n it may be fractional, of an effective sample size.
 
     Raises:
         ValueError: successes, n or confidence out of range.
+        InputError: statsmodels is not installed.
     """
     if not (0 <= successes <= n < np.inf and 0 < confidence < 1):
         raise ValueError(f"no proportion: {successes} of {n} at confidence {confidence}")
     if n == 0:
         return Interval(0.0, 1.0)
-    p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (successes + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(successes * (1 - p) + z**2 / 4)
-    # Rounding must not push the bound of 0 or n successes off 0 or 1.
-    return Interval(min(p, max(0.0, float(centre - half))), max(p, min(1.0, float(centre + half))))
+    try:
+        from statsmodels.stats.proportion import proportion_confint
+    except ImportError as error:
+        raise _missing() from error
+    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
+    # Rounding must not push a bound past the rate: that of 0 or n successes off 0 or 1.
+    return Interval(min(successes / n, float(low)), max(successes / n, float(high)))
 
 
 def rate(values: npt.ArrayLike) -> Estimate:
@@ -186,18 +188,24 @@ def compare(
 def holm(p_values: npt.ArrayLike) -> Array:
     """The p-values of one family of hypotheses, adjusted by the step-down procedure of Holm (1979), in their order.
 
-    The k-th smallest of m (k from 0) becomes its product with m - k, at least the one before it and at most 1.
-
     Raises:
         ValueError: a value outside [0, 1], or no list.
+        InputError: statsmodels is not installed.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values are a list of numbers from 0 to 1")
-    order = np.argsort(p)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1)
-    return adjusted
+    if not p.size:
+        return p
+    try:
+        from statsmodels.stats.multitest import multipletests
+    except ImportError as error:
+        raise _missing() from error
+    return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64)
+
+
+def _missing() -> InputError:
+    return InputError("intervals and tests need statsmodels", remedy="pip install 'curate-preferences[evaluate]'")
 
 
 def confusion(truth: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> Counts:
@@ -252,7 +260,8 @@ def _weights(responses: npt.ArrayLike | None, prompts: int) -> Array:
 def _resampled_means(arms: Sequence[Array], weights: Array, draws: int, seed: int) -> Array:
     """Means of resampled tables: [arms, draws]. Rows are drawn jointly for all arms, columns for each arm.
 
-    Totals are weighted by counts and divided last: of zeros and ones they are exact, and so are ties.
+    scipy.stats.bootstrap draws neither rows and columns at once nor prompts that stand for several responses. Totals
+    are weighted by counts and divided last: of zeros and ones they are exact, and so are ties.
     """
     rng = np.random.default_rng(seed)
     prompts = len(arms[0])

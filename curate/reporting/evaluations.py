@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from curate.evaluation.compare import FEW_SEEDS, Arm, Comparison, Key, about, keys
-from curate.evaluation.evaluate import BASE
-from curate.evaluation.suites import SUITES
+from curate.evaluation.compare import FEW_SEEDS, Arm, Comparison, about, keys
+from curate.evaluation.record import BASE, Key
 from curate.reporting.table import Cell, Table, Within
 
 PAIR = ("arm", "other")
@@ -39,12 +38,10 @@ def shown(arms: Sequence[Arm], compared: Sequence[Comparison]) -> Shown:
     """Everything about the evaluations, for the page."""
     more = {table.title: table for table in estimate_tables(arms, headline=False)}
     suites = [
-        ShownSuite(
-            table.title, _sentence(table.title), _judge(arms, table.title), True, table, more.pop(table.title, None)
-        )
-        for table in estimate_tables(arms)
+        ShownSuite(name, _sentence(arms, name), _judge(arms, name), True, table, more.pop(name, None))
+        for name, table in ((table.title, table) for table in estimate_tables(arms))
     ]
-    suites += [ShownSuite(name, _sentence(name), None, False, table, None) for name, table in more.items()]
+    suites += [ShownSuite(name, _sentence(arms, name), None, False, table, None) for name, table in more.items()]
     said = sentences(compared)
     left_out = max(0, len(said) - MOST_SENTENCES)
     table = comparison_table(compared)
@@ -124,8 +121,10 @@ def _with_headline(arms: Sequence[Arm]) -> set[str]:
     return {key.suite for arm in arms for key in arm.estimates if _about(arms, key)["headline"]}
 
 
-def _sentence(suite: str) -> str:
-    text = SUITES[suite].about if suite in SUITES else suite
+def _sentence(arms: Sequence[Arm], suite: str) -> str:
+    """What the suite measures, in words; its name, of an evaluation that does not say."""
+    said = (run.metrics["suites"].get(suite, {}).get("about") for arm in arms for run in arm.runs)
+    text = str(next(filter(None, said), suite))
     return text[:1].upper() + text[1:] + "."
 
 

@@ -9,8 +9,8 @@ from itertools import groupby
 from curate.reporting import curves, dots
 from curate.reporting.arms import Arm, compare
 from curate.reporting.canvas import INK, PALETTE, SUBSET_COLOURS, panels
+from curate.reporting.claims import Formula
 from curate.reporting.figures import Drawn
-from curate.reporting.formulas import Formula
 from curate.reporting.table import written
 
 SUBSET_ARMS = {"dpo-balanced": "D_balanced", "dpo-imbalanced": "D_imbalanced", "dpo-random": "D_random"}

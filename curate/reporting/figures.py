@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from curate.pairs.schema import WEIGHTS
 from curate.reporting.canvas import INK, PALE, PALETTE, QUERY_COLOURS, SUBSET_COLOURS, limits, panels
-from curate.reporting.formulas import Formula
+from curate.reporting.claims import Formula
 from curate.reporting.tables import by_query_type
 
 WEIGHT_COLOURS = {"chosen_weight": PALETTE[0], "rejected_weight": PALETTE[1], "pair_scale": PALETTE[2]}

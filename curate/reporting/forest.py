@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from matplotlib.ticker import MaxNLocator
 
 from curate.base.progress import safe
-from curate.evaluation.compare import Arm, Key, about
+from curate.evaluation.compare import Arm, about
+from curate.evaluation.record import Key
 from curate.reporting.canvas import INK, PALETTE, panels
 from curate.reporting.figures import Drawn
 from curate.reporting.table import Within, written

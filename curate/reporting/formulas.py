@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from curate.reporting.claims import Formula
 from curate.reporting.inputs import Material
-
-
-class Formula(NamedTuple):
-    what: str
-    text: str
-    tag: str  # as in METHOD: paper, digest, ours
-
 
 NULL_PROMPTS = {
     "empty_user": "null is the same chat template with an empty user turn",

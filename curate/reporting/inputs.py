@@ -12,8 +12,8 @@ import polars as pl
 
 from curate.base.errors import InputError
 from curate.base.files import existing, read_json, read_provenance
-from curate.evaluation import compare
-from curate.evaluation.evaluate import BASE
+from curate.evaluation import record
+from curate.evaluation.record import BASE, Evaluation
 from curate.pairs.artefact import read_artefact
 
 SIDES = ("train", "heldout")
@@ -55,7 +55,7 @@ class Material:
     provenance: dict[str, Any]
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # those of DOCUMENTS that are given
     runs: list[Run] = field(default_factory=list)
-    evaluations: list[compare.Evaluation] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
 
     def fact(self, name: str) -> Any:
         """The first plain value called `name` in the stages' summaries or the provenance of the weights."""
@@ -92,13 +92,11 @@ def read_material(
     )
 
 
-def read_evaluations(
-    folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[int] = ()
-) -> list[compare.Evaluation]:
+def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[int] = ()) -> list[Evaluation]:
     """The evaluations in `folder`, as `read_runs` reads runs; with `arms` that of the model before training too."""
     if arms is None:
-        return compare.read([folder])
-    return compare.read([folder / BASE, *(folder / arm / f"seed-{seed}" for arm in arms for seed in seeds)])
+        return record.read([folder])
+    return record.read([folder / BASE, *(folder / arm / f"seed-{seed}" for arm in arms for seed in seeds)])
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import polars as pl
 from curate.base.errors import InputError
 from curate.base.files import existing, read_provenance
 from curate.evaluation import compare
-from curate.evaluation.evaluate import METRICS_FILE, VALUES_FILE
 from curate.evaluation.items import RESULTS, VALUES
+from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES
 from curate.reporting import faults, tables
@@ -116,7 +116,7 @@ def _folder(path: Path) -> Summary:
 
 
 def _evaluation(path: Path) -> Summary:
-    one = compare.read_one(path)
+    one = read_one(path)
     arms = compare.arms([one])
     rows: list[list[Cell]] = []
     for name, suite in one.metrics["suites"].items():

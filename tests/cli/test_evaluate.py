@@ -13,7 +13,7 @@ from tiny import save_model
 from curate import cli
 from curate.base import files
 from curate.cli.evaluate import _options
-from curate.evaluation import compare
+from curate.evaluation import compare, record
 from curate.evaluation.items import RESULTS
 from curate.evaluation.suites import SUITES
 from curate.evaluation.suites.base import layouts
@@ -85,11 +85,11 @@ def test_the_name_is_the_arm_s_unless_one_is_given(curate, reference_model, stat
     files.write_json({"arm": "bdpo", "seed": 2}, model / "curate.json")
     call = ("evaluate", model, "--suite", "sample", *SMALL[:2], *SMALL[4:], "--out", tmp_path / "out")
     assert curate(*call)[0] == 0
-    found = compare.read_one(tmp_path / "out")
+    found = record.read_one(tmp_path / "out")
     assert (found.name, found.seed, found.metrics["made"]) == ("bdpo", 2, {"arm": "bdpo", "seed": 2})
     code, _, said = curate(*call, "--name", HOSTILE)
     assert code == 0 and WRITTEN_OUT in said and "\x1b" not in said and "\u202e" not in said
-    assert compare.read_one(tmp_path / "out").name == HOSTILE
+    assert record.read_one(tmp_path / "out").name == HOSTILE
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_compare_prints_rates_differences_and_verdicts(curate, evaluations):
     out = evaluations / "compared.json"
     code, printed, said = curate("compare", evaluations, "--out", out)
     assert code == 0 and not said.strip()
-    arms = compare.arms(compare.read([evaluations]))
+    arms = compare.arms(record.read([evaluations]))
     compared = compare.compare(arms, ["base"])
     for arm in arms:
         for key, found in arm.estimates.items():

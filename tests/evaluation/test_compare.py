@@ -6,10 +6,10 @@ import pytest
 
 from curate.base import files
 from curate.base.errors import InputError, UsageError
-from curate.evaluation import compare, statistics
+from curate.evaluation import compare, record, statistics
 from curate.evaluation.items import VALUES
 
-KEY = compare.Key("s", "safe rate")
+KEY = record.Key("s", "safe rate")
 
 
 def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True, judge=None, **params):
@@ -41,7 +41,7 @@ def arms(tmp_path, **runs):
         for seed, safe in enumerate(seeds):
             at = tmp_path / "base" if name == "base" else tmp_path / name / f"seed-{seed}"
             write(at, name, None if name == "base" else seed, safe)
-    return compare.arms(compare.read([tmp_path]), ["dpo", "bdpo"])
+    return compare.arms(record.read([tmp_path]), ["dpo", "bdpo"])
 
 
 def test_an_arm_pools_its_seeds_with_the_prompt_as_cluster(tmp_path, draw):
@@ -73,7 +73,7 @@ def test_differences_are_paired_by_prompt_and_seed(tmp_path, draw):
 def test_what_is_better_depends_on_the_metric_and_few_seeds_are_said(tmp_path, better, expected):
     for name, value in (("dpo", 1.0), ("bdpo", 0.0)):
         write(tmp_path / name, name, 0, [value] * 60, better=better)
-    (found,) = compare.compare(compare.arms(compare.read([tmp_path])[::-1]), ["dpo"])
+    (found,) = compare.compare(compare.arms(record.read([tmp_path])[::-1]), ["dpo"])
     assert (found.arm, found.other) == ("bdpo", "dpo")
     assert found.verdict == f"{expected} (1 seed: these runs, not the method)"
 
@@ -81,29 +81,29 @@ def test_what_is_better_depends_on_the_metric_and_few_seeds_are_said(tmp_path, b
 def test_secondary_metrics_are_not_compared_nor_corrected_for(tmp_path):
     for name, value in (("dpo", 1.0), ("bdpo", 0.0)):
         write(tmp_path / name, name, 0, [value] * 60, headline=False)
-    assert compare.compare(compare.arms(compare.read([tmp_path])), ["dpo"]) == []
+    assert compare.compare(compare.arms(record.read([tmp_path])), ["dpo"]) == []
 
 
 def test_answers_without_a_verdict_are_counted_over_the_seeds(tmp_path):
     for seed in range(2):
         write(tmp_path / f"dpo/seed-{seed}", "dpo", seed, [0.0] * 10, unjudged=3)
-    (dpo,) = compare.arms(compare.read([tmp_path]))
+    (dpo,) = compare.arms(record.read([tmp_path]))
     assert dpo.estimates[KEY].unjudged == 6
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(InputError, match="no evaluation in this folder"):
-        compare.read([tmp_path])
+        record.read([tmp_path])
     write(tmp_path / "a", "dpo", 0, [1.0] * 10)
     write(tmp_path / "b", "dpo", 0, [1.0] * 10)
     with pytest.raises(InputError, match="two evaluations have one name and seed"):
-        compare.read([tmp_path])
+        record.read([tmp_path])
     write(tmp_path / "b", "bdpo", 0, [1.0] * 9)
     with pytest.raises(InputError, match="different items") as caught:
-        compare.compare(compare.arms(compare.read([tmp_path])), ["dpo"])
+        compare.compare(compare.arms(record.read([tmp_path])), ["dpo"])
     assert "dpo (seed 0)" in caught.value.details["found"]
     with pytest.raises(UsageError, match="no such arm"):
-        compare.check_others(compare.arms(compare.read([tmp_path])), ["ipo"])
+        compare.check_others(compare.arms(record.read([tmp_path])), ["ipo"])
 
 
 def judge(**model):
@@ -123,7 +123,7 @@ def judge(**model):
 def test_what_was_judged_or_answered_in_another_way_is_not_compared(tmp_path, one, other, said, names):
     for seed, (name, how) in enumerate(zip(names, (one, other), strict=True)):
         write(tmp_path / f"{name}-{seed}", name, seed, [1.0] * 10, **how)
-    found = compare.read([tmp_path])
+    found = record.read([tmp_path])
     if said is None:
         compare.compare(compare.arms(found), ["dpo"])
         return
@@ -142,7 +142,7 @@ def test_what_not_every_seed_has_is_left_out_and_said(tmp_path, capsys):
     described = metrics["suites"]["s"]["metrics"]
     described["harm score"] = described["safe rate"]
     files.write_json(metrics, last / "metrics.json")
-    (dpo,) = compare.arms(compare.read([tmp_path]))
+    (dpo,) = compare.arms(record.read([tmp_path]))
     assert list(dpo.estimates) == [KEY]
     assert "dpo: not all of its seeds have these, which are left out: s: harm score" in capsys.readouterr().err
 

@@ -1,4 +1,8 @@
-"""Intervals, tests and agreement against scipy and statsmodels, by hand, and by what they promise on simulated data."""
+"""Intervals, tests and agreement by hand, against scipy and statsmodels, and by what they promise on simulated data."""
+
+import math
+import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -6,9 +10,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
+from curate.base.errors import InputError
 from curate.evaluation import statistics
 from curate.evaluation.statistics import accuracy, compare, confusion, holm, kappa, mean, rate, wilson
 
@@ -24,11 +27,19 @@ def width(interval):
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_wilson_is_statsmodels(confidence):
+def test_wilson_is_its_formula(confidence):
+    """(p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), also of sizes that are no whole numbers."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     for n in (1, 2, 7, 33.5, 100, 12345):
-        for successes in {0, 1, n / 3, n / 2, n}:
-            expected = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
-            assert wilson(successes, n, confidence) == pytest.approx(expected, abs=1e-12)
+        for p in (0, 0.1, 1 / 3, 0.5, 1):
+            half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+            expected = [(p + z**2 / (2 * n) + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+            assert wilson(p * n, n, confidence) == pytest.approx(expected, abs=1e-12)
+
+
+def test_wilson_by_hand():
+    """z = 1.959964: (5 + 1.9207) / 13.8415 -+ 1.959964 / 13.8415 sqrt(2.5 + 0.9604)."""
+    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=5e-5)
 
 
 def test_wilson_at_the_edges():
@@ -218,10 +229,27 @@ def test_the_seed_alone_decides_and_chunks_do_not(monkeypatch):
     assert compare(ours, theirs, paired_seeds=False) == pytest.approx(first, rel=1e-9)
 
 
-def test_holm_is_statsmodels():
-    for size in (1, 2, 5, 20):
-        p_values = rng(size).random(size).round(2) ** 3  # some are equal
-        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # 3 * 0.01; then 2 * 0.03, and 0.04 is no less than that
+        ([0.04, 0.04, 0.001, 0.9], [0.12, 0.12, 0.004, 0.9]),
+        ([0.6, 0.7], [1, 1]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p_values, expected):
+    assert holm(p_values) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("call", [lambda: wilson(1, 2), lambda: holm([0.5])])
+def test_without_statsmodels_the_remedy_is_said(call, monkeypatch):
+    for name in ("statsmodels.stats.proportion", "statsmodels.stats.multitest"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match="need statsmodels") as caught:
+        call()
+    assert "curate-preferences[evaluate]" in caught.value.details["remedy"]
 
 
 @given(st.lists(st.floats(0, 1), max_size=20))

@@ -11,7 +11,7 @@ import pytest
 
 from curate.base import files
 from curate.base.errors import InputError
-from curate.evaluation import compare, statistics
+from curate.evaluation import compare, record, statistics
 from curate.project import params
 from curate.reporting.evaluations import MOST_SENTENCES, shown
 from curate.reporting.inputs import read_material
@@ -199,7 +199,7 @@ def test_a_judge_s_model_and_commit_are_named(tmp_path):
     model = {"name": "owner/judge", "commit": "c0ffee", "digest": "d"}
     metrics["suites"]["prefill"]["judge"] = {"judge": "classifier", "label": "bad", "model": model}
     files.write_json(metrics, tmp_path / "e/base/metrics.json")
-    found = {suite.name: suite.judge for suite in shown(compare.arms(compare.read([tmp_path / "e"])), []).suites}
+    found = {suite.name: suite.judge for suite in shown(compare.arms(record.read([tmp_path / "e"])), []).suites}
     assert found == {
         "sample": "truth (what the sample's generator knows)",
         "prefill": "classifier (owner/judge, commit c0ffee, harmful is its label bad)",

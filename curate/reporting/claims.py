@@ -1,0 +1,11 @@
+"""A claim with its source."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Formula(NamedTuple):
+    what: str
+    text: str
+    tag: str  # as in METHOD: paper, digest, ours
