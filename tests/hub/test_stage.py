@@ -22,8 +22,12 @@ def test_publishing_is_off_until_a_repository_is_named(hub, tmp_path):
     files.write_parquet(frame(40), project / "data" / "weights.parquet", {})
     files.write_json({"read": 40, "kept": 40, "rejected": 0, "rules": {}, "marks": {}}, project / "data/prepare.json")
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"publish": stage}}))
-    for code in ("stages", "curate/hub"):
-        shutil.copytree(ROOT / code, project / code, ignore=shutil.ignore_patterns("__pycache__"))
+    for code in ("stages", *(name for name in stage["deps"] if name.startswith("curate/"))):
+        if (ROOT / code).is_dir():
+            shutil.copytree(ROOT / code, project / code, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (project / code).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / code, project / code)
     shutil.copy(ROOT / ".dvcignore", project)
     # Only what the stage depends on is copied; the code that runs is the repository's.
     (project / "curate" / "__init__.py").write_text(f"__path__ = [{str(ROOT / 'curate')!r}]\n__version__ = '0.1.0'\n")
