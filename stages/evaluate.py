@@ -13,15 +13,17 @@ from .run import REFERENCE, arm_and_seed, run
 
 
 def main(params: Params) -> None:
-    state = files.state_folder()
+    state, trust = files.state_folder(), params.model.trust_remote_code
     if sys.argv[1:] == [BASE]:
-        evaluate(resolve(REFERENCE), params.evaluate, Path("evaluations") / BASE, state, BASE)
+        model = resolve(REFERENCE, trust_remote_code=trust)
+        evaluate(model, params.evaluate, Path("evaluations") / BASE, state, BASE)
         return
     name, seed = arm_and_seed(params, BASE)
     place = Path(name) / f"seed-{seed}"
     folder = Path("runs") / place / "model"
-    made = files.read_json(folder / "curate.json")
-    evaluate(resolve(folder), params.evaluate, Path("evaluations") / place, state, name, seed, made)
+    made = files.read_json_object(folder / "curate.json")
+    model = resolve(folder, trust_remote_code=trust)
+    evaluate(model, params.evaluate, Path("evaluations") / place, state, name, seed, made)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from .run import PAIRS, REFERENCE, SCORES, run
 
 
 def main(params: Params) -> None:
-    model = resolve(REFERENCE)
+    model = resolve(REFERENCE, trust_remote_code=params.model.trust_remote_code)
     store = files.state_folder() / "scores"
-    scored = score_file(Path(PAIRS), model, params.score, store, Path(SCORES), runner(params.score.engine))
-    files.write_parquet(scored.rejects, "data/score_rejects.parquet", scored.provenance | {"artefact": "rejects"})
-    files.write_json(scored.summary, "data/score.json")
+    with files.replacing_together(SCORES, "data/score_rejects.parquet", "data/score.json") as (out, rejects, summary):
+        scored = score_file(Path(PAIRS), model, params.score, store, out, runner(params.score.engine))
+        files.write_parquet(scored.rejects, rejects, scored.provenance | {"artefact": "rejects"})
+        files.write_json(scored.summary, summary)
 
 
 if __name__ == "__main__":

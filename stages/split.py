@@ -10,8 +10,9 @@ from .run import SCORES, SPLITS, run
 
 def main(params: Params) -> None:
     frame = subsets.split(read_artefact(SCORES, "pairs", "scores"), params.split)
-    files.write_json(subsets.summarise(frame), "data/split.json")
-    files.write_parquet(frame, SPLITS, subsets.provenance(params.split, files.read_provenance(SCORES)))
+    with files.replacing_together(SPLITS, "data/split.json") as (out, summary):
+        files.write_parquet(frame, out, subsets.provenance(params.split, files.read_provenance(SCORES)))
+        files.write_json(subsets.summarise(frame), summary)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(params: Params) -> None:
 
     train(
         read_artefact(WEIGHTS, "pairs", "scores", "splits", "weights"),
-        resolve(REFERENCE),
+        resolve(REFERENCE, trust_remote_code=params.model.trust_remote_code),
         params.train,
         arm,
         name,

@@ -10,8 +10,9 @@ from .run import SPLITS, WEIGHTS, run
 
 def main(params: Params) -> None:
     frame = weights.weigh(read_artefact(SPLITS, "pairs", "scores", "splits"), params.weigh)
-    files.write_json(weights.summarise(frame, params.weigh), "data/weigh.json")
-    files.write_parquet(frame, WEIGHTS, weights.provenance(params.weigh, files.read_provenance(SPLITS)))
+    with files.replacing_together(WEIGHTS, "data/weigh.json") as (out, summary):
+        files.write_parquet(frame, out, weights.provenance(params.weigh, files.read_provenance(SPLITS)))
+        files.write_json(weights.summarise(frame, params.weigh), summary)
 
 
 if __name__ == "__main__":

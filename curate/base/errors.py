@@ -10,11 +10,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curate.base.credentials import redacted
+
+LONGEST = 500  # characters of one detail: a file's text may stand in it
+_SEEN = 20_000  # characters of it that are looked at
+
+
+def shortened(value: object, longest: int = LONGEST) -> str:
+    """`value` as an error may show it: without credentials, and its middle left out where it is long."""
+    text = str(value)
+    if len(text) > 2 * _SEEN:
+        text = f"{text[:_SEEN]} … {text[-_SEEN:]}"
+    text = redacted(text)
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - 3]} … {text[-tail:]}"
+
 
 class CurateError(Exception):
     """A failure that a user can understand and mend; exit code 1.
 
-    `what` is one sentence; the keyword arguments are printed on lines of their own, those given.
+    `what` is one sentence; the keyword arguments are printed on lines of their own, those given, each shortened and
+    without credentials.
     """
 
     exit_code = 1
@@ -30,9 +48,9 @@ class CurateError(Exception):
         expected: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.what = what
+        self.what = shortened(what)
         self.details: dict[str, str] = {
-            name: str(value)
+            name: shortened(value, LONGEST if name in ("found", "field") else 4 * LONGEST)
             for name, value in (
                 ("file", file),
                 ("row", row),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -10,14 +11,17 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from curate.base import limits
+from curate.base.credentials import redacted_value
 from curate.base.errors import InputError, OutputError
 
 PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
@@ -57,17 +61,102 @@ def replacing(path: str | Path, marker: str | None = None) -> Iterator[Path]:
         OutputError: `path` is a folder that is not ours, it cannot be written, or the disk is full.
     """
     path = check_replaceable(path, marker)
-    holder: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A private folder, so that two writers never meet and a crash leaves nothing under a real name.
-        for abandoned in _abandoned(path):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        prefix = f".{path.name}.{_process_space()}-{os.getpid()}-"
-        holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
+    with _writing(path), _holder(path) as holder:
         temporary = holder / path.name
         yield temporary
         _swap(temporary, path, holder / ".before")
+
+
+@contextmanager
+def replacing_together(
+    main: str | Path, *others: str | Path, ours: Callable[[Path], bool] = lambda _: False
+) -> Iterator[list[Path]]:
+    """Temporary paths of several files, in the order of the arguments, renamed together if the block succeeds.
+
+    What stands under the names afterwards is of one writer, however many write them at once: they rename one after
+    the other. `main` goes first and comes last, so that where it stands after a kill, the others are complete.
+
+    Args:
+        ours: whether what stands under one of `others` is removed where the block does not make it anew.
+
+    Raises:
+        OutputError: as `replacing`.
+    """
+    paths = [check_replaceable(path) for path in (main, *others)]
+    with ExitStack() as stack:
+        holders = [stack.enter_context(_entered(path)) for path in paths]
+        temporaries = [holder / path.name for holder, path in zip(holders, paths, strict=True)]
+        try:
+            yield temporaries
+        except OutputError as error:
+            told = {str(temporary): path for temporary, path in zip(temporaries, paths, strict=True)}
+            if (path := told.get(error.details.get("file", ""))) is None:
+                raise
+            raise OutputError(error.what, **error.details | {"file": str(path)}) from error  # type: ignore[arg-type]
+        with _writing(paths[0]), _one_at_a_time({path.parent for path in paths}):
+            made = [True, *(temporary.exists() for temporary in temporaries[1:])]
+            going = [make or ours(path) for make, path in zip(made, paths, strict=True)]
+            aside = [holder / ".before" for holder in holders]
+            _swap_all(list(compress(zip(temporaries, paths, aside, made, strict=True), going)))
+
+
+def _swap_all(files: list[tuple[Path, Path, Path, bool]]) -> None:
+    """Rename (new, path, aside, whether there is a new one), the first last; should one fail, all is as it was."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for _, path, aside, _ in files:
+            if path.exists() or path.is_symlink():
+                path.rename(aside)
+                moved.append((aside, path))
+        for new, path, _, made in reversed(files):
+            if made:
+                new.replace(path)
+    except BaseException:
+        for before, path in reversed(moved):
+            before.replace(path)
+        raise
+
+
+@contextmanager
+def _one_at_a_time(folders: set[Path]) -> Iterator[None]:
+    """Hold the folders' own locks, which leave no file behind; nothing is locked where the file system has no locks."""
+    with ExitStack() as stack:
+        for folder in sorted(folders):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL):
+                    raise
+        yield
+
+
+@contextmanager
+def _entered(path: Path) -> Iterator[Path]:
+    with _writing(path), _holder(path) as holder:
+        yield holder
+
+
+@contextmanager
+def _holder(path: Path) -> Iterator[Path]:
+    """A private folder beside `path`, so that two writers never meet and a crash leaves nothing under a real name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in _abandoned(path):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    prefix = f".{_short_name(path)}.{_process_space()}-{os.getpid()}-"
+    holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
+    try:
+        yield holder
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Failures to write near `path` as `OutputError`."""
+    try:
+        yield
     except OSError as error:
         if not _is_about_output(error, path):
             raise
@@ -76,9 +165,17 @@ def replacing(path: str | Path, marker: str | None = None) -> Iterator[Path]:
         if "os error" not in str(error):
             raise
         raise OutputError("cannot write the output", file=path, found=error, remedy=_REMEDY) from error
-    finally:
-        if holder is not None:
-            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _short_name(path: Path) -> str:
+    """The name of `path`, or where that is long its beginning and digest: a name has 255 bytes at most."""
+    name = os.fsencode(path.name)
+    if len(name) <= _LONG_NAME:
+        return path.name
+    return f"{name[:40].decode('ascii', 'replace').replace(chr(0xFFFD), '_')}-{hashlib.sha256(name).hexdigest()[:16]}"
+
+
+_LONG_NAME = 180  # bytes; the private folder's has some 50 more
 
 
 def _swap(new: Path, path: Path, aside: Path) -> None:
@@ -108,7 +205,7 @@ def _process_space() -> str:
 
 def _abandoned(path: Path) -> Iterator[Path]:
     """What writers of `path` left that were killed: their private folders, whose process is gone."""
-    own = re.compile(re.escape(f".{path.name}.{_process_space()}-") + r"(\d+)-.*\.tmp")
+    own = re.compile(re.escape(f".{_short_name(path)}.{_process_space()}-") + r"(\d+)-.*\.tmp")
     for folder in path.parent.iterdir():
         match = own.fullmatch(folder.name)
         if match and not _runs(int(match[1])):
@@ -135,7 +232,7 @@ _WRITE_ERRORS = {
     errno.EFBIG,
     errno.ENOTDIR,
 }
-_WRITE_ERRORS |= {errno.EEXIST, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG}
+_WRITE_ERRORS |= {errno.EEXIST, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE}
 
 
 def _is_about_output(error: OSError, path: Path) -> bool:
@@ -156,18 +253,21 @@ def _output_error(path: Path, error: OSError) -> OutputError:
 def write_parquet(frame: pl.DataFrame, path: str | Path, provenance: Mapping[str, Any]) -> None:
     """Write `frame` with `provenance` (JSON-able) in the file's own metadata; the same input, the same bytes."""
     with replacing(path) as temporary:
-        metadata = {PROVENANCE: json.dumps(provenance, sort_keys=True)}
-        frame.write_parquet(temporary, metadata=metadata, row_group_size=ROW_GROUP)
+        frame.write_parquet(temporary, metadata=_metadata(provenance), row_group_size=ROW_GROUP)
 
 
 def sink_parquet(frame: pl.LazyFrame, path: Path, provenance: Mapping[str, Any]) -> None:
     """As `write_parquet`, from a frame that need not fit memory, to a path that `replacing` gave."""
     frame.sink_parquet(
         path,
-        metadata={PROVENANCE: json.dumps(provenance, sort_keys=True)},
+        metadata=_metadata(provenance),
         row_group_size=ROW_GROUP,
         engine="streaming",
     )
+
+
+def _metadata(provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {PROVENANCE: json.dumps(redacted_value(dict(provenance)), sort_keys=True)}
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -176,22 +276,40 @@ def write_text(text: str, path: str | Path) -> None:
 
 
 def write_json(value: object, path: str | Path) -> None:
-    write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", path)
+    """`value` as JSON, without credentials (`curate.base.credentials`)."""
+    text = json.dumps(redacted_value(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    # A name of bytes that are no UTF-8, half of a surrogate pair: as JSON's own escapes.
+    write_text(_LONE.sub(lambda found: f"\\u{ord(found[0]):04x}", text), path)
+
+
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def read_json(path: str | Path) -> Any:
-    """Raises `InputError` when the file is missing or is not JSON."""
-    path = existing(path)
+    """Raises `InputError` when the file is missing, cannot be read or is not JSON."""
+    data = limits.read_bytes(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # (a ValueError too: UnicodeDecodeError, 5,000 digits)
         raise InputError("not a JSON file", file=path, found=error) from error
 
 
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """`read_json` of a file that holds an object. Raises `InputError` where it holds something else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError("not the JSON that belongs there", file=path, found=type(value).__name__, expected="an object")
+    return value
+
+
 def existing(path: str | Path, remedy: str = "check the path") -> Path:
-    """`path`, or `InputError` where no such file or folder exists."""
+    """`path`, or `InputError` where no such file or folder exists, or it may not be looked at."""
     path = Path(path)
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:  # a folder above it is closed to us, a name too long
+        raise InputError("cannot read the file", file=path, found=error.strerror, remedy=remedy) from error
+    if not found:
         raise InputError("no such file", file=path, remedy=remedy)
     return path
 
@@ -199,15 +317,19 @@ def existing(path: str | Path, remedy: str = "check the path") -> Path:
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """What `write_parquet` was told; empty for a Parquet file that is not ours."""
     try:
-        return dict(json.loads(pl.read_parquet_metadata(path).get(PROVENANCE, "{}")))
-    except (pl.exceptions.PolarsError, OSError, json.JSONDecodeError):
+        value = json.loads(pl.read_parquet_metadata(path).get(PROVENANCE, "{}"))
+    except (pl.exceptions.PolarsError, OSError, ValueError, RecursionError):
         return {}
+    return dict(redacted_value(value)) if isinstance(value, dict) else {}
 
 
 def file_digest(path: str | Path) -> str:
-    """sha256 of a file's bytes, hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file's bytes, hex. Raises `InputError` where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError("cannot read the file", file=path, found=error.strerror) from error
 
 
 def state_folder() -> Path:

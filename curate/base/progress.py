@@ -12,6 +12,8 @@ from typing import Protocol
 
 from rich.console import Console
 
+from curate.base.credentials import redacted
+
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
 """Where everything that is said to a person goes; standard output is for results. Of the processes of a distributed
 training, the first one speaks."""
@@ -26,8 +28,12 @@ class Advance(Protocol):
 
 
 def safe(text: str) -> str:
-    """`text` with control characters written out, so that it cannot steer the terminal."""
-    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    """`text` with control characters written out, so that it cannot steer the terminal, and without credentials.
+
+    Bytes of a file's name that are no UTF-8 are written out too: no stream takes them.
+    """
+    text = CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), redacted(text))
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def say(message: str) -> None:

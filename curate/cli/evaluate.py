@@ -42,7 +42,7 @@ def evaluate(
     checked = parameters.check(EvaluateParams, settings)
     resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
     record = resolved.path / "curate.json"
-    made: dict[str, Any] = files.read_json(record) if record.is_file() else {}
+    made: dict[str, Any] = files.read_json_object(record) if record.is_file() else {}
     name = name or made.get("arm") or BASE
     metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, made.get("seed"), made)
     for suite_name, found in metrics["suites"].items():

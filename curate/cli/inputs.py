@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,14 +56,24 @@ def rejects_path(out: Path) -> Path:
     return out.with_suffix(".rejects.parquet")
 
 
-def write_rejects(out: Path, *frames_and_provenance: Any) -> Path | None:
-    """Write all rejects beside `out`; None when there are none, and what an earlier such run left is removed."""
-    *frames, provenance = frames_and_provenance
-    rejects = pl.concat(frames)
+@contextmanager
+def with_rejects(out: Path, stage: str) -> Iterator[tuple[Path, Callable[..., Path | None]]]:
+    """`out` and the rejects beside it, as one: a path to write to, and what writes the rejects (provenance, frames).
+
+    Without rejects there is no such file (None), and what an earlier run of `stage` left there goes.
+    """
     path = rejects_path(out)
-    if rejects.is_empty():
-        if files.read_provenance(path).get("stage") == provenance["stage"]:
-            path.unlink()
-        return None
-    files.write_parquet(rejects, path, provenance | {"artefact": "rejects"})
-    return path
+
+    def ours(there: Path) -> bool:
+        return files.read_provenance(there).get("stage") == stage
+
+    with files.replacing_together(out, path, ours=ours) as (new, new_rejects):
+
+        def keep(provenance: dict[str, Any], *frames: pl.DataFrame) -> Path | None:
+            rejects = pl.concat(frames)
+            if rejects.is_empty():
+                return None
+            files.write_parquet(rejects, new_rejects, provenance | {"artefact": "rejects"})
+            return path
+
+        yield new, keep

@@ -38,9 +38,9 @@ def score(
     from curate.scoring.score import score_file
 
     check_out(out, pairs)
-    with inputs.pairs(pairs) as found:
+    with inputs.pairs(pairs) as found, inputs.with_rejects(out, "score") as (new, keep):
         resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
         folder = store or files.state_folder() / "scores"
-        result = score_file(found.file, resolved, params, folder, out, runner(params.engine))
-    rejects = inputs.write_rejects(out, found.rejects, result.rejects, result.provenance)
+        result = score_file(found.file, resolved, params, folder, new, runner(params.engine))
+        rejects = keep(result.provenance, found.rejects, result.rejects)
     say(f"score: {result.summary['pairs']:,} pairs -> {out}" + (f"; set aside -> {rejects}" if rejects else ""))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curate.base import files
+from curate.base import files, limits
 from curate.base.errors import InputError
 from curate.project.params import ModelParams
 
@@ -41,13 +41,17 @@ def is_hub_id(name: str) -> bool:
 def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> Model:
     """The model that `name` means: a folder with a model, a folder with our reference.json, or a Hub id.
 
+    Args:
+        trust_remote_code: whether code that comes with the model may run. No file in a folder has a say in it, and the
+            reference.json of a folder that holds a model names that model alone.
+
     Raises:
         InputError: no such folder, no safetensors weights, no tokenizer, or a Hub id that cannot be had.
     """
     folder = Path(name)
     if folder.is_dir():
         if (folder / REFERENCE_FILE).is_file():
-            return _from_reference(folder)
+            return _from_reference(folder, trust_remote_code)
         return _describe(str(name), None, folder, trust_remote_code)
     if folder.exists():
         raise InputError(
@@ -82,24 +86,35 @@ def write_reference(folder: str | Path, params: ModelParams) -> Model:
     return model
 
 
-def _from_reference(folder: Path) -> Model:
-    record = files.read_json(folder / REFERENCE_FILE)
-    try:
-        name, commit, digest, where = (record[key] for key in ("name", "commit", "digest", "path"))
-        trust = bool(record.get("trust_remote_code", False))
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            "not a reference record",
-            file=folder / REFERENCE_FILE,
-            field=str(error),
-            remedy="run the reference stage again",
-        ) from error
+def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
+    file = folder / REFERENCE_FILE
+    record = files.read_json_object(file)
+    for key in ("name", "digest", "path"):
+        if not isinstance(record.get(key), str):
+            raise InputError(
+                "not a reference record", file=file, field=key, expected="text", remedy="run the reference stage again"
+            )
+    name, digest, where = (str(record[key]) for key in ("name", "digest", "path"))
+    commit = record.get("commit")
     if where == ".":
-        model = _describe(name, None, folder, trust)
-    elif commit:
-        model = _describe(name, commit, download(name, commit), trust)
+        model = _describe(name, None, folder, trust_remote_code)
+    elif (folder / "config.json").exists():
+        raise InputError(
+            "the folder holds a model, and a record that names another",
+            file=file,
+            found=where,
+            remedy=f"remove {REFERENCE_FILE} to use the model in the folder, or name the other one",
+        )
+    elif isinstance(commit, str) and is_hub_id(name):
+        model = _describe(name, commit, download(name, commit), trust_remote_code)
     else:
-        model = _describe(name, None, files.existing(where, "run the reference stage again"), trust)
+        model = _describe(name, None, files.existing(where, "run the reference stage again"), trust_remote_code)
+    if model.digest != digest and record.get("trust_remote_code") is True and not trust_remote_code:
+        raise InputError(
+            "the model was recorded with Python code of its own, which you have not allowed to run",
+            file=file,
+            remedy="if you trust it: --trust-remote-code, or model.trust_remote_code",
+        )
     if model.digest != digest:
         raise InputError(
             "the model has changed since the reference stage recorded it",
@@ -124,16 +139,16 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
             expected="*.safetensors (pickled weights can run code and are not read)",
             remedy="convert them: model.save_pretrained(folder) with a recent transformers",
         )
-    described = files.read_json(config)
+    described = files.read_json_object(config)
     text = described.get("text_config", described)
-    context = next(
-        (text[key] for key in ("max_position_embeddings", "n_positions", "max_seq_len") if key in text), None
-    )
-    if not isinstance(context, int):
+    sizes = text if isinstance(text, dict) else described
+    context = next((sizes[key] for key in ("max_position_embeddings", "n_positions", "max_seq_len") if key in sizes), 0)
+    if not isinstance(context, int) or isinstance(context, bool) or context < 1:
         raise InputError(
             "config.json does not say how long a sequence may be",
             file=config,
             field="max_position_embeddings",
+            expected="a whole number of tokens",
         )
     digest = hashlib.sha256()
     # Code that comes with the model can change its numbers as well as the weights can.
@@ -144,9 +159,14 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
 
 
 def _content_digest(file: Path) -> str:
-    """sha256 of the file; in the Hub's cache a large file is a link to a blob that is named by it."""
-    blob = file.resolve().name
-    return blob if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob) else files.file_digest(file)
+    """sha256 of the file; in the Hub's own cache a large file is a link to a blob that is named by it."""
+    if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", (blob := file.resolve()).name):
+        from huggingface_hub import constants
+
+        if blob.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
+            return blob.name
+    limits.check_regular(file, any_size=True)
+    return files.file_digest(file)
 
 
 def download(name: str, revision: str | None) -> Path:

@@ -10,7 +10,7 @@ import polars as pl
 
 import curate
 from curate.base.errors import InputError
-from curate.base.files import write_json, write_parquet
+from curate.base.files import replacing_together, write_json, write_parquet
 from curate.base.progress import say
 from curate.pairs import heldout
 from curate.pairs.cleaning import RULES, clean
@@ -93,10 +93,10 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
 
 
 def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: str | Path) -> None:
-    """Write the three outputs, the pairs last: where they are, the others are complete.
+    """Write the three outputs as one: all of them are of this run, whoever else writes there.
 
     Raises:
-        OutputError: a file cannot be written; nothing stands half-written under its name.
+        OutputError: a file cannot be written; what was there stays.
     """
     provenance = {
         "stage": "prepare",
@@ -104,9 +104,10 @@ def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: s
         "params": prepared.summary["params"],
         "source_digest": prepared.summary["source_digest"],
     }
-    write_parquet(prepared.rejects, rejects, provenance)
-    write_json(prepared.summary, summary)
-    write_parquet(prepared.pairs, pairs, provenance)
+    with replacing_together(pairs, rejects, summary) as (new_pairs, new_rejects, new_summary):
+        write_parquet(prepared.pairs, new_pairs, provenance)
+        write_parquet(prepared.rejects, new_rejects, provenance)
+        write_json(prepared.summary, new_summary)
 
 
 def _unique_ids(pairs: pl.DataFrame) -> pl.DataFrame:

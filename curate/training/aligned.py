@@ -33,7 +33,7 @@ def aligned_model(of: Plan, train: Train) -> Model:
     if not (folder / METRICS_FILE).is_file():
         say("train: W-DOOR weighs tokens by a DPO-aligned model, which is trained first")
         train(*given, folder, of.state, of.provenance, of.seed)
-    return resolve(folder / "model")
+    return resolve(folder / "model", trust_remote_code=of.model.trust_remote_code)
 
 
 def weights_by_pair(

@@ -1,7 +1,9 @@
 """An output appears whole or not at all, and a failure to write is one clear message."""
 
+import json
 import subprocess
 import sys
+import threading
 
 import polars as pl
 import pytest
@@ -144,3 +146,78 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
     left = [path.name for path in tmp_path.iterdir()]
     assert (tmp_path / "one.txt").read_text() == "outer"
     assert len(left) == 2 and sum(name.startswith(".two.txt") for name in left) == 1
+
+
+def test_a_set_of_outputs_is_one_commit_whoever_writes_at_once(tmp_path):
+    """Eight writers of three files: what stands afterwards is of one of them."""
+    names = [tmp_path / name for name in ("main.json", "rejects.json", "summary.json")]
+
+    def write(run: int) -> None:
+        for _ in range(10):
+            with files.replacing_together(*names) as new:
+                for path in new:
+                    files.write_json(run, path)
+
+    writers = [threading.Thread(target=write, args=(run,)) for run in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len({files.read_json(path) for path in names}) == 1
+    assert sorted(tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_set_whose_block_or_rename_fails_is_as_it_was(tmp_path):
+    main, other = tmp_path / "main.json", tmp_path / "other.json"
+    for path in (main, other):
+        files.write_json("old", path)
+    with pytest.raises(RuntimeError), files.replacing_together(main, other) as (new, _):
+        files.write_json("new", new)
+        raise RuntimeError
+    with pytest.raises(FileNotFoundError), files.replacing_together(main, other) as new:
+        files.write_json("new", new[1])  # and the main one is not made
+    assert files.read_json(main) == files.read_json(other) == "old"
+    assert sorted(tmp_path.iterdir()) == [main, other]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_of_a_set_what_was_not_made_goes_if_it_is_ours(tmp_path, ours):
+    main, other = tmp_path / "main.json", tmp_path / "other.json"
+    files.write_json("old", other)
+    with files.replacing_together(main, other, ours=lambda _: ours) as (new, _):
+        files.write_json("new", new)
+    assert files.read_json(main) == "new" and other.exists() != ours
+
+
+def test_an_error_in_a_set_names_the_real_file(tmp_path):
+    with (
+        pytest.raises(OutputError) as caught,
+        files.replacing_together(tmp_path / "main", tmp_path / "other") as (_, new),
+    ):
+        new.mkdir()
+        (new / "x").write_text("")
+        files.write_text("x", new)
+    assert caught.value.details["file"] == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, b"\xff\xfe.json".decode("utf-8", "surrogateescape")])
+def test_long_names_and_names_of_other_bytes(tmp_path, name):
+    files.write_json({"name": name}, tmp_path / name)
+    assert files.read_json(tmp_path / name) == {"name": name}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("value", ["null", "[1]", "3", '"x"', "{", "[" * 100_000, "1" * 5000])
+def test_provenance_that_is_none(tmp_path, value):
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "a", metadata={files.PROVENANCE: value})
+    assert files.read_provenance(tmp_path / "a") == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 5000, "\xff"])
+def test_what_is_no_json(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text.encode("latin1"))
+    with pytest.raises(InputError, match="not a JSON file"):
+        files.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text(json.dumps([1]))
+    with pytest.raises(InputError, match="an object"):
+        files.read_json_object(tmp_path / "a.json")

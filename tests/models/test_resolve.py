@@ -49,6 +49,67 @@ def test_a_scratch_reference_lies_in_its_own_folder(tmp_path):
     assert resolve(tmp_path / "moved").path == tmp_path / "moved"
 
 
+@pytest.mark.parametrize("said", [True, "true", "false", 1, None])
+def test_trust_comes_from_the_caller_and_from_no_file(folder, tmp_path, said):
+    """A model's own reference.json cannot have its Python code run."""
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "modeling_own.py").write_text("raise SystemExit('ran')")
+    written = write_reference(tmp_path / "model", ModelParams(name="scratch"))
+    record = json.loads((tmp_path / "model" / "reference.json").read_text())
+    (tmp_path / "model" / "reference.json").write_text(json.dumps(record | {"trust_remote_code": said}))
+    assert resolve(tmp_path / "model") == written and not written.trust_remote_code
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = json.dumps(record | {"trust_remote_code": said, "path": str(tmp_path / "model")})
+    (tmp_path / "elsewhere" / "reference.json").write_text(elsewhere)
+    assert not resolve(tmp_path / "elsewhere").trust_remote_code
+
+
+def test_a_model_recorded_with_its_code_needs_the_flag_again(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "modeling_own.py").write_text("")
+    params = ModelParams(name=str(tmp_path / "model"), trust_remote_code=True)
+    written = write_reference(tmp_path / "reference", params)
+    with pytest.raises(InputError, match="have not allowed"):
+        resolve(tmp_path / "reference")
+    allowed = resolve(tmp_path / "reference", trust_remote_code=True)
+    assert allowed.trust_remote_code and allowed.digest == written.digest
+
+
+def test_a_model_s_record_of_another_model_is_not_followed(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    write_reference(tmp_path / "other", ModelParams(name=str(folder)))
+    shutil.copy(tmp_path / "other" / "reference.json", tmp_path / "model")
+    with pytest.raises(InputError, match="a record that names another"):
+        resolve(tmp_path / "model")
+
+
+@pytest.mark.parametrize("record", ["null", "[1]", '{"name": 1}', '{"name": "a", "digest": "b", "path": null}', "{"])
+def test_a_record_that_is_none(tmp_path, record):
+    (tmp_path / "reference.json").write_text(record)
+    with pytest.raises(InputError) as caught:
+        resolve(tmp_path)
+    assert caught.value.details["file"].endswith("reference.json")
+
+
+def test_a_link_named_like_a_digest_is_read(folder, tmp_path):
+    """Only the Hub's own cache is believed: else a folder could claim another model's scores."""
+    shutil.copytree(folder, tmp_path / "model")
+    honest = resolve(tmp_path / "model").digest
+    (tmp_path / ("a" * 64)).write_bytes((tmp_path / "model" / "model.safetensors").read_bytes())
+    (tmp_path / "model" / "model.safetensors").unlink()
+    (tmp_path / "model" / "model.safetensors").symlink_to(tmp_path / ("a" * 64))
+    assert resolve(tmp_path / "model").digest == honest
+
+
+@pytest.mark.parametrize("config", ["null", "[1]", '{"max_position_embeddings": "8"}', '{"text_config": 3}'])
+def test_a_config_that_is_none(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        resolve(tmp_path)
+    assert caught.value.details["file"].endswith("config.json")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
