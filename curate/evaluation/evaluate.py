@@ -12,6 +12,7 @@ import polars as pl
 from curate import __version__
 from curate.base import files
 from curate.base.progress import say
+from curate.base.public import public
 from curate.evaluation import sources, statistics
 from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
@@ -66,7 +67,7 @@ def evaluate(
             suites[suite.name] = {
                 **summary(suite, results[-1], of_suite, len(one.items)),
                 "judge": bench.judging.record() if bench.judging and (truth or tasks) else None,
-                "options": _public(one.named.options.model_dump(mode="json")),
+                "options": public(one.named.options.model_dump(mode="json")),
             }
         record = bench.record()
     finally:
@@ -76,11 +77,11 @@ def evaluate(
         "seed": seed,
         "version": __version__,
         "model": model.record(),
-        "made": dict(made or {}),
-        "params": _public(params.model_dump(exclude={"watch", "judge_url", "attacker_url"})),
+        "made": public(dict(made or {})),
+        "params": public(params.model_dump(exclude={"watch", "judge_url", "attacker_url"})),
         "with": record,
         "sources": {
-            one.named.suite.name: {"name": _source(one.named.source), "sha256": one.digest, "repeated": one.repeated}
+            one.named.suite.name: {"name": public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
             for one in loaded
         },
         "suites": suites,
@@ -163,20 +164,3 @@ def estimate(values: pl.DataFrame) -> statistics.Estimate:
     prompts = of_prompts(values)
     unjudged = int((~values["judged"]).sum())
     return of_table(prompts.select("value").to_numpy(), prompts["items"].to_numpy())._replace(unjudged=unjudged)
-
-
-def _source(source: str | None) -> str | None:
-    """A source without this machine's folders."""
-    return source if source is None or source.startswith("hub:") else Path(source).name
-
-
-def _public(value: Any) -> Any:
-    """Settings without this machine's folders: of an absolute path, also behind `NAME=`, the last part."""
-    if isinstance(value, Mapping):
-        return {key: _public(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_public(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    name, equals, path = value.partition("=") if "=/" in value else ("", "", value)
-    return name + equals + Path(path).name if path.startswith("/") else value

@@ -12,8 +12,9 @@ from curate import __version__
 from curate.base import files
 from curate.base.errors import InputError
 from curate.base.progress import say
+from curate.base.public import public
 from curate.hub import card, dataset, licences, lineage, merge
-from curate.hub.manifest import CARD, MANIFEST, Manifest, describe, public
+from curate.hub.manifest import CARD, MANIFEST, Manifest, describe
 from curate.project.params import PublishParams, ReportParams
 
 FIGURE = "mutual-information.png"

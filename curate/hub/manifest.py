@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,6 @@ from curate.base.errors import InputError
 
 MANIFEST = "curate.json"
 CARD = "README.md"
-_LOCAL = re.compile(r"(/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:)")
 
 Digest = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -103,14 +101,3 @@ def verify(manifest: Manifest, folder: Path, names: list[str], where: str) -> No
                 expected=f"sha256 {said.sha256}, {said.bytes:,} bytes",
                 remedy="take another revision (hub:owner/name@REVISION), or publish the dataset again",
             )
-
-
-def public(value: Any) -> Any:
-    """`value`, JSON, with local paths shortened to their last part: a home folder's name is nobody's business."""
-    if isinstance(value, dict):
-        return {key: public(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [public(part) for part in value]
-    if isinstance(value, str) and _LOCAL.match(value):
-        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return value

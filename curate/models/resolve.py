@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from curate.base import files, limits
 from curate.base.errors import InputError
+from curate.base.public import last_part
 from curate.project.params import ModelParams
 
 REFERENCE_FILE = "reference.json"
@@ -28,8 +29,8 @@ class Model(NamedTuple):
     trust_remote_code: bool = False
 
     def record(self) -> dict[str, Any]:
-        """What provenance says of the model: nothing that depends on this machine's folders."""
-        name = Path(self.name).name if Path(self.name).is_absolute() else self.name
+        """What provenance says of the model: a Hub id, or of a folder its last part."""
+        name = self.name if self.commit else last_part(self.name)
         return {"name": name, "commit": self.commit, "digest": self.digest, "context": self.context}
 
 

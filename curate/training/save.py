@@ -7,6 +7,7 @@ from typing import Any
 
 from curate import __version__
 from curate.base import files
+from curate.base.public import public
 from curate.pairs.identity import digest
 from curate.training import card
 from curate.training.arms import Pairs
@@ -49,9 +50,9 @@ def record_of(plan: Plan) -> dict[str, Any]:
         "seed": plan.seed,
         "version": __version__,
         "model": plan.model.record(),
-        "from": plan.provenance,
+        "from": public(plan.provenance),
         "data": data_of(plan.pairs),
-        "train": plan.params.model_dump(exclude={"arms", "seeds"}),
+        "train": public(plan.params.model_dump(exclude={"arms", "seeds"})),
         "settings": plan.arm.record() | {"settings": plan.objective.record()},
     }
 

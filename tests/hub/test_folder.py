@@ -14,7 +14,6 @@ from curate.base.errors import InputError, OutputError, UsageError
 from curate.hub import dataset, licences, merge
 from curate.hub import publish as publishing
 from curate.hub.lineage import lineage
-from curate.hub.manifest import public
 from curate.pairs import schema
 from curate.project.params import PublishParams
 
@@ -198,11 +197,6 @@ def test_torn_markers_and_front_matter_are_not_guessed_at(broken):
         merge.merge(f"Words {broken}", FRONT, "Body", "card")
     with pytest.raises(OutputError, match="no mapping"):
         merge.merge("---\n- a\n---\n", FRONT, "Body", "card")
-
-
-def test_local_paths_do_not_go_out():
-    given = {"a": ["/home/me/x.jsonl", "~/y", "../z/", "C:\\u\\w", "owner/name", "hub:a/b"], "b": {"c": 1, "d": None}}
-    assert public(given) == {"a": ["x.jsonl", "y", "z", "w", "owner/name", "hub:a/b"], "b": {"c": 1, "d": None}}
 
 
 def test_lineage_is_of_the_stages_that_made_the_file(tmp_path):

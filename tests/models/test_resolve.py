@@ -154,3 +154,14 @@ def test_a_hub_that_cannot_be_reached_says_so(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="cannot be reached") as caught:
         resolve("someone/some-model")
     assert "local folder" in caught.value.details["remedy"]
+
+
+def test_the_record_tells_a_hub_id_or_a_folders_last_part(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "runs/bdpo/model")
+    for name in ("runs/bdpo/model", "./runs/bdpo/model/", str(tmp_path / "runs/bdpo/model"), "runs/../runs/bdpo/model"):
+        assert resolve(name).record()["name"] == "model"
+    hub = resolve("runs/bdpo/model")._replace(name="owner/name", commit="0" * 40)
+    assert hub.record()["name"] == "owner/name"
+    monkeypatch.chdir(tmp_path / "runs/bdpo/model")
+    assert resolve(".").record()["name"] == "model"
