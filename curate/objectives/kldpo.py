@@ -27,8 +27,10 @@ def kldpo(
         w_i = min( 10, exp( (l_i - mean_j l_j) / tau ) ),    no gradient
         L_i = w_i l_i
 
-    The mean is over the pairs given, so that the loss of a pair depends on the others: give the largest batch
-    there is (the released code gathers it from all processes). One pair alone has weight 1.
+    The mean is over the pairs given, so that the loss of a pair depends on the others. In training they are those of
+    one forward pass on one process: train.batch_pairs over the number of processes, not the step's batches
+    together, and fewer where an epoch's last batch is short (the released code gathers a pass's from all
+    processes). One pair alone has weight 1.
 
     Args:
         policy_chosen_logps, policy_rejected_logps: log pi_theta(y|x), nats, summed over the response: [pairs].

@@ -49,8 +49,26 @@ class PairTrainer(Trainer):
         self.beta = beta
         self.divergence = divergence
         super().__init__(compute_metrics=_mean_metrics, **options)
-        # The loss is a mean over the batch: accumulation divides it by the number of batches.
-        self.model_accepts_loss_kwargs = False
+        # The loss is already divided by the pairs of the whole step: not again by its number of batches.
+        self.model_accepts_loss_kwargs = True
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
+        """A step's batches, and how many pairs they hold over all processes.
+
+        Each batch says how many of its own count, its first ones: where several processes share an epoch's last pairs,
+        accelerate fills their batches up with the epoch's first pairs, behind all others.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        each = self.args.per_device_train_batch_size
+        together = each * self.accelerator.num_processes
+        for batch in batches:
+            batch["counted"] = each
+        pairs = together * len(batches)
+        rest = len(self.train_dataset) % together
+        if rest and batches and self.accelerator.gradient_state.end_of_dataloader:
+            batches[-1]["counted"] = min(max(rest - each * self.accelerator.process_index, 0), each)
+            pairs += rest - together
+        return batches, pairs
 
     def tensors(self, model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
         """What objectives may ask for (`curate.objectives.registry.TENSORS`), each [pairs]."""
@@ -70,7 +88,16 @@ class PairTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss = self.objective.loss(self.tensors(model, inputs), self.settings).mean()
+        """The mean over the batch; within a step (`num_items_in_batch`, its pairs over all processes) the batch's share
+        of the step's mean, so that each pair of a step counts the same however it is cut into batches."""
+        batch = self.tensors(model, inputs)
+        if num_items_in_batch is None:
+            loss = self.objective.loss(batch, self.settings).mean()
+        else:
+            counted = {name: tensor[: inputs["counted"]] for name, tensor in batch.items()}
+            # Gradients are averaged over the processes.
+            share = self.objective.loss(counted, self.settings).sum() / num_items_in_batch
+            loss = share * self.accelerator.num_processes
         if not torch.isfinite(loss):
             raise InputError(
                 "training diverged: the loss is no finite number",

@@ -41,8 +41,11 @@ def curate(*arguments, cwd, **environment):
 def test_two_processes_train_as_one(weights, model, tmp_path):
     """`curate train --accelerate`: DOOR weighted by a model trained on the way, two steps' batches a step.
 
-    48 training pairs come out even; the ten of an evaluation do not, in batches of 8.
+    43 training pairs do not come out even: of the last eight places three are theirs, all in the first process. Nor
+    do the ten of an evaluation.
     """
+    training = weights.filter(pl.col("split") == "train")["pair_id"]
+    weights = weights.filter(~pl.col("pair_id").is_in(training.head(5).implode()))
     files.write_parquet(weights, tmp_path / "weights.parquet", {"stage": "weigh"})
     given = {"epochs": 2, "batch_pairs": 8, "accumulation": 2, "evaluations": 2, "eval_pairs": 10, "check_pairs": 4}
     given |= {"learning_rate": 1e-4, "kl_prompts": 4, "kl_tokens": 8}
@@ -54,7 +57,7 @@ def test_two_processes_train_as_one(weights, model, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("train w-door: 48 pairs, 6 steps") == 1, "one process speaks"
+    assert done.stderr.count("train w-door: 43 pairs, 6 steps") == 1, "one process speaks"
     arm = ArmParams(objective="w-door")
     train(weights, model, options, arm, "w-door", tmp_path / "one", tmp_path / "state", {"stage": "weigh"}, 3)
     one, two = (pl.read_csv(tmp_path / name / "curve.csv") for name in ("one", "two"))

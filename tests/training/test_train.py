@@ -22,6 +22,7 @@ from curate.selection.weights import weigh
 from curate.training import arms
 from curate.training.pairs import NUMBERS, Collator, PairDataset, Refusals, draw
 from curate.training.train import train
+from curate.training.trainer import ShowProgress
 
 ARMS = params.DEFAULT_ARMS
 SHORT = params.TrainParams(
@@ -174,6 +175,26 @@ def test_accumulation_is_a_larger_batch(weights, model, tmp_path):
     once, twice = found["once"], found["twice"]
     assert once["step"].to_list() == twice["step"].to_list() and once["step"].max() == 3
     assert np.abs(once["loss"] - twice["loss"]).max() < 1e-5 < 0.01 < once["loss"].max() - once["loss"].min()
+
+
+def test_each_pair_of_a_step_counts_the_same_however_it_is_cut(weights, model, tmp_path, monkeypatch):
+    """17 pairs at once, as 16 + 1, as 8 + 8 + 1: one gradient, and in the next epoch again. A mean of means gives the
+    last pair alone half of 16 + 1, and moves the gradient by a third of its norm."""
+    pairs = pl.concat([weights.filter(pl.col("split") == "train").head(17), weights.filter(pl.col("split") != "train")])
+    found = []
+
+    def gradients(*_, model, **__):
+        found.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+
+    monkeypatch.setattr(ShowProgress, "on_pre_optimizer_step", gradients, raising=False)
+    for batch, times in ((17, 1), (16, 2), (8, 3)):
+        changes = {"batch_pairs": batch, "accumulation": times, "epochs": 2, "evaluations": 1, "learning_rate": 1e-6}
+        options = SHORT.model_copy(update={**changes, "max_grad_norm": 1e9, "kl_prompts": 0, "check_pairs": 1})
+        train(pairs, model, options, ARMS["bdpo"], "bdpo", tmp_path / f"{batch}", tmp_path / "state")
+    once, cut = found[:2], (found[2:4], found[4:])
+    for parts in cut:
+        for expected, gradient in zip(once, parts, strict=True):
+            assert (gradient - expected).norm() < 1e-4 * expected.norm()
 
 
 def test_every_objective_trains(weights, model, tmp_path):
