@@ -380,7 +380,7 @@ def concatenate(folder: Path, pairs: int) -> Iterator[Measured]:
 
 
 def summarise(folder: Path, pairs: int) -> Iterator[Measured]:
-    provenance = {"model": {}, "engine": "", "params": {"dtype": "", "null_prompt": ""}}
+    provenance = {"model": {}, "template": {}, "engine": "", "params": {"dtype": "", "null_prompt": ""}}
     with Watch() as watch:
         score.summarise(pl.scan_parquet(folder / "whole"), 0, provenance)
     yield watch.measured("parts: summarise", pairs, "pairs")

@@ -1,13 +1,14 @@
 """Chat template -> token ids, with an exact boundary between prompt and response. Made here once, for all.
 
-A response is scored, and trained on, from its first token to its end-of-turn token; what a template writes
-after that (Qwen's newline) belongs to no one. A null prompt is followed by the response's own token ids, so
-that log p(y|x) and log p(y|null) speak of the same y.
+A response is scored, and trained on, from its first token to its end-of-turn token (`curate.models.turn` finds it);
+what a template writes after that (Qwen's newline) belongs to no one. A null prompt is followed by the response's own
+token ids, so that log p(y|x) and log p(y|null) speak of the same y.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +18,8 @@ from curate.base import files
 from curate.base.errors import InputError
 from curate.base.progress import Advance
 from curate.models.resolve import Model
-
-TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
-"""Given to every template; one that knows no such variable ignores it. Without the first, Qwen3 writes an empty
-thought into each response, which would be scored; without the second, Llama 3's ids change with the calendar."""
-
-Messages = Sequence[Mapping[str, str]]
+from curate.models.template import Messages, render, render_all
+from curate.models.turn import CLOSED_THOUGHT, Turn, turn_of
 
 CHUNK = 512  # pairs rendered at a time
 RENDERED = {
@@ -62,7 +59,15 @@ def load_tokenizer(model: Model) -> Any:
             expected="chat_template.jinja, or chat_template in tokenizer_config.json",
             remedy="use an instruct model, or put the template its makers recommend beside the tokenizer",
         )
+    tokenizer.curate_ends = frozenset(named_ends(model.path))
     return tokenizer
+
+
+def named_ends(folder: Path) -> set[int]:
+    """Ids that end a generation by the model's generation_config.json (config.json where there is none)."""
+    config = folder / "generation_config.json"
+    named = files.read_json(config if config.is_file() else folder / "config.json").get("eos_token_id")
+    return {int(token) for token in (named if isinstance(named, list) else [named]) if token is not None}
 
 
 def render_pairs(tokenizer: Any, pairs: pl.DataFrame, advance: Advance | None = None) -> pl.DataFrame:
@@ -81,14 +86,13 @@ def render_pairs(tokenizer: Any, pairs: pl.DataFrame, advance: Advance | None = 
         ids = chunk["pair_id"].to_list()
         prompts = chunk["prompt"].to_list()
         names = [f"pair {pair}" for pair in ids]
-        texts = [_prompt_text(tokenizer, prompt, name) for prompt, name in zip(prompts, names, strict=True)]
+        turn, texts = _prompt_texts(tokenizer, prompts, names)
         prompt_ids = _prompt_ids(tokenizer, texts, names)
-        end = _end_of_turn(tokenizer, prompts[0], names[0])
         columns: dict[str, Any] = {"pair_id": ids, "prompt_ids": prompt_ids}
         for side in ("chosen", "rejected"):
             sides = [f"{name}, {side}" for name in names]
-            responses = chunk[side].to_list()
-            columns[f"{side}_ids"] = _response_ids(tokenizer, end, prompts, texts, prompt_ids, responses, sides)
+            whole = _whole_texts(tokenizer, turn, prompts, texts, chunk[side].to_list(), sides)
+            columns[f"{side}_ids"] = _cut_all(tokenizer, texts, [w.scored for w in whole], prompt_ids, sides)
         for pair, chosen_ids, rejected_ids in zip(ids, columns["chosen_ids"], columns["rejected_ids"], strict=True):
             if chosen_ids == rejected_ids:
                 raise InputError(
@@ -131,13 +135,17 @@ def null_prompt_ids(tokenizer: Any, kind: str) -> list[int]:
         InputError: `bos` for a tokenizer that has no such token; a template that renders an empty turn to no token.
     """
     if kind == "empty_user":
-        name = "the null prompt"
-        return _prompt_ids(tokenizer, [_prompt_text(tokenizer, [{"role": "user", "content": ""}], name)], [name])[0]
+        return prompt_token_ids(tokenizer, [[{"role": "user", "content": ""}]], ["the null prompt"])[0]
     if tokenizer.bos_token_id is None:
         raise InputError(
             "this tokenizer has no beginning-of-sequence token", field="null_prompt", remedy="use empty_user"
         )
     return [tokenizer.bos_token_id]
+
+
+def prompt_text(tokenizer: Any, prompt: Messages, name: str) -> str:
+    """A prompt as text, up to where a response begins. Raises `InputError` where the template refuses the messages."""
+    return _prompt_texts(tokenizer, [prompt], [name])[1][0]
 
 
 def prompt_token_ids(tokenizer: Any, prompts: Sequence[Messages], names: Sequence[str]) -> list[list[int]]:
@@ -149,8 +157,7 @@ def prompt_token_ids(tokenizer: Any, prompts: Sequence[Messages], names: Sequenc
     Raises:
         InputError: a template that refuses the messages, a prompt of no token; the message names the prompt.
     """
-    named = list(zip(map(list, prompts), names, strict=True))
-    return _prompt_ids(tokenizer, [_prompt_text(tokenizer, prompt, name) for prompt, name in named], names)
+    return _prompt_ids(tokenizer, _prompt_texts(tokenizer, prompts, names)[1], names) if prompts else []
 
 
 def render_responses(
@@ -166,12 +173,11 @@ def render_responses(
     """
     if not responses:
         return []
-    conversations = [list(prompt) for prompt in prompts]
-    texts = [_prompt_text(tokenizer, prompt, name) for prompt, name in zip(conversations, names, strict=True)]
-    prompt_ids = _prompt_ids(tokenizer, texts, names)
-    end = _end_of_turn(tokenizer, conversations[0], names[0])
     turns = [[{"role": "assistant", "content": response}] for response in responses]
-    rendered = _response_ids(tokenizer, end, conversations, texts, prompt_ids, turns, names)
+    turn, texts = _prompt_texts(tokenizer, prompts, names)
+    prompt_ids = _prompt_ids(tokenizer, texts, names)
+    whole = _whole_texts(tokenizer, turn, prompts, texts, turns, names)
+    rendered = _cut_all(tokenizer, texts, [w.scored for w in whole], prompt_ids, names)
     return [
         TokenSequence(*(np.asarray(ids, dtype=np.int32) for ids in row))
         for row in zip(prompt_ids, rendered, strict=True)
@@ -181,17 +187,19 @@ def render_responses(
 def prefill_token_ids(
     tokenizer: Any, prompts: Sequence[Messages], prefills: Sequence[str], names: Sequence[str]
 ) -> list[list[int]]:
-    """Token ids of the beginning that each response is to have, without the token that would end it.
+    """Token ids of the beginning that each response is to have, without anything that the template would end it with.
 
     They are those of a rendered response of the same text, so that DOOR trains on the very tokens that an attack
     gives. Arguments and errors as for `render_responses`.
     """
     if not prefills:
         return []
-    rendered = render_responses(tokenizer, prompts, prefills, [f"{name}, prefill" for name in names])
-    ends = _ids_of(tokenizer, _end_of_turn(tokenizer, list(prompts[0]), names[0]), tokenizer.eos_token)
-    responses = [sequence.response_ids.tolist() for sequence in rendered]
-    return [ids[:-1] if ids[-1] in ends else ids for ids in responses]
+    names = [f"{name}, prefill" for name in names]
+    turns = [[{"role": "assistant", "content": prefill}] for prefill in prefills]
+    turn, texts = _prompt_texts(tokenizer, prompts, names)
+    prompt_ids = _prompt_ids(tokenizer, texts, names)
+    whole = _whole_texts(tokenizer, turn, prompts, texts, turns, names)
+    return _cut_all(tokenizer, texts, [w.said for w in whole], prompt_ids, names)
 
 
 def stop_token_ids(tokenizer: Any, model: Model) -> set[int]:
@@ -201,16 +209,8 @@ def stop_token_ids(tokenizer: Any, model: Model) -> set[int]:
     Raises:
         InputError: a template that refuses a user's turn.
     """
-    prompt = [{"role": "user", "content": "a"}]
-    stops = _ids_of(tokenizer, _end_of_turn(tokenizer, prompt, "a prompt of one user turn"), tokenizer.eos_token)
-    config = model.path / "generation_config.json"
-    named = files.read_json(config if config.is_file() else model.path / "config.json").get("eos_token_id")
-    return stops | {int(token) for token in (named if isinstance(named, list) else [named]) if token is not None}
-
-
-def _ids_of(tokenizer: Any, *tokens: str | None) -> set[int]:
-    """Of special tokens; none for one that is empty."""
-    return {int(tokenizer.convert_tokens_to_ids(token)) for token in tokens if token}
+    ends = {turn_of(tokenizer).end, tokenizer.eos_token} - {"", None}
+    return {int(tokenizer.convert_tokens_to_ids(end)) for end in ends} | named_ends(model.path)
 
 
 def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -231,61 +231,98 @@ def _prompt_ids(tokenizer: Any, texts: Sequence[str], names: Sequence[str]) -> l
     return prompt_ids
 
 
-def _template(tokenizer: Any, messages: Messages, name: str, **options: Any) -> str:
+class _Whole(NamedTuple):
+    """Prompt and response as text."""
+
+    said: str  # to the end of the response's own text
+    scored: str  # to the token that ends it
+
+
+def _prompt_texts(
+    tokenizer: Any, prompts: Sequence[Messages], names: Sequence[str]
+) -> tuple[Turn | InputError, list[str]]:
+    """How the template writes a response (or why it does not), and each prompt's text up to where one begins."""
+    texts = render_all(tokenizer, prompts, names, add_generation_prompt=True)
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **TEMPLATE_OPTIONS, **options))
-    except Exception as error:  # jinja's errors, and whatever a template raises by itself
-        raise InputError(
-            "the chat template refuses the messages",
-            field=name,
-            found=f"roles {[m['role'] for m in messages]}: {error}",
-            remedy="drop them, or use a model whose template takes these roles",
-        ) from error
+        turn = turn_of(tokenizer)
+    except InputError as error:  # a template for prompts alone: whoever has a response to render raises it
+        return error, texts
+    return turn, [turn.before(text) for text in texts]
 
 
-def _prompt_text(tokenizer: Any, prompt: Messages, name: str) -> str:
-    return _template(tokenizer, prompt, name, add_generation_prompt=True)
-
-
-def _end_of_turn(tokenizer: Any, prompt: Messages, name: str) -> str:
-    """The special token that the template ends a response with, or nothing.
-
-    It is asked with a response of our own, for a pair's may end with the text of any special token.
-    """
-    text = _template(tokenizer, [*prompt, {"role": "assistant", "content": "a"}], name).rstrip()
-    # Gemma 3's <end_of_turn> has no name, hence is special in the vocabulary only.
-    unnamed = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return max((t for t in (*tokenizer.all_special_tokens, *unnamed) if text.endswith(t)), key=len, default="")
-
-
-def _response_ids(
+def _whole_texts(
     tokenizer: Any,
-    end: str,
+    turn: Turn | InputError,
     prompts: Sequence[Messages],
     texts: Sequence[str],
-    prompt_ids: Sequence[list[int]],
     responses: Sequence[Messages],
     names: Sequence[str],
-) -> list[list[int]]:
-    """Token ids of each response to a prompt, given its text and ids; `names` are of the responses."""
-    full = [_full_text(tokenizer, end, *row) for row in zip(texts, prompts, responses, names, strict=True)]
+) -> list[_Whole]:
+    """Each response behind its prompt's text; `names` are of the responses."""
+    conversations = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    rendered = render_all(tokenizer, conversations, names)
+    if isinstance(turn, InputError):
+        raise InputError(turn.what, **(turn.details | {"field": names[0]}))  # type: ignore[arg-type]
     return [
-        _cut(tokenizer, *row) for row in zip(texts, full, prompt_ids, _tokenize(tokenizer, full), names, strict=True)
+        _whole(tokenizer, turn, *row) for row in zip(rendered, texts, [r[-1] for r in responses], names, strict=True)
     ]
 
 
-def _full_text(tokenizer: Any, end: str, before: str, prompt: Messages, response: Messages, name: str) -> str:
-    """Prompt and response as text, ending with the end-of-turn token."""
-    full = _template(tokenizer, [*prompt, *response], name)
-    if not full.startswith(before):
-        raise InputError(
-            "the template renders the prompt differently once a response follows",
-            field=name,
-            expected="the rendered prompt as an exact prefix",
-            remedy="use a template whose generation prompt is a prefix of the assistant's turn",
-        )
-    stripped = full.rstrip()
-    return stripped if end and stripped.endswith(end) else full + (tokenizer.eos_token or "")
+def _whole(tokenizer: Any, turn: Turn, text: str, before: str, response: Mapping[str, str], name: str) -> _Whole:
+    """Prompt and response as text, ending with the end-of-turn token, given the template's rendering of both."""
+    if not text.startswith(before):
+        # It writes the prompt otherwise once a response follows (Mistral drops a system turn then). A generation has
+        # the prompt as it is before; behind it stands what the template writes behind a prompt of ours.
+        text = render(tokenizer, [*turn.asked, response], name)
+        if not text.startswith(turn.opened):
+            raise _rewritten(tokenizer, response["content"], name)
+        text = before + text[len(turn.opened) :]
+    content = response["content"]
+    if CLOSED_THOUGHT.search(content) and content.strip() not in text[len(before) :]:
+        raise _rewritten(tokenizer, content, name)
+    if text.endswith(turn.tail):
+        said = text.removesuffix(turn.tail)
+        return _Whole(said, said + turn.scored)
+    stripped = text.rstrip()
+    if turn.end and stripped.endswith(turn.end):
+        return _Whole(stripped.removesuffix(turn.end), stripped)
+    raise InputError(
+        "the template ends this response unlike others",
+        file=tokenizer.name_or_path or None,
+        field=name,
+        expected=f"{turn.tail!r} after the response",
+        remedy="drop the pair, or mend the model's chat_template",
+    )
+
+
+def _rewritten(tokenizer: Any, content: str, name: str) -> InputError:
+    thought = CLOSED_THOUGHT.search(content)
+    return InputError(
+        "the template takes a part of the response for a thought, and writes it elsewhere or not at all"
+        if thought
+        else "the template writes this response so that the prompt before it changes",
+        file=tokenizer.name_or_path or None,
+        field=name,
+        found=f"{thought[0]}... in the response" if thought else None,
+        expected="a response without its thought" if thought else "the rendered prompt as an exact prefix",
+        remedy="take the thoughts out of the responses (all up to the mark that ends them), or set such pairs aside: "
+        "score.unrenderable: reject"
+        if thought
+        else "drop the pair, or use a template whose generation prompt is a prefix of the assistant's turn",
+    )
+
+
+def _cut_all(
+    tokenizer: Any,
+    texts: Sequence[str],
+    whole: Sequence[str],
+    prompt_ids: Sequence[list[int]],
+    names: Sequence[str],
+) -> list[list[int]]:
+    """The ids of what follows each prompt's text in the whole."""
+    return [
+        _cut(tokenizer, *row) for row in zip(texts, whole, prompt_ids, _tokenize(tokenizer, whole), names, strict=True)
+    ]
 
 
 def _cut(tokenizer: Any, text: str, full: str, before: list[int], both: list[int], name: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import polars as pl
 from curate import __version__
 from curate.base.errors import InputError
 from curate.base.progress import say
+from curate.models import turn
 from curate.models.resolve import Model
 from curate.pairs.artefact import scan_artefact
 from curate.project.params import ScoreParams
@@ -101,10 +103,34 @@ def nothing_left(pairs: int) -> InputError:
     return InputError("no pair is left to score", remedy="raise score.max_length or use a longer-context model")
 
 
-def provenance_of(model: Model, params: ScoreParams, engine: str, nulls: NullPrompts) -> dict[str, Any]:
-    """How scores were made; `params` with the engine resolved. Where servers and workers are is not part of it."""
+def template_of(tokenizer: Any) -> dict[str, Any]:
+    """How the template was rendered, as provenance has it; says what a user would not expect of it."""
+    told = turn.record(tokenizer)
+    if told["system_turn"]:
+        text = textwrap.shorten(told["system_turn"], 70, placeholder=" ...")
+        say(f"score: the chat template puts a system turn of its own before a prompt that has none: {text!r}")
+    if told["thought"]:
+        say(f"score: the chat template's generation prompt opens a thought, which is {told['thought']}")
+    return told
+
+
+def provenance_of(
+    model: Model, params: ScoreParams, engine: str, nulls: NullPrompts, template: dict[str, Any]
+) -> dict[str, Any]:
+    """How scores were made; `params` with the engine resolved. Where servers and workers are is not part of it.
+
+    Args:
+        template: `template_of` the model's tokenizer.
+    """
     told = {key: value for key, value in params.model_dump().items() if not key.startswith(("server_", "ray_"))}
-    made = {"stage": "score", "version": __version__, "model": model.record(), "engine": engine, "params": told}
+    made = {
+        "stage": "score",
+        "version": __version__,
+        "model": model.record(),
+        "template": template,
+        "engine": engine,
+        "params": told,
+    }
     return made | nulls.record()
 
 

@@ -19,7 +19,16 @@ from curate.base.progress import progress
 from curate.models import rendering
 from curate.models.resolve import Model
 from curate.project.params import ScoreParams
-from curate.scoring.chunks import Chunk, Pairs, as_chunk, check_lengths, longest_sequence, provenance_of, say_computed
+from curate.scoring.chunks import (
+    Chunk,
+    Pairs,
+    as_chunk,
+    check_lengths,
+    longest_sequence,
+    provenance_of,
+    say_computed,
+    template_of,
+)
 from curate.scoring.engines import choose, version
 from curate.scoring.null_prompts import null_prompts
 from curate.scoring.scorer import Counts, Scored, Scorer, render_chunk
@@ -35,6 +44,7 @@ def score_here(
     limit = longest_sequence(model, params)
     with _Spill(pairs) as spill:
         _render(tokenizer, pairs, params, spill)
+        template = template_of(tokenizer)
         nulls = null_prompts(tokenizer, params, limit, spill.chunks)
         fitting = check_lengths(spill.chunks(), nulls, limit, params, pairs.height)
         scorer = Scorer(model, params, engine, root, nulls, limit)
@@ -50,7 +60,7 @@ def score_here(
             scorer.close()
         scorer.store.tidy()
     say_computed(counts, time.monotonic() - started)
-    return provenance_of(model, params, engine, nulls)
+    return provenance_of(model, params, engine, nulls, template)
 
 
 def _render(tokenizer: Any, pairs: Pairs, params: ScoreParams, spill: _Spill) -> None:

@@ -22,8 +22,8 @@ from curate.base.device import device
 from curate.base.errors import InputError
 from curate.base.progress import Advance, progress, say
 from curate.models.classifiers import load_classifier, load_config, load_tokenizer
-from curate.models.rendering import TEMPLATE_OPTIONS
 from curate.models.resolve import Model
+from curate.models.template import render as template_text
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import RATINGS
 from curate.scoring.engines.transformers import BATCH_TOKENS
@@ -115,10 +115,7 @@ class Rater:
         return ids
 
     def _by_template(self, messages: Messages, name: str) -> str:
-        try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **TEMPLATE_OPTIONS))
-        except Exception as error:  # jinja's errors, and whatever a template raises by itself
-            raise self._refused(messages, name, str(error)) from error
+        return template_text(self.tokenizer, messages, name)
 
     def _by_safe_rlhf(self, messages: Messages, name: str) -> str:
         if [message["role"] for message in messages] != ["user", "assistant"] * (len(messages) // 2):

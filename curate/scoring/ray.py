@@ -31,6 +31,7 @@ from curate.scoring.chunks import (
     longest_sequence,
     provenance_of,
     say_computed,
+    template_of,
 )
 from curate.scoring.engines import choose, version
 from curate.scoring.null_prompts import NullPrompts, null_prompts
@@ -93,6 +94,7 @@ def score_on_ray(
             yield as_chunk(chunk, render_chunk(tokenizer, chunk, params)[0])
 
     nulls = null_prompts(tokenizer, params, limit, rendered)
+    template = template_of(tokenizer)
     counts = Counts()
     started = time.monotonic()
     with _cluster(params) as resources:
@@ -109,7 +111,7 @@ def score_on_ray(
                 counts = counts.plus(scored.counts)
                 advance(scored.scores.height + scored.rejects.height)
     say_computed(counts, time.monotonic() - started)
-    return provenance_of(model, params, engine, nulls)
+    return provenance_of(model, params, engine, nulls, template)
 
 
 def _in_order(

@@ -106,6 +106,7 @@ def summarise(scores: pl.LazyFrame, rejected: int, provenance: Mapping[str, Any]
         "response_tokens": sum(tokens.row(0)),
         "query_types": by_type,
         "model": provenance["model"],
+        "template": provenance["template"],
         "engine": provenance["engine"],
         "dtype": provenance["params"]["dtype"],
         "null_prompt": provenance["params"]["null_prompt"],

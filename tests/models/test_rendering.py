@@ -122,7 +122,9 @@ def test_prompts_and_prefills_are_rendered_as_pairs_are(make, template):
     prefills = prefill_token_ids(tokenizer, prompts, chosen, ["one", "two"])
     for ids, response in zip(prefills, rendered["chosen_ids"].to_list(), strict=True):
         end = "<|im_end|>" if template == CHATML else tokenizer.eos_token
-        assert ids == response[:-1] and response[-1] == tokenizer.convert_tokens_to_ids(end)
+        assert response[: len(ids)] == ids and response[-1] == tokenizer.convert_tokens_to_ids(end)
+        assert tokenizer.decode(response[len(ids) :]).strip() == end  # BARE's newline is none of the prefill's
+        assert template == BARE or ids == response[:-1]
     assert prompt_token_ids(tokenizer, [], []) == prefill_token_ids(tokenizer, [], [], []) == []
 
 

@@ -135,6 +135,6 @@ def test_a_template_that_refuses_names_the_response(tmp_path):
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
     folder = save_rater(tmp_path)
     byte_tokenizer(template).save_pretrained(folder)
-    with pytest.raises(InputError, match="refuses this conversation") as error:
+    with pytest.raises(InputError, match="refuses the messages") as error:
         rate_responses(Rater(resolve(folder)), [[{"role": "system", "content": "s"}, *HELLO]], ["a"])
     assert "no system" in error.value.details["found"]

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny import many, pairs, save_model
+from tiny import CHATML, byte_tokenizer, many, pairs, save_model
 
 from curate.base import files, shards
 from curate.base.errors import InputError, OutputError
@@ -55,6 +55,18 @@ def test_the_two_engines_agree(vllm_engine, reference_model, sample_pairs):
     difference = np.abs(store_of["vllm"] - store_of["transformers"])
     assert difference.max() < 1e-3
     assert store_of["vllm"].max() < 0
+
+
+def test_score_json_says_what_the_template_does_by_itself(tmp_path, capsys):
+    folder = save_model(tmp_path / "model")
+    own = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nI am a fox<|im_end|>\n{% endif %}"
+    byte_tokenizer(own + "{{ strftime_now('%d %B') }}" + CHATML).save_pretrained(folder)
+    result = score(pairs(("a", "brown", "fox")), resolve(folder), FAST, tmp_path / "store")
+    assert result.summary["template"] == result.provenance["template"]
+    told = result.summary["template"]
+    assert told["end_of_turn"] == "<|im_end|>" and told["date"] == "2024-07-26" and told["thought"] is None
+    assert "I am a fox" in told["system_turn"] and "26 July" in told["system_turn"]
+    assert "a system turn of its own" in capsys.readouterr().err
 
 
 def test_a_score_is_the_sum_of_the_response_tokens_log_softmax(random_model, tmp_path):

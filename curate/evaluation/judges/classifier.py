@@ -20,8 +20,8 @@ from curate.evaluation.items import Judgement
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.passes import Inputs, Passes, Run
 from curate.models.classifiers import load_classifier, load_config, load_tokenizer
-from curate.models.rendering import TEMPLATE_OPTIONS
 from curate.models.resolve import Model
+from curate.models.template import render
 
 WHAT = "classifier"
 HARMFUL = {"unsafe", "harmful", "harm", "toxic", "toxicity", "dangerous", "hate", "hateful", "offensive", "abusive"}
@@ -87,15 +87,7 @@ class ClassifierJudge:
 
     def _text(self, case: Case) -> str:
         turns = [{"role": "user", "content": case.question}, {"role": "assistant", "content": case.response}]
-        try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **TEMPLATE_OPTIONS))
-        except Exception as error:  # jinja's errors, and whatever a template raises by itself
-            raise InputError(
-                "the classifier's chat template refuses a request and its response",
-                file=self.model.path,
-                found=error,
-                remedy="use a classifier that reads a user's and an assistant's turn",
-            ) from error
+        return render(self.tokenizer, turns, "a request and its response")
 
 
 def _classifying(net: Any, exclusive: bool) -> Run:

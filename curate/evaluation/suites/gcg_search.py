@@ -23,7 +23,13 @@ from curate.base.errors import InputError
 from curate.base.progress import Advance
 from curate.evaluation.suites.base import user
 from curate.models.load import load_model
-from curate.models.rendering import TEMPLATE_OPTIONS, TokenSequence, load_tokenizer, prefill_token_ids, prompt_token_ids
+from curate.models.rendering import (
+    TokenSequence,
+    load_tokenizer,
+    prefill_token_ids,
+    prompt_text,
+    prompt_token_ids,
+)
 from curate.models.resolve import Model
 from curate.scoring.engines.transformers import BATCH_TOKENS
 from curate.scoring.packing.forward import of_one_length, pad, response_logps
@@ -168,8 +174,9 @@ class _Rendering:
     def __call__(self, text: Any, **options: Any) -> Any:
         return self._tokenizer(text, **(options | {"add_special_tokens": False}))
 
-    def apply_chat_template(self, messages: Any, **options: Any) -> Any:
-        return self._tokenizer.apply_chat_template(messages, **TEMPLATE_OPTIONS, **options)
+    def apply_chat_template(self, messages: Any, tokenize: bool, add_generation_prompt: bool) -> str:
+        assert not tokenize and add_generation_prompt
+        return prompt_text(self._tokenizer, messages, "the request and its suffix")
 
 
 def _ids(tokens: list[int]) -> np.ndarray:
