@@ -15,6 +15,9 @@ PAIRS = "data/pairs.parquet"
 SCORES = "data/scores.parquet"
 SPLITS = "data/splits.parquet"
 WEIGHTS = "data/weights.parquet"
+READS = "data/reads"
+"""What each arm reads: ARM.json names a file and its digest. The train stage depends on it instead of the file, so that
+other weights train no arm anew that has none."""
 
 
 def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""weights -> one arm's run with one seed: `python -m stages.train ARM SEED`"""
+"""weights, or splits for an arm without -> one arm's run with one seed: `python -m stages.train ARM SEED`"""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,10 @@ from curate.base import files
 from curate.models.resolve import resolve
 from curate.pairs.artefact import read_artefact
 from curate.project.params import Params
+from curate.selection.weights import unweighted
 from curate.training.launch import launch
 
-from .run import REFERENCE, WEIGHTS, arm_and_seed, run
+from .run import REFERENCE, SPLITS, WEIGHTS, arm_and_seed, run
 
 
 def main(params: Params) -> None:
@@ -21,15 +22,17 @@ def main(params: Params) -> None:
 
     from curate.training.train import train
 
+    path = WEIGHTS if arm.reads_weights else SPLITS
+    pairs = read_artefact(path, "pairs", "scores", "splits", *(["weights"] if arm.reads_weights else []))
     train(
-        read_artefact(WEIGHTS, "pairs", "scores", "splits", "weights"),
+        pairs if arm.reads_weights else unweighted(pairs),
         resolve(REFERENCE, trust_remote_code=params.model.trust_remote_code),
         params.train,
         arm,
         name,
         Path("runs") / name / f"seed-{seed}",
         files.state_folder(),
-        files.read_provenance(WEIGHTS),
+        files.read_provenance(path),
         seed,
     )
 

@@ -17,7 +17,7 @@ from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import make_item, results, user
 from curate.pairs.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
-from curate.project.params import ArmParams, EvaluateParams, TrainParams
+from curate.project.params import PIPELINE_KEYS, ArmParams, EvaluateParams, TrainParams
 
 HOSTILE = """</script><script>alert("x")</script><img src=x onerror='alert(1)'> & {{ 7*7 }} \x1b[31mred"""
 
@@ -121,7 +121,7 @@ def write_run(
         "arm": name,
         "seed": seed,
         "from": {"stage": "weigh", "params": {"alpha": 1.5}},
-        "train": TrainParams().model_dump(exclude={"arms", "seeds"}),
+        "train": TrainParams().model_dump(exclude=set(PIPELINE_KEYS)),
         "settings": arm.record() | {"settings": {"beta": 0.1} | arm.settings},
     }
     files.write_json(record, folder / "model" / "curate.json")

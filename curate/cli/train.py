@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.project.params import DEFAULT_ARMS, ArmParams, TrainParams, check
+from curate.project.params import DEFAULT_ARMS, PIPELINE_KEYS, ArmParams, TrainParams, check
 
 
-@with_params(TrainParams, skip=("arms", "seeds"))
+@with_params(TrainParams, skip=PIPELINE_KEYS)
 def train(
     model: Annotated[str, typer.Option(help="The model that scored the pairs: a folder or a Hub id.")],
     out: Out,

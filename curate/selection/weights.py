@@ -68,6 +68,11 @@ def weigh(splits: pl.DataFrame, params: WeighParams) -> pl.DataFrame:
     )
 
 
+def unweighted(splits: pl.DataFrame) -> pl.DataFrame:
+    """The pairs with every weight and scale 1, for arms whose loss has none."""
+    return weigh(splits, WeighParams(scheme="none", scaling="none"))
+
+
 def provenance(params: WeighParams, before: dict[str, Any]) -> dict[str, Any]:
     return {"stage": "weigh", "version": __version__, "params": params.model_dump(), "from": before}
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from curate import __version__
 from curate.base.errors import InputError, OutputError
 from curate.models.resolve import Model
-from curate.project.params import ArmParams, TrainParams
+from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
 from curate.training.arms import Pairs
 from curate.training.pairs import NUMBERS
 from curate.training.trainer import stopped
@@ -23,7 +23,7 @@ from curate.training.trainer import stopped
 def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: int) -> str:
     """Digest of everything that decides a run's result."""
     digest = hashlib.sha256()
-    shared = params.model_dump(exclude={"arms", "seeds", "report_to", "accelerate"})
+    shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate"})
     record = [__version__, model.digest, shared, arm.model_dump(), seed]
     digest.update(json.dumps(record, sort_keys=True).encode())
     for rows in (pairs.training, pairs.heldout):

@@ -9,6 +9,7 @@ from curate import __version__
 from curate.base import files
 from curate.base.public import public
 from curate.pairs.identity import digest
+from curate.project.params import PIPELINE_KEYS
 from curate.training import card
 from curate.training.arms import Pairs
 from curate.training.build import Built, plain_policy, with_adapters
@@ -52,7 +53,7 @@ def record_of(plan: Plan) -> dict[str, Any]:
         "model": plan.model.record(),
         "from": public(plan.provenance),
         "data": data_of(plan.pairs),
-        "train": public(plan.params.model_dump(exclude={"arms", "seeds"})),
+        "train": public(plan.params.model_dump(exclude=set(PIPELINE_KEYS))),
         "settings": plan.arm.record() | {"settings": plan.objective.record()},
     }
 

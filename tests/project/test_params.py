@@ -62,6 +62,12 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("arms: {mine: {settings: {beta: high}}}", "arms.mine.settings.beta", "valid number"),
         ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
         ("data: {source: mine.jsonl}", "", "data.watch must be mine.jsonl"),
+        ("train: {accelerate: configs/ddp.yaml, watch: mine}", "", "train.watch must be configs/ddp.yaml or a folder"),
+        ("arms: {dpo: {train: {accelerate: a/b.yaml}}}\ntrain: {arms: [dpo], watch: b}", "", "must be a/b.yaml or a"),
+        ("evaluate: {attacker_model: curate, attacker_watch: configs}", "", "evaluate.attacker_watch must be curate,"),
+        ("evaluate: {judge: rubric, judge_model: stages, judge_watch: a}", "", "evaluate.judge_watch must be stages,"),
+        ("evaluate: {suites: [sample, a=x/y, b=x/z], watch: x/y}", "", "evaluate.watch must be x/z or a folder above"),
+        ("evaluate: {suites: [gcg], options: {gcg: {suffixes: x/s}}}", "", "evaluate.watch must be x/s or a folder"),
         ("weigh: 3", "weigh", "valid dictionary"),
     ],
 )
@@ -85,6 +91,13 @@ def test_an_arm_has_the_last_word_on_what_it_names():
     assert params.ArmParams().training(shared) == shared
     assert params.ArmParams().record() == {"objective": "dpo"}
     assert params.ArmParams.model_validate(arm.record()) == arm
+
+
+def test_a_file_of_before_has_no_keys_for_what_is_watched(tmp_path):
+    """Its dvc.yaml watches neither a judge's folder nor a launch configuration, and it runs as it did."""
+    file = tmp_path / "params.yaml"
+    file.write_text("evaluate: {judge: rubric, judge_model: /}\ntrain: {accelerate: mine/ddp.yaml}\n")
+    assert params.load(file).train.accelerate == "mine/ddp.yaml"
 
 
 def test_a_key_written_twice_is_refused(tmp_path):
@@ -118,4 +131,4 @@ def test_dvc_tracks_every_parameter():
             continue
         for key in field.annotation.model_fields:
             # The matrix makes a stage of each arm and seed.
-            assert f"{section}.{key}" in tracked or key in ("arms", "seeds"), f"{section}.{key}"
+            assert f"{section}.{key}" in tracked or key in params.PIPELINE_KEYS, f"{section}.{key}"

@@ -13,13 +13,14 @@ from curate.project.params.results import REPOSITORY, PublishParams, ReportParam
 from curate.project.params.score import ScoreParams
 from curate.project.params.section import SAMPLE_FOLDER, Fraction, Positive, Section, Seed
 from curate.project.params.selection import SplitParams, WeighParams
-from curate.project.params.train import TrainParams
+from curate.project.params.train import PIPELINE_KEYS, TrainParams
 from curate.project.params.whole import Params
 from curate.project.params.writer import to_yaml
 
 __all__ = [
     "DEFAULT_ARMS",
     "OBJECTIVES",
+    "PIPELINE_KEYS",
     "REPOSITORY",
     "SAMPLE_FOLDER",
     "ArmName",

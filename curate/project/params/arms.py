@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from curate.project.params.section import Section
 from curate.project.params.selection import WeighParams
-from curate.project.params.train import TrainParams
+from curate.project.params.train import PIPELINE_KEYS, TrainParams
 
 OBJECTIVES = ("bdpo", "dpo", "ipo", "cpo", "simpo", "safedpo", "wpo", "kldpo", "cdpo", "door", "w-door")
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -30,7 +30,7 @@ class ArmParams(Section):
     def _fits_the_objective(self) -> ArmParams:
         if self.objective != "bdpo" and not (self.balance_weight and self.scaling_factor and not self.weigh):
             raise ValueError("balance_weight, scaling_factor and weigh are bdpo's")
-        for name, section, barred in (("weigh", WeighParams, ()), ("train", TrainParams, ("arms", "seeds"))):
+        for name, section, barred in (("weigh", WeighParams, ()), ("train", TrainParams, PIPELINE_KEYS)):
             given = getattr(self, name)
             if unknown := set(given) - (set(section.model_fields) - set(barred)):
                 raise ValueError(f"{name} has no key {', '.join(sorted(unknown))} that an arm may set")
@@ -40,6 +40,11 @@ class ArmParams(Section):
                 fault = error.errors()[0]
                 raise ValueError(f"{name}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
         return self
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether what `weigh` adds to the pairs reaches this arm's loss."""
+        return self.objective == "bdpo" and (self.balance_weight or self.scaling_factor)
 
     def training(self, shared: TrainParams) -> TrainParams:
         """`shared` with what this arm has otherwise."""

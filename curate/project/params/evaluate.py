@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -22,6 +23,16 @@ class EvaluateParams(Section):
     watch: str = Field(
         SAMPLE_FOLDER,
         description="what DVC watches for changes: a file or folder that has all files of `suites`, else curate/sample",
+        min_length=1,
+    )
+    judge_watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: judge_model's folder where it is one, else curate/sample",
+        min_length=1,
+    )
+    attacker_watch: str = Field(
+        SAMPLE_FOLDER,
+        description="what DVC watches for changes: attacker_model's folder where it is one, else curate/sample",
         min_length=1,
     )
     limit: int = Field(0, ge=0, description="a draw of so many prompts of each part of a suite (0: all)")
@@ -56,3 +67,12 @@ class EvaluateParams(Section):
         if self.judge_url and self.judge != "rubric":
             raise ValueError("judge_url is for judge: rubric; the others run on this machine")
         return self
+
+    def files(self) -> Iterator[str]:
+        """The files that the suites read, their options' too."""
+        for suite in self.suites:
+            name, _, source = suite.partition("=")
+            options = self.options.get(name, {})
+            yield from (str(options[key]) for key in SUITE_FILES if options.get(key))
+            if source and source != "sample" and not source.startswith("hub:"):
+                yield source

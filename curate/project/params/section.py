@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SAMPLE_FOLDER = "curate/sample"
+CONFIGS_FOLDER = "configs"
 Positive = Annotated[int, Field(gt=0)]
 
 

@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import Positive, Section, Seed
+from curate.project.params.section import CONFIGS_FOLDER, Positive, Section, Seed
+
+PIPELINE_KEYS = ("arms", "seeds", "watch")
+"""Keys of `train` that say what the pipeline runs, not how a run goes."""
 
 
 class TrainParams(Section):
@@ -56,6 +59,12 @@ class TrainParams(Section):
     report_to: list[str] = Field([], description="also log to tensorboard, wandb, mlflow, ... as transformers' Trainer")
     accelerate: str | None = Field(
         None, description="an accelerate configuration to launch with: configs/ddp.yaml, configs/fsdp.yaml; none: plain"
+    )
+
+    watch: str = Field(
+        CONFIGS_FOLDER,
+        description="what DVC watches for changes: the file that `accelerate` names, an arm's too, or a folder above",
+        min_length=1,
     )
 
     @model_validator(mode="after")

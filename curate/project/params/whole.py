@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from curate.project.params.arms import DEFAULT_ARMS, ArmName, ArmParams
 from curate.project.params.data import CleaningParams, DataParams
-from curate.project.params.evaluate import SUITE_FILES, EvaluateParams
+from curate.project.params.evaluate import EvaluateParams
 from curate.project.params.model import ModelParams, ReferenceParams
 from curate.project.params.results import PublishParams, ReportParams
 from curate.project.params.score import ScoreParams
@@ -37,29 +38,20 @@ class Params(Section):
     publish: PublishParams = Field(default_factory=PublishParams)
 
     @model_validator(mode="after")
-    def _source_is_watched(self) -> Params:
+    def _what_is_read_is_watched(self) -> Params:
         source = self.data.source
-        expected = SAMPLE_FOLDER if source == "sample" or source.startswith("hub:") else source
-        if self.data.watch != expected:
-            raise ValueError(f"data.watch must be {expected}, or a change of the source would go unnoticed")
-        is_folder = self.model.name != "scratch" and Path(self.model.name).is_dir()
-        expected = self.model.name if is_folder else SAMPLE_FOLDER
-        if self.model.watch != expected:
-            raise ValueError(f"model.watch must be {expected}, or a change of the model would go unnoticed")
-        for suite in self.evaluate.suites:
-            _, named, source = suite.partition("=")
-            watched = Path(self.evaluate.watch)
-            options = self.evaluate.options.get(suite.partition("=")[0], {})
-            read = [str(options[name]) for name in SUITE_FILES if options.get(name)]
-            if named and source != "sample" and not source.startswith("hub:"):
-                read.append(source)
-            for file in read:
-                if watched not in (Path(file), *Path(file).parents):
-                    raise ValueError(f"evaluate.watch must be {file} or a folder above it, or its changes go unnoticed")
-        watched = Path(self.reference.watch)
-        for text in self.reference.texts:
-            if text not in ("sample", self.data.source) and watched != Path(text) and watched not in Path(text).parents:
-                raise ValueError(f"reference.watch must be {text} or a folder above it, or its changes go unnoticed")
+        _watches("data.watch", self.data.watch, SAMPLE_FOLDER if _is_no_file(source) else source)
+        _watches("model.watch", self.model.watch, _folder(self.model.name))
+        for key in ("judge", "attacker"):
+            if f"{key}_watch" in self.evaluate.model_fields_set:  # a file of before has none, nor has its dvc.yaml
+                folder = _folder(getattr(self.evaluate, f"{key}_model"))
+                _watches(f"evaluate.{key}_watch", getattr(self.evaluate, f"{key}_watch"), folder)
+        _covers("evaluate.watch", self.evaluate.watch, self.evaluate.files())
+        texts = (text for text in self.reference.texts if text not in ("sample", source))
+        _covers("reference.watch", self.reference.watch, texts)
+        if "watch" in self.train.model_fields_set:
+            arms = (self.arms[name].training(self.train) for name in self.train.arms if name in self.arms)
+            _covers("train.watch", self.train.watch, (arm.accelerate for arm in arms if arm.accelerate))
         return self
 
     @model_validator(mode="after")
@@ -70,3 +62,23 @@ class Params(Section):
             if name not in self.arms:
                 raise ValueError(f"train.arms names {name!r}, which is not in arms: {', '.join(self.arms)}")
         return self
+
+
+def _is_no_file(source: str) -> bool:
+    return source == "sample" or source.startswith("hub:")
+
+
+def _folder(model: str | None) -> str:
+    """The model's folder, where it is one; else what never changes by itself."""
+    return model if model and model != "scratch" and Path(model).is_dir() else SAMPLE_FOLDER
+
+
+def _watches(key: str, watched: str, expected: str) -> None:
+    if watched != expected:
+        raise ValueError(f"{key} must be {expected}, or its changes go unnoticed")
+
+
+def _covers(key: str, watched: str, files: Iterable[str]) -> None:
+    for file in files:
+        if Path(watched) not in (Path(file), *Path(file).parents):
+            raise ValueError(f"{key} must be {file} or a folder above it, or its changes go unnoticed")
