@@ -15,8 +15,8 @@ def to_yaml(params: Params) -> str:
     """The params file, a comment above every key (each field's description)."""
     lines = [
         "# Every number that changes a result. A wrong key or value is refused at once.",
-        "# `dvc exp run -S weigh.alpha=2.0` runs what depends on a key, and nothing else: it weighs the pairs, trains the",
-        "# arms that read the weights, evaluates these, and writes the report.",
+        "# `dvc exp run -S weigh.alpha=2.0` runs what depends on a key, and nothing else: it weighs the pairs,",
+        "# trains the arms that read the weights, evaluates these, and writes the report.",
     ]
     for name, field in Params.model_fields.items():
         value = getattr(params, name)
