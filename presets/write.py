@@ -101,7 +101,7 @@ with a small reference model trained on their text and plain corpora. Copy it ov
 elsewhere, change data.source and data.watch, reference.texts and reference.watch."""
     return about, {
         "reference": {"texts": [source, *CORPORA], "watch": SHARED, "text_tokens": 100_000} | reference,
-        "data": {"source": source, "watch": source},
+        "data": {"source": source, "watch": source, **({"format": "pku_ranked"} if source == PKU else {})},
         # No judge: a model of this size says little that one could read. Refusals are found by matching strings.
         "evaluate": {"suites": [f"heldout={WEIGHTS}"], "watch": WEIGHTS, "limit": 100},
         "report": {"title": title},

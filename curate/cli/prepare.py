@@ -60,6 +60,12 @@ def table(summary: dict[str, Any]) -> str:
         rows = ", ".join(map(str, found["first_rows"])) + (", …" if found["count"] > len(found["first_rows"]) else "")
         lines.append(f"    {rule:<20}{found['count']:>8,}  {RULES[rule]}; rows {rows}")
     lines += [f"  {mark:<22}{count:>8,}  {MARKS[mark]}" for mark, count in summary["marks"].items()]
+    if summary["labels"]:
+        read, kept = (
+            "{both_ways:,} of {responses:,}".format(**summary["labels"].get(at, {"both_ways": 0, "responses": 0}))
+            for at in ("read", "kept")
+        )
+        lines.append(f"  responses labelled both safe and unsafe: {read}; of those kept, {kept}")
     lines.append(f"  {'pairs (prompts)':<22}{'train':>18}{'heldout':>18}")
     for query_type, splits in summary["pairs"].items():
         cells = (f"{splits[split]['pairs']:,} ({splits[split]['prompts']:,})" for split in ("train", "heldout"))

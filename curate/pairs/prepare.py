@@ -15,8 +15,8 @@ from curate.base.progress import say
 from curate.pairs import heldout
 from curate.pairs.cleaning import RULES, clean
 from curate.pairs.identity import question_keys
-from curate.pairs.schema import PAIRS, RATINGS, REJECTS, QueryType, Split
-from curate.pairs.sources import choose
+from curate.pairs.schema import OPTIONAL, PAIRS, REJECTS, QueryType, Split
+from curate.pairs.sources.choosing import choose
 from curate.pairs.sources.parsing import parse
 from curate.pairs.sources.reading import Source, read
 from curate.pairs.sources.text import as_json
@@ -29,6 +29,8 @@ MARKS = {
     "crlf": "rows whose line breaks were CRLF, now LF",
     "implicit_prompt": "rows whose prompt is what chosen and rejected share",
     "safety_by_convention": "rows whose safety labels are the format's convention (ranked_pair claims none)",
+    "helpful_is_not_safer": "rows whose better_response_id is not their safer_response_id",
+    "safer_is_unsafe": "rows whose safer_response_id names the response labelled unsafe",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",
 }
@@ -36,7 +38,7 @@ MARKS = {
 
 
 class Prepared(NamedTuple):
-    pairs: pl.DataFrame  # schema.PAIRS and those of schema.RATINGS that some pair has, in the order of the source
+    pairs: pl.DataFrame  # schema.PAIRS and those of schema.OPTIONAL that some pair has, in the order of the source
     rejects: pl.DataFrame  # curate.pairs.schema.REJECTS, likewise
     summary: dict[str, Any]  # what prepare.json holds
 
@@ -68,7 +70,7 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
             remedy=f"the first row is refused because: {refused['reason'][0]}",
         )
     kept = _unique_ids(kept).with_columns(split=_split(kept, data, source))
-    rated = {name: dtype for name, dtype in RATINGS.items() if kept[name].count()}
+    rated = {name: dtype for name, dtype in OPTIONAL.items() if kept[name].count()}
     pairs = kept.select(pl.col(name).cast(dtype) for name, dtype in (PAIRS | rated).items())
     rejects = refused.with_columns(
         source=pl.lit(source.name),
@@ -85,6 +87,7 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
         "rejected": rejects.height,
         "rules": _rules(refused),
         "marks": _marks(kept, crlf),
+        "labels": {where: found for where, frame in (("read", parsed), ("kept", kept)) if (found := _labels(frame))},
         "pairs": _counts(pairs),
         "params": {"data": data.model_dump(), "cleaning": cleaning.model_dump(), "strict": strict},
     }
@@ -156,6 +159,16 @@ def _marks(kept: pl.DataFrame, crlf: set[int]) -> dict[str, int]:
     counts["crlf"] = len(crlf.intersection(kept["row"]))
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
     return {mark: counts[mark] for mark in MARKS if counts[mark]}
+
+
+def _labels(parsed: pl.DataFrame) -> dict[str, int]:
+    """Responses (texts to a prompt) with a safety label, and those labelled both safe and unsafe, in different rows."""
+    sides = [
+        parsed.select("prompt_key", reply=pl.col(side).list.last().struct.field("content"), safe=f"{side}_safe")
+        for side in ("chosen", "rejected")
+    ]
+    labels = pl.concat(sides).drop_nulls("safe").group_by("prompt_key", "reply").agg(pl.col("safe").n_unique())["safe"]
+    return {"responses": labels.len(), "both_ways": int((labels > 1).sum())} if labels.len() else {}
 
 
 def _counts(pairs: pl.DataFrame) -> dict[str, dict[str, dict[str, int]]]:

@@ -56,6 +56,7 @@ RATINGS: dict[str, pl.DataType | type[pl.DataType]] = {
     "chosen_cost": pl.Float64,
     "rejected_cost": pl.Float64,
 }
+OPTIONAL: dict[str, pl.DataType | type[pl.DataType]] = RATINGS | {"margin": pl.Float64}
 """Optional columns of the pairs, each there where the source or `curate rate` gives it; null on a row without."""
 
 REJECTS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -119,6 +120,7 @@ MEANINGS = {
     "rejected_reward": Meaning("helpfulness of the rejected response; null where unknown", "the rater's"),
     "chosen_cost": Meaning("harmfulness of the chosen response, higher is worse; null where unknown", "the rater's"),
     "rejected_cost": Meaning("harmfulness of the rejected response; null where unknown", "the rater's"),
+    "margin": Meaning("how much better the chosen response is, where the source gives that alone", "the rater's"),
     "prompt_tokens": Meaning("length of the prompt, chat template included", "tokens"),
     "chosen_tokens": Meaning("scored tokens of the chosen response, end of turn included", "tokens"),
     "rejected_tokens": Meaning("scored tokens of the rejected response, end of turn included", "tokens"),
@@ -150,7 +152,7 @@ def table(
     meanings: Mapping[str, Meaning] = MEANINGS,
 ) -> str:
     """A Markdown table of the columns named: name, type, unit and meaning; of the pairs' unless `dtypes` says."""
-    dtypes = dtypes or columns(*STAGES) | RATINGS
+    dtypes = dtypes or columns(*STAGES) | OPTIONAL
     rows = (f"| {name} | {_written(dtypes[name])} | {meanings[name].unit} | {meanings[name].what} |" for name in names)
     return "\n".join(["| column | type | unit | meaning |", "|---|---|---|---|", *rows])
 
@@ -164,7 +166,7 @@ def _written(dtype: pl.DataType | type[pl.DataType]) -> str:
 def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | Path) -> None:
     """Raise `InputError` unless `frame` has every column of `stages` with its dtype; extra columns are kept.
 
-    With `pairs` among the stages, those of `RATINGS` that are there are checked too.
+    With `pairs` among the stages, those of `OPTIONAL` that are there are checked too.
     """
     have = frame.collect_schema()
     for stage in stages:
@@ -178,7 +180,7 @@ def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | 
                 expected=", ".join(STAGES[stage]),
                 remedy=f"run `curate {MADE_BY[stage]}` first and give its output here",
             )
-        optional = {name: dtype for name, dtype in RATINGS.items() if stage == "pairs" and name in have}
+        optional = {name: dtype for name, dtype in OPTIONAL.items() if stage == "pairs" and name in have}
         for name, dtype in (STAGES[stage] | optional).items():
             if have[name] != dtype:
                 raise InputError(

@@ -15,7 +15,7 @@ from curate.base import files
 from curate.base.errors import InputError, OutputError, UsageError
 from curate.pairs.artefact import read_artefact
 from curate.pairs.prepare import Prepared, prepare, write
-from curate.pairs.schema import PAIRS, RATINGS, REJECTS
+from curate.pairs.schema import OPTIONAL, PAIRS, RATINGS, REJECTS
 from curate.project.params import CleaningParams, DataParams
 
 REALDATA = Path(os.environ.get("CURATE_REALDATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -31,7 +31,7 @@ def run(tmp_path: Path, records, cleaning=CleaningParams(), strict=False, **data
 def check(prepared: Prepared) -> Prepared:
     """What holds of every result."""
     pairs, rejects, summary = prepared
-    rated = {name: dtype for name, dtype in RATINGS.items() if name in pairs.columns}
+    rated = {name: dtype for name, dtype in OPTIONAL.items() if name in pairs.columns}
     assert dict(pairs.schema) == PAIRS | rated
     assert all(pairs[name].count() for name in rated)
     assert dict(rejects.schema) == REJECTS
@@ -224,8 +224,18 @@ def counts(prepared: Prepared) -> dict[str, int]:
 
 @pytest.mark.realdata
 def test_real_response_pairs():
-    prepared = real("pku_saferlhf_test_safeunsafe_dev.json")
+    silent = real("pku_saferlhf_test_safeunsafe_dev.json")
+    assert (silent.summary["format"], silent.summary["labels"]) == ("ranked_pair", {})
+    assert set(silent.pairs["query_type"]) == {"unknown"}
+    assert silent.pairs["chosen_safe"].null_count() == silent.pairs.height
+    prepared = real("pku_saferlhf_test_safeunsafe_dev.json", format="pku_ranked")
+    assert prepared.summary["labels"] == {
+        "read": {"responses": 2811, "both_ways": 282},
+        "kept": {"responses": 2758, "both_ways": 123},
+    }
     assert prepared.summary["read"] == 3033
+    assert prepared.pairs["pair_id"].equals(silent.pairs["pair_id"])
+    assert prepared.pairs["split"].to_list().count("heldout") == silent.pairs["split"].to_list().count("heldout")
     assert counts(prepared) == {"duplicate": 915, "contradiction": 2 * 87}
     assert set(prepared.pairs["query_type"]) == {"unsafe"}
     assert prepared.pairs["chosen_safe"].all()

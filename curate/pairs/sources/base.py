@@ -7,15 +7,15 @@ made here names fields and types, never the text of a row, which may be harmful.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from curate.pairs.schema import QueryType, Split
 
 Record = Mapping[str, Any]
 Message = dict[str, str]
-
-ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
 
 
 class Origin(NamedTuple):
@@ -28,12 +28,13 @@ class Origin(NamedTuple):
 
 
 class Ratings(NamedTuple):
-    """What the source knows of the responses' quality: the fields of `curate.pairs.schema.RATINGS`, in their order."""
+    """What the source knows of the responses' quality: the fields of `curate.pairs.schema.OPTIONAL`, in their order."""
 
     chosen_reward: float | None = None  # helpfulness, higher is better
     rejected_reward: float | None = None
     chosen_cost: float | None = None  # harmfulness, higher is worse
     rejected_cost: float | None = None
+    margin: float | None = None  # how much better the chosen response is, where the source says only that
 
 
 class Parsed(NamedTuple):
@@ -77,34 +78,24 @@ class NullPrompt(Refused):
         self.field = field
 
 
-class Format(Protocol):
-    """One input format."""
-
-    @property
-    def name(self) -> str:
-        """What `--format` takes."""
-
-    @property
-    def about(self) -> str:
-        """One line: the fields, and what they mean."""
-
-    @property
-    def detected(self) -> bool:
-        """Whether `auto` may choose it."""
-
-    def fits(self, record: Record) -> bool:
-        """Whether the names and types of the record's fields are this format's; nulls do not count against it."""
-
-    def parse(self, record: Record) -> Parsed:
-        """The record as a pair. Raises `Refused` where it gives none."""
-
-
 def kind(value: object) -> str:
     """The type of a JSON value, in JSON's words."""
     if value is None:
         return "null"
-    names = {bool: "boolean", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
+    names = {bool: "boolean", int: "integer", float: "number", Decimal: "number"}
+    names |= {str: "text", list: "list", dict: "object"}
     return names.get(type(value), type(value).__name__)
+
+
+_NAME = re.compile(r"[^\W\d][\w.\-]{0,39}")
+NAMES_SHOWN = 20
+
+
+def named(fields: Iterable[object]) -> str:
+    """Fields for a message: those that look like a column's name; the others, which may be a row's text, counted."""
+    names = sorted({field for field in fields if isinstance(field, str) and _NAME.fullmatch(field)})
+    more = len({str(field) for field in fields}) - min(len(names), NAMES_SHOWN)
+    return ", ".join([*names[:NAMES_SHOWN], *([f"{more} more"] if more and names else [])]) or f"{more} without a name"
 
 
 def has(record: Record, *fields: str) -> bool:
@@ -149,20 +140,15 @@ def optional_number(record: Record, name: str) -> float | None:
     value = record.get(name)
     if value in (None, ""):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise Malformed(name, kind(value), "a finite number")
     try:
         number = float(value)
-    except (ValueError, OverflowError):  # an integer beyond the largest float overflows
+    except (ValueError, ArithmeticError):  # an integer beyond the largest float overflows
         raise Malformed(name, kind(value), "a finite number") from None
     if not math.isfinite(number):
         raise Malformed(name, "a number that is not finite", "a finite number")
     return number
-
-
-def ratings(record: Record) -> Ratings:
-    """The columns of `curate.pairs.schema.RATINGS`, of a record that names its responses chosen and rejected."""
-    return Ratings(*(optional_number(record, name) for name in Ratings._fields))
 
 
 def user(content: str) -> Message:
@@ -171,47 +157,6 @@ def user(content: str) -> Message:
 
 def assistant(content: str) -> Message:
     return {"role": "assistant", "content": content}
-
-
-def messages(
-    value: object,
-    name: str,
-    roles: Mapping[str, str] = ROLES,
-    role_field: str = "role",
-    content_field: str = "content",
-) -> list[Message]:
-    """A list of turns; `roles` maps the format's words to ours."""
-    if not isinstance(value, list):
-        raise Malformed(name, kind(value), "list of messages")
-    return [message(turn, f"{name}[{i}]", roles, role_field, content_field) for i, turn in enumerate(value)]
-
-
-def message(
-    value: object,
-    name: str,
-    roles: Mapping[str, str] = ROLES,
-    role_field: str = "role",
-    content_field: str = "content",
-) -> Message:
-    if not isinstance(value, dict):
-        raise Malformed(name, kind(value), f"object with {role_field} and {content_field}")
-    role = value.get(role_field)
-    if not isinstance(role, str) or role not in roles:
-        found = "no known role" if isinstance(role, str) else kind(role) if role_field in value else "missing"
-        raise Malformed(f"{name}.{role_field}", found, f"one of {', '.join(roles)}")
-    content = value.get(content_field)
-    if not isinstance(content, str):
-        found = kind(content) if content_field in value else "missing"
-        raise Malformed(f"{name}.{content_field}", found, "text")
-    return {"role": roles[role], "content": content}
-
-
-def one_reply(turns: list[Message], name: str) -> list[Message]:
-    """The turns, if they are one assistant turn."""
-    if len(turns) != 1 or turns[0]["role"] != "assistant":
-        found = f"{len(turns)} turns" if len(turns) != 1 else f"a turn of {turns[0]['role']}"
-        raise Malformed(name, found, "one assistant turn")
-    return turns
 
 
 def shared_start(one: Sequence[object], other: Sequence[object]) -> int:

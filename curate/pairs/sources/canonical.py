@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.pairs.schema import PAIRS, QueryType, Split
+from curate.pairs.schema import OPTIONAL, PAIRS, QueryType, Split
 from curate.pairs.sources.base import (
     Malformed,
     Message,
@@ -11,47 +11,37 @@ from curate.pairs.sources.base import (
     Parsed,
     Record,
     field,
-    has,
     kind,
-    messages,
-    one_reply,
     optional_boolean,
-    ratings,
     text,
 )
+from curate.pairs.sources.format import Format
+from curate.pairs.sources.replies import ratings
+from curate.pairs.sources.turns import messages, one_reply
 
 
-class Canonical:
+def parse(record: Record) -> Parsed:
     """pair_id and prompt_key are computed again from the texts, hence always valid.
 
-    Ratings (schema.RATINGS) are kept; what a later stage adds, and columns beyond ours, are dropped.
+    Ratings (schema.OPTIONAL) are kept; what a later stage adds, and columns beyond ours, only where asked for.
     """
-
-    name = "canonical"
-    about = "a file that `curate prepare` (or a later stage) wrote: its split and origin are kept"
-    detected = True
-
-    def fits(self, record: Record) -> bool:
-        return has(record, *PAIRS)
-
-    def parse(self, record: Record) -> Parsed:
-        if "prompt" in record and record["prompt"] is None:
-            raise NullPrompt("prompt")
-        row = field(record, "source_row", "integer")
-        if type(row) is not int:
-            raise Malformed("source_row", kind(row), "integer")
-        split = None if record.get("split") is None else Split(_one_of(record, "split", list(Split)))
-        return Parsed(
-            messages(field(record, "prompt", "list of messages"), "prompt"),
-            _reply(record, "chosen"),
-            _reply(record, "rejected"),
-            QueryType(_one_of(record, "query_type", list(QueryType))),
-            optional_boolean(record, "chosen_safe"),
-            optional_boolean(record, "rejected_safe"),
-            marks=("split_kept",) if split else (),
-            origin=Origin(split, text(record, "source"), text(record, "source_format"), row),
-            ratings=ratings(record),
-        )
+    if "prompt" in record and record["prompt"] is None:
+        raise NullPrompt("prompt")
+    row = field(record, "source_row", "integer")
+    if type(row) is not int:
+        raise Malformed("source_row", kind(row), "integer")
+    split = None if record.get("split") is None else Split(_one_of(record, "split", list(Split)))
+    return Parsed(
+        messages(field(record, "prompt", "list of messages"), "prompt"),
+        _reply(record, "chosen"),
+        _reply(record, "rejected"),
+        QueryType(_one_of(record, "query_type", list(QueryType))),
+        optional_boolean(record, "chosen_safe"),
+        optional_boolean(record, "rejected_safe"),
+        marks=("split_kept",) if split else (),
+        origin=Origin(split, text(record, "source"), text(record, "source_format"), row),
+        ratings=ratings(record),
+    )
 
 
 def _one_of(record: Record, name: str, words: list[str]) -> str:
@@ -63,3 +53,12 @@ def _one_of(record: Record, name: str, words: list[str]) -> str:
 
 def _reply(record: Record, name: str) -> list[Message]:
     return one_reply(messages(field(record, name, "list of messages"), name), name)
+
+
+FORMAT = Format(
+    "canonical",
+    "a file that `curate prepare` (or a later stage) wrote: its split and origin are kept",
+    (frozenset(PAIRS),),
+    parse,
+    reads=frozenset(OPTIONAL),
+)

@@ -9,15 +9,16 @@ import polars as pl
 from curate.base.errors import InputError
 from curate.pairs.cleaning import REFUSED
 from curate.pairs.identity import pair_id, prompt_key
-from curate.pairs.schema import PAIRS, RATINGS
-from curate.pairs.sources.base import Format, Malformed, NullPrompt, Parsed, Refused, kind
+from curate.pairs.schema import OPTIONAL, PAIRS
+from curate.pairs.sources.base import Malformed, NullPrompt, Parsed, Refused, kind
+from curate.pairs.sources.format import Format
 from curate.pairs.sources.reading import Source
 from curate.pairs.sources.text import unix_lines
 
 PARSED = {
     "row": pl.Int64,
     **PAIRS,
-    **RATINGS,
+    **OPTIONAL,
     "reverse_id": pl.String,
     "marks": pl.List(pl.String),
 }

@@ -1,4 +1,4 @@
-"""PKU-SafeRLHF as published: two responses with a safety label each (METHOD 5)."""
+"""PKU-SafeRLHF's native rows (METHOD 5), v1 without and v2 with severity levels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from curate.pairs.sources.base import (
     Record,
     assistant,
     boolean,
-    has,
     kind,
     optional_number,
     prompt_text,
@@ -17,46 +16,44 @@ from curate.pairs.sources.base import (
     text,
     user,
 )
+from curate.pairs.sources.format import Format, fields
 
 SEVERITY_LEVELS = (0, 1, 2, 3)
 
 
-class Pku:
+def parse(record: Record) -> Parsed:
     """Exactly one response safe: the safe one is chosen, the query is unsafe. Both safe: better_response_id chooses.
 
     better_response_id rates helpfulness and may name an unsafe response, so it decides nothing unless both
-    are safe. Two unsafe responses are passed on in their order for the rule `both_unsafe` to refuse.
+    are safe. Two unsafe responses are passed on in their order for the rule `both_unsafe` to refuse. Where it
+    disagrees with safer_response_id, and where that names the response labelled unsafe, the pair is marked.
 
     Ratings [ours]: the cost of a response is its severity level, 0..3; its reward 1 where better_response_id (the
     vote on helpfulness) names it, else 0. Fields response_k_reward and response_k_cost, which PKU-SafeRLHF itself
     has not, take the place of these.
     """
-
-    name = "pku"
-    about = "PKU-SafeRLHF: prompt, response_0, response_1, is_response_0_safe, is_response_1_safe, better_response_id"
-    detected = True
-
-    def fits(self, record: Record) -> bool:
-        return has(record, "prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
-
-    def parse(self, record: Record) -> Parsed:
-        prompt = prompt_text(record)
-        responses = text(record, "response_0"), text(record, "response_1")
-        safe = boolean(record, "is_response_0_safe"), boolean(record, "is_response_1_safe")
-        for name in ("better_response_id", "safer_response_id"):
-            if name in record:
-                _response_id(record, name)
-        best = _response_id(record, "better_response_id") if safe == (True, True) else int(safe == (False, True))
-        other = 1 - best
-        return Parsed(
-            [user(prompt)],
-            [assistant(responses[best])],
-            [assistant(responses[other])],
-            query_type_of(safe[best], safe[other]),
-            safe[best],
-            safe[other],
-            ratings=Ratings(_reward(record, best), _reward(record, other), _cost(record, best), _cost(record, other)),
-        )
+    prompt = prompt_text(record)
+    responses = text(record, "response_0"), text(record, "response_1")
+    safe = boolean(record, "is_response_0_safe"), boolean(record, "is_response_1_safe")
+    helpful, safer = (
+        _response_id(record, name) if name in record else None for name in ("better_response_id", "safer_response_id")
+    )
+    best = _response_id(record, "better_response_id") if safe == (True, True) else int(safe == (False, True))
+    other = 1 - best
+    marks = {
+        "helpful_is_not_safer": helpful is not None and safer is not None and helpful != safer,
+        "safer_is_unsafe": safer is not None and safe[0] != safe[1] and not safe[safer],
+    }
+    return Parsed(
+        [user(prompt)],
+        [assistant(responses[best])],
+        [assistant(responses[other])],
+        query_type_of(safe[best], safe[other]),
+        safe[best],
+        safe[other],
+        marks=tuple(mark for mark, holds in marks.items() if holds),
+        ratings=Ratings(_reward(record, best), _reward(record, other), _cost(record, best), _cost(record, other)),
+    )
 
 
 def _reward(record: Record, response: int) -> float | None:
@@ -89,3 +86,16 @@ def _response_id(record: Record, name: str) -> int:
     if type(value) is not int or value not in (0, 1):
         raise Malformed(name, str(value) if type(value) is int else kind(value), "0 or 1")
     return value
+
+
+FORMAT = Format(
+    "pku",
+    "PKU-SafeRLHF: prompt, response_0, response_1, is_response_0_safe, is_response_1_safe, better_response_id",
+    fields("prompt response_0 response_1 is_response_0_safe is_response_1_safe"),
+    parse,
+    reads=frozenset(
+        ["better_response_id", "safer_response_id"]
+        + [f"response_{k}_{what}" for k in (0, 1) for what in ("severity_level", "reward", "cost")]
+    ),
+    card="https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF",
+)

@@ -1,11 +1,12 @@
 """Each format: a sound record, its variants, and what it refuses. Every text here is invented."""
 
+from decimal import Decimal
+
 import pytest
 
-from curate.base.errors import InputError, UsageError
 from curate.pairs.identity import pair_id
-from curate.pairs.schema import RATINGS, QueryType, Split
-from curate.pairs.sources import FORMATS, choose
+from curate.pairs.schema import OPTIONAL, QueryType, Split
+from curate.pairs.sources import FORMATS
 from curate.pairs.sources.base import Malformed, NullPrompt, Parsed, Ratings, Refused
 
 
@@ -67,33 +68,16 @@ CANONICAL = {
 EXAMPLES = {
     "canonical": CANONICAL,
     "pku": PKU,
-    "response_pair": PAIR,
+    "ranked_pair": PAIR,
+    "pku_ranked": PAIR,
     "hh": HH,
     "openai": OPENAI,
     "sharegpt": SHAREGPT,
+    "orca": {"system": "Be brief.", "question": "Q", "chosen": "yes", "rejected": "no"},
+    "query": {"query": "Q", "chosen": "yes", "rejected": "no", "history": [["A", "B"]]},
+    "alpaca": {"instruction": "Add.", "input": "1 and 2", "chosen": "3", "rejected": "4"},
     "trl": TRL,
 }
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_auto_finds_the_format_even_among_odd_rows(name):
-    assert choose("auto", [None, {"x": 1}, *[EXAMPLES[name]] * 3, EXAMPLES["trl"]], "f").name == name
-
-
-def test_every_format_has_an_example_and_a_line_of_help():
-    assert set(FORMATS) == {*EXAMPLES, "ranked_pair"}
-    assert all(form.about and "\n" not in form.about for form in FORMATS.values())
-
-
-def test_no_format_fits():
-    with pytest.raises(InputError) as error:
-        choose("auto", [{"question": 1, "answer": 2}], "quiz.jsonl")
-    assert error.value.details["found"] == "fields answer, question"
-    assert all(name in error.value.details["expected"] for name in EXAMPLES)
-    with pytest.raises(InputError, match="no objects"):
-        choose("auto", [1, "two"], "f")
-    with pytest.raises(UsageError, match="pku"):
-        choose("pkuu", [PKU], "f")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +129,7 @@ def test_pku_malformed_names_field_and_types(change, field, found):
 def test_missing_field_is_malformed_and_null_prompt_is_its_own_rule():
     with pytest.raises(Malformed, match="response_1 is missing"):
         parse("pku", {name: value for name, value in PKU.items() if name != "response_1"})
-    for form, field in (("pku", "prompt"), ("response_pair", "prompt"), ("trl", "prompt"), ("canonical", "prompt")):
+    for form, field in (("pku", "prompt"), ("pku_ranked", "prompt"), ("trl", "prompt"), ("canonical", "prompt")):
         with pytest.raises(NullPrompt):
             parse(form, EXAMPLES[form] | {field: None})
     with pytest.raises(NullPrompt):
@@ -154,8 +138,8 @@ def test_missing_field_is_malformed_and_null_prompt_is_its_own_rule():
         parse("openai", OPENAI | {"input": None})
 
 
-def test_response_pair_labels_by_convention_and_ranked_pair_claims_nothing():
-    pair = parse("response_pair", PAIR)
+def test_pku_ranked_labels_by_convention_and_ranked_pair_claims_nothing():
+    pair = parse("pku_ranked", PAIR)
     assert said(pair) == ([("user", "Q")], "yes", "no")
     assert (pair.query_type, pair.chosen_safe, pair.rejected_safe) == (QueryType.UNSAFE, True, False)
     assert pair.marks == ("safety_by_convention",)
@@ -165,9 +149,9 @@ def test_response_pair_labels_by_convention_and_ranked_pair_claims_nothing():
 
 
 @pytest.mark.parametrize("response", [None, "yes", ["yes"], ["a", "b", "c"], ["yes", None]])
-def test_response_pair_wants_two_texts(response):
+def test_ranked_pair_wants_two_texts(response):
     with pytest.raises(Malformed, match="response"):
-        parse("response_pair", PAIR | {"response": response})
+        parse("pku_ranked", PAIR | {"response": response})
 
 
 def test_hh_splits_turns_and_strips_layout():
@@ -208,9 +192,113 @@ def test_trl_standard_and_conversational_say_the_same():
     assert [pair.marks for pair in pairs] == [(), (), ("implicit_prompt",), ()]
 
 
-def test_trl_implicit_text_prompt_ends_at_white_space():
-    pair = parse("trl", {"chosen": "The sky is blue.", "rejected": "The sky is black."})
-    assert said(pair) == ([("user", "The sky is")], "blue.", "black.")
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt", "replies"),
+    [
+        ("The sky is blue.", "The sky is black.", "The sky is", ("blue.", "black.")),
+        ("Paris ", "London", "", ("Paris ", "London")),
+        ("I am here", "I am here now", "I am", ("here", "here now")),
+    ],
+)
+def test_trl_implicit_text_prompt_ends_at_white_space(chosen, rejected, prompt, replies):
+    assert said(parse("trl", {"chosen": chosen, "rejected": rejected})) == ([("user", prompt)], *replies)
+
+
+@pytest.mark.parametrize("name", ["question", "instruction", "Query", "input"])
+def test_trl_makes_no_prompt_of_the_responses_where_a_field_could_be_it(name):
+    with pytest.raises(Malformed, match=f"prompt is missing; expected prompt, or --field prompt=NAME .*{name}"):
+        parse("trl", {name: "Q", "chosen": "It is 1", "rejected": "It is 2"})
+
+
+@pytest.mark.parametrize(
+    ("form", "prompt"),
+    [
+        ("orca", [("system", "Be brief."), ("user", "Q")]),
+        ("query", [("user", "A"), ("assistant", "B"), ("user", "Q")]),
+        ("alpaca", [("user", "Add.\n1 and 2")]),
+    ],
+)
+def test_prompts_under_other_names(form, prompt):
+    assert said(parse(form, EXAMPLES[form]))[0] == prompt
+
+
+@pytest.mark.parametrize("form", ["trl", "orca", "alpaca", "pku_ranked", "hh"])
+def test_a_system_field_is_a_turn_and_two_that_differ_are_refused(form):
+    pair = parse(form, EXAMPLES[form] | {"system": "In French."})
+    assert pair.prompt[0] == turn("system", "In French.")
+    assert parse(form, EXAMPLES[form] | {"system": " "}).prompt == parse(form, EXAMPLES[form] | {"system": None}).prompt
+    if form == "trl":
+        own = TRL | {"prompt": [turn("system", "In French."), turn("user", "Q")]}
+        assert parse(form, own | {"system": "In French."}) == parse(form, own)
+        with pytest.raises(Malformed, match="system is another text"):
+            parse(form, own | {"system": "In Greek."})
+
+
+def test_turns_under_other_names_and_in_parts():
+    same = [
+        [turn("user", "A b"), turn("assistant", "c"), turn("user", "d")],
+        [turn("Human", "A b"), turn("bot", "c"), turn("User", "d")],
+        [{"from": "human", "value": "A b"}, {"from": "gpt", "value": "c"}, {"from": "user", "value": "d"}],
+        [
+            turn("user", ["A", {"type": "text", "text": " b"}]),
+            {"role": None, "content": None, "from": "model", "value": [{"type": "text", "value": "c", "text": None}]},
+            turn("prompter", "d"),
+        ],
+    ]
+    pairs = [parse("trl", TRL | {"prompt": turns}) for turns in same]
+    assert all(pair == pairs[0] for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([{"type": "image_url", "image_url": {"url": "x"}}], r"prompt\[0\].content\[0\] is an image"),
+        ([{"type": "text", "text": "see"}, {"type": "image"}], r"content\[1\] is an image"),
+        ([{"type": "input_audio"}], "is audio"),
+        ([{"type": "text", "text": None}], "a part whose text is null"),
+        ([3], r"content\[0\] is integer"),
+        (None, "content is null; expected text"),
+    ],
+)
+def test_content_without_text_says_what_it_is(content, found):
+    with pytest.raises(Malformed, match=found):
+        parse("trl", TRL | {"prompt": [turn("user", content)]})
+
+
+def test_a_tool_call_is_said_to_be_one():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]}
+    with pytest.raises(Malformed, match="null with a tool call"):
+        parse("openai", OPENAI | {"preferred_output": [call]})
+    with pytest.raises(Malformed, match="a tool call"):
+        parse("sharegpt", SHAREGPT | {"chosen": {"from": "function_call", "value": "{}"}})
+
+
+@pytest.mark.parametrize(
+    ("helpful", "safer", "safe", "marks"),
+    [
+        (0, 1, (True, True), ("helpful_is_not_safer",)),
+        (1, 1, (False, True), ()),
+        (0, 0, (False, True), ("safer_is_unsafe",)),
+        (1, 0, (False, True), ("helpful_is_not_safer", "safer_is_unsafe")),
+    ],
+)
+def test_pku_marks_disagreement(helpful, safer, safe, marks):
+    record = PKU | {"better_response_id": helpful, "safer_response_id": safer}
+    assert parse("pku", record | {"is_response_0_safe": safe[0], "is_response_1_safe": safe[1]}).marks == marks
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (("score_chosen", "score_rejected"), Ratings(4.5, 2.0)),
+        (("chosen-rating", "rejected-rating"), Ratings(4.5, 2.0)),
+        (("chosen_rating", "rejected_rating"), Ratings(4.5, 2.0)),
+        (("margin",), Ratings(margin=4.5)),
+    ],
+)
+def test_ratings_under_other_names(names, values):
+    given = dict(zip(names, ("4.5", Decimal("2.00")), strict=False))
+    assert parse("trl", TRL | given).ratings == values
 
 
 def test_trl_labels():
@@ -295,7 +383,7 @@ RATED = {"chosen_reward": 1.5, "rejected_reward": -2, "chosen_cost": "0.25", "re
 
 @pytest.mark.parametrize("form", ["canonical", "trl", "hh", "sharegpt"])
 def test_ratings_are_taken_over(form):
-    assert tuple(RATINGS) == Ratings._fields
+    assert tuple(OPTIONAL) == Ratings._fields
     assert parse(form, EXAMPLES[form]).ratings == Ratings()
     assert parse(form, EXAMPLES[form] | RATED).ratings == Ratings(1.5, -2.0, 0.25, None)
     assert parse(form, EXAMPLES[form] | {"chosen_cost": ""}).ratings == Ratings()  # CSV's null

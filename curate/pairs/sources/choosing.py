@@ -1,0 +1,77 @@
+"""Which format a file has: by its fields, never by a guess. One file has one format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from curate.base.errors import InputError, UsageError
+from curate.base.progress import say
+from curate.pairs.sources import FORMATS, RENAMED
+from curate.pairs.sources.base import named
+from curate.pairs.sources.format import Format
+
+REMEDY = "name the format with --format"
+
+
+def choose(name: str, records: Sequence[Any], source: str) -> Format:
+    """The format called `name`; for `auto`, the one that the records' fields are particular to.
+
+    A record counts for the format whose fields it has; of two formats, for the one that asks for more of them.
+    A few odd rows do not change the answer; they go to the rejects.
+
+    Raises:
+        UsageError: no format of that name.
+        InputError: no record fits any format, or the records fit several.
+    """
+    if name != "auto":
+        return _called(name)
+    votes: Counter[tuple[str, ...]] = Counter(
+        found for record in records if isinstance(record, dict) and (found := _candidates(record))
+    )
+    if not votes:
+        raise _unknown(records, source)
+    winner, most = votes.most_common(1)[0]
+    if len(winner) > 1 or 2 * most <= votes.total():
+        fitting = ", ".join(f"{' or '.join(names)} ({count:,} rows)" for names, count in votes.most_common(4))
+        raise InputError("the rows fit several formats", file=source, found=fitting, expected="one", remedy=REMEDY)
+    return FORMATS[winner[0]]
+
+
+def _called(name: str) -> Format:
+    if name in RENAMED:
+        say(f"prepare: the format {name} is now called {RENAMED[name]}")
+    known = FORMATS.get(RENAMED.get(name, name))
+    if known is None:
+        raise UsageError("unknown format", field="format", found=name, expected=f"auto, {', '.join(FORMATS)}")
+    return known
+
+
+def _candidates(record: dict[str, Any]) -> tuple[str, ...]:
+    """The formats that the record's fields fit, but those that another asks more of; of those that read alike, one."""
+    fitting = [(known, fields) for known in FORMATS.values() if known.detected and (fields := known.fits(record))]
+    particular = [known for known, fields in fitting if not any(fields < other for _, other in fitting)]
+    return tuple({known.parse: known.name for known in reversed(particular)}.values())[::-1]
+
+
+def _unknown(records: Sequence[Any], source: str) -> InputError:
+    """What the rows have, which two formats are nearest and what these lack, and how to name the fields oneself."""
+    have = {str(name) for record in records if isinstance(record, dict) for name in record}
+    if not have:
+        return InputError("the rows are no objects", file=source, expected="objects with named fields")
+    lacking = sorted(
+        (len(missing) / len(fields), len(missing), known.name, ", ".join(sorted(missing)))
+        for known in FORMATS.values()
+        if known.detected
+        for fields in known.needs[:1]
+        for missing in [fields - have]
+    )
+    near = [f"{name} ({'lacks ' + missing if missing else 'other types'})" for _, _, name, missing in lacking[:2]]
+    return InputError(
+        "the rows are in none of the formats known",
+        file=source,
+        found=f"fields {named(have)}",
+        expected=f"nearest: {'; '.join(near)}",
+        remedy="name the fields: --field prompt=QUESTION --field chosen=BETTER --field rejected=WORSE",
+    )

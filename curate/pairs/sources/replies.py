@@ -1,0 +1,157 @@
+"""A prompt and two replies, named by rank: what most formats are, each with its own names for the fields."""
+
+from __future__ import annotations
+
+from curate.pairs.schema import QueryType
+from curate.pairs.sources.base import (
+    Malformed,
+    Message,
+    NullPrompt,
+    Parsed,
+    Ratings,
+    Record,
+    Refused,
+    assistant,
+    field,
+    kind,
+    optional_boolean,
+    optional_number,
+    query_type_of,
+    shared_start,
+    text,
+    user,
+)
+from curate.pairs.sources.turns import message, messages, one_reply
+
+SYSTEM = ("system", "system_prompt")
+RATED = (
+    ("chosen_reward", "rejected_reward"),
+    ("score_chosen", "score_rejected"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+    ("reward_chosen", "reward_rejected"),
+)
+"""Names that data sets give to the two rewards; the first pair of them that a record has is read."""
+
+COSTS = ("chosen_cost", "rejected_cost")
+LABELS = ("chosen_safe", "rejected_safe", "query_type")
+BESIDE = frozenset({*SYSTEM, *LABELS, *COSTS, "margin", *(name for names in RATED for name in names)})
+"""Fields that every format of this kind reads where they are there."""
+
+Side = str | list[Message]
+
+
+def asked(record: Record, name: str) -> list[Message]:
+    """The prompt: one text is a user's turn."""
+    value = field(record, name, "text or list of messages")
+    if value is None:
+        raise NullPrompt(name)
+    if isinstance(value, str):
+        return [user(value)]
+    if not isinstance(value, list):
+        raise Malformed(name, kind(value), "text or list of messages")
+    return messages(value, name)
+
+
+def answered(record: Record, prompt: list[Message], chosen: str = "chosen", rejected: str = "rejected") -> Parsed:
+    """The pair of `prompt` with its two replies; whole conversations may repeat the prompt (UltraFeedback and its kin).
+
+    Labels, ratings and a system text beside them are taken over; without `query_type` it follows from the two
+    labels (METHOD 5).
+
+    Raises:
+        Refused: the record gives no pair.
+    """
+    one, other = reply(record, chosen), reply(record, rejected)
+    if isinstance(one, list) and isinstance(other, list) and len(one) > 1:
+        shared, one, other = parted(one, other)
+        if not _within(prompt, shared):
+            raise Malformed("prompt", f"not what {chosen} starts with", "the turns that chosen and rejected share")
+        return finished(record, shared, one, other, chosen, rejected)
+    return finished(record, prompt, _turns(one), _turns(other), chosen, rejected)
+
+
+def finished(
+    record: Record,
+    prompt: list[Message],
+    chosen: list[Message],
+    rejected: list[Message],
+    *names: str,
+    marks: tuple = (),
+) -> Parsed:
+    """The pair, with what the record says beside it."""
+    safe = optional_boolean(record, "chosen_safe"), optional_boolean(record, "rejected_safe")
+    return Parsed(
+        with_system(record, prompt),
+        one_reply(chosen, names[0]),
+        one_reply(rejected, names[1]),
+        _query_type(record, *safe),
+        *safe,
+        marks,
+        ratings=ratings(record),
+    )
+
+
+def reply(record: Record, name: str) -> Side:
+    """One side: a text, a turn, or turns."""
+    value = field(record, name, "text or list of messages")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return messages(value, name)
+    if isinstance(value, dict) and ("role" in value or "from" in value):
+        return [message(value, name)]
+    raise Malformed(name, kind(value), "text or list of messages")
+
+
+def parted(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+    """Two conversations that differ in their last turn: what they share, and the two last turns."""
+    if chosen == rejected:
+        raise Refused("identical_responses", "chosen and rejected are the same")
+    n = shared_start(chosen, rejected)
+    if max(len(chosen), len(rejected)) - n > 1:
+        raise Refused("diverging_transcript", "the conversations part before their last turn")
+    return chosen[:n], chosen[n:], rejected[n:]
+
+
+def with_system(record: Record, prompt: list[Message]) -> list[Message]:
+    """The prompt, before it the system text that stands in a field of its own."""
+    for name in SYSTEM:
+        given = record.get(name)
+        if given is None or given == "":
+            continue
+        said = text(record, name)
+        if not said.strip():
+            continue
+        if not prompt or prompt[0]["role"] != "system":
+            return [{"role": "system", "content": said}, *prompt]
+        if prompt[0]["content"] != said:
+            raise Malformed(name, "another text than the system turn of the prompt", "the same text, or none")
+    return prompt
+
+
+def ratings(record: Record) -> Ratings:
+    """What the record says of its two responses' quality, under any of the names known."""
+    rewards = next((names for names in RATED if any(name in record for name in names)), RATED[0])
+    numbers = (optional_number(record, name) for name in (*rewards, *COSTS, "margin"))
+    return Ratings(*numbers)
+
+
+def _turns(side: Side) -> list[Message]:
+    return [assistant(side)] if isinstance(side, str) else side
+
+
+def _within(prompt: list[Message], shared: list[Message]) -> bool:
+    n = len(prompt)
+    return any(shared[at : at + n] == prompt for at in range(len(shared) - n + 1))
+
+
+def _query_type(record: Record, chosen_safe: bool | None, rejected_safe: bool | None) -> QueryType:
+    value = record.get("query_type")
+    if value in (None, ""):
+        return query_type_of(chosen_safe, rejected_safe)
+    if value not in list(QueryType):
+        raise Malformed("query_type", "another word", f"one of {', '.join(QueryType)}")
+    return QueryType(value)

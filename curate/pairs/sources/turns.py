@@ -1,0 +1,107 @@
+"""Turns of a conversation, under the names that data sets give to roles and fields."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from curate.pairs.sources.base import Malformed, Message, kind
+
+ROLES = {
+    "system": "system",
+    "developer": "system",  # what OpenAI's newer models call it
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+}
+"""A role's usual names, in lower case, and ours."""
+
+TEXT_PARTS = ("text", "input_text", "output_text")
+MEDIA = {"image": "an image", "audio": "audio", "video": "a video", "file": "a file"}
+
+
+def messages(value: object, name: str) -> list[Message]:
+    """A list of turns."""
+    if not isinstance(value, list):
+        raise Malformed(name, kind(value), "list of messages")
+    return [message(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
+
+
+def message(value: object, name: str) -> Message:
+    """A turn: role and content, or from and value (ShareGPT).
+
+    Raises:
+        Malformed: no such fields, a role without a name known, a tool call, or content that is no text.
+    """
+    if not isinstance(value, dict):
+        raise Malformed(name, kind(value), "object with role and content, or from and value")
+    role_field, role = _either(value, "role", "from")
+    content_field, content = _either(value, "content", "value")
+    if not isinstance(role, str) or role.lower() not in ROLES:
+        found = "no known role" if isinstance(role, str) else kind(role) if role_field in value else "missing"
+        if role == "function_call":
+            found = "a tool call"
+        raise Malformed(f"{name}.{role_field}", found, f"one of {', '.join(ROLES)}")
+    if value.get("tool_calls") or value.get("function_call"):
+        raise Malformed(f"{name}.{content_field}", f"{kind(content)} with a tool call", "text alone")
+    missing = None if content_field in value else "missing"
+    return {"role": ROLES[role.lower()], "content": _content(content, f"{name}.{content_field}", missing)}
+
+
+def _either(turn: dict[str, Any], name: str, other: str) -> tuple[str, Any]:
+    """The one of two fields that says something: readers of tables give every row the fields of all."""
+    says = [field for field in (name, other) if turn.get(field) is not None]
+    stands = [field for field in (name, other) if field in turn]
+    taken = [*says, *stands, name][0]
+    return taken, turn.get(taken)
+
+
+def _content(value: object, name: str, missing: str | None) -> str:
+    """Text, or a list of text parts, joined as chat templates join them: with nothing between."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise Malformed(name, missing or kind(value), "text")
+    return "".join(_part(part, f"{name}[{i}]") for i, part in enumerate(value))
+
+
+def _part(part: object, name: str) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict):
+        raise Malformed(name, kind(part), "a part of text")
+    what = str(part.get("type", "text"))
+    text = next((part[key] for key in ("text", "value") if part.get(key) is not None), None)
+    if what not in TEXT_PARTS:
+        media = next((words for word, words in MEDIA.items() if word in what), "a part of another type")
+        raise Malformed(name, media, "a part of text")
+    if not isinstance(text, str):
+        raise Malformed(name, f"a part whose text is {kind(text)}", "a part of text")
+    return text
+
+
+def one_reply(turns: list[Message], name: str) -> list[Message]:
+    """The turns, if they are one assistant turn."""
+    if len(turns) != 1 or turns[0]["role"] != "assistant":
+        found = f"{len(turns)} turns" if len(turns) != 1 else f"a turn of {turns[0]['role']}"
+        raise Malformed(name, found, "one assistant turn")
+    return turns
+
+
+MARKER = re.compile(r"\n\n(Human|Assistant):")
+
+
+def transcript(text: str) -> list[Message]:
+    """The turns of a transcript that starts with a marker; each is stripped of the white space of its layout."""
+    parts = MARKER.split(text)[1:]
+    return [
+        {"role": ROLES[who.lower()], "content": content.strip()}
+        for who, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
