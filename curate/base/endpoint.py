@@ -49,6 +49,8 @@ class Endpoint:
         self.strikes = 0  # failures since the last success; requests that were out together count as one
         self.struck = -math.inf  # when the last of them was
         self.resumes = -math.inf  # when it may be asked again
+        self.answered = 0  # requests, so far
+        self.dropped = False  # it has failed too often in a row
 
     def __str__(self) -> str:
         return f"server {self.label}"

@@ -1,25 +1,23 @@
 """Answers from an endpoint, against a small one with every fault an endpoint can have, and against a real vLLM."""
 
 import gc
-import json
 import os
 import signal
 import threading
 import time
-from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from loopback import KEY, first, opening, refuse
 from tiny import save_model
 
 from benchmarks.vllm_server import serving
 from curate.base.errors import InputError, UsageError
 from curate.evaluation.generation.base import Ask, Sampling
-from curate.evaluation.generation.endpoint import EndpointChat
+from curate.evaluation.generation.cache import key
+from curate.evaluation.generation.endpoint import FORMAT, EndpointChat
 from curate.evaluation.items import Response
 from curate.models.resolve import resolve
 
-KEY = "sesame-1234"
 GREEDY = Sampling(20)
 DRAWN = Sampling(20, temperature=0.7, top_p=0.9, seed=3)
 
@@ -41,70 +39,13 @@ def echo(request):
     return completion(f"to {request['messages'][-1]['content']}: {request['seed']}")
 
 
-def refuse(status, message="", **headers):
-    return lambda *_: (status, {"error": {"message": message}}, headers)
-
-
-class Small(ThreadingHTTPServer):
-    """An endpoint on loopback; `fault` answers requests, None for the true answer."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, fault=None):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.fault = fault
-        self.requests, self.keys, self.flying, self.most, self.lock = [], set(), 0, 0, threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def handle_error(self, request, client_address):
-        """A client that hung up is no matter here."""
-
-    def stop(self):
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_): ...
-
-    def do_POST(self):
-        server = self.server
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.path == "/v1/chat/completions"
-        with server.lock:
-            server.requests.append(request)
-            server.keys.add(self.headers["Authorization"])
-            server.flying += 1
-            server.most = max(server.most, server.flying)
-        try:
-            answer = server.fault(server, request) if server.fault else None
-        finally:
-            with server.lock:
-                server.flying -= 1
-        status, body, *headers = answer or echo(request)
-        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **(headers[0] if headers else {})}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(content)
-
-
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
     """Open small endpoints and clients, closed at the end; the clients of a test share a cache folder."""
-    for name in ("CURATE_SERVER_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-    with ExitStack() as stack:
+    with opening(monkeypatch) as (start, stack):
 
         def small(fault=None):
-            server = Small(fault)
-            stack.callback(server.server_close)
-            stack.callback(server.shutdown)
-            return server
+            return start("/v1/chat/completions", echo, fault)
 
         def chat(server, name="tiny", **options):
             url = server if isinstance(server, str) else server.url
@@ -113,11 +54,6 @@ def opened(monkeypatch, tmp_path):
             return made
 
         yield small, chat
-
-
-def first(count, fault):
-    """The fault for the first `count` requests, the true answer after."""
-    return lambda server, request: fault(server, request) if len(server.requests) <= count else None
 
 
 # What is sent, and what comes back.
@@ -190,7 +126,17 @@ def test_how_an_answer_ended(opened, answer, expected):
     server = small(lambda *_: answer)
     for _ in range(2):
         assert chat(server).chat([ask("q\ud83d")], GREEDY) == [expected]
-    assert len(server.requests) == 1
+    assert len(server.requests) == (1 if expected.text else 2)  # where there was no text, it is asked again
+
+
+def test_a_null_answer_that_was_kept_before_is_asked_again(opened):
+    small, chat = opened
+    server = small(lambda *_: completion(None) if len(server.requests) == 1 else None)
+    model = chat(server)
+    model._cache.add([key(FORMAT, model._body(ask("q"), GREEDY))], ['{"text": null, "finish": "error", "tokens": 3}'])
+    for text in (None, "to q: 0", "to q: 0"):
+        assert chat(server).chat([ask("q")], GREEDY)[0].text == text
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(

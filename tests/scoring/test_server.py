@@ -1,24 +1,22 @@
 """The server engine, against a real vLLM server, and against a small one with every fault a server can have."""
 
 import asyncio
-import json
 import threading
 import time
-from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback import KEY, first, opening, refuse
 from tiny import save_model
 
 from benchmarks.vllm_server import serving
 from curate.base.errors import InputError, UsageError
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model, resolve
-from curate.scoring.engines.server import ServerEngine, server_version
+from curate.scoring.engines.server import ServerEngine
+from curate.scoring.engines.server_answers import server_version
 
-KEY = "sesame-1234"
 MODEL = Model("owner/tiny", None, Path("/nowhere/tiny"), "0" * 32, 256)
 CARD = {"id": "tiny", "root": "owner/tiny", "max_model_len": 256}
 
@@ -57,83 +55,14 @@ def completion(request):
     return 200, {"choices": choices[::-1]}
 
 
-def refuse(status, message="", **headers):
-    """A fault: every request is answered with `status`."""
-    return lambda *_: (status, {"error": {"message": message}}, headers)
-
-
-class Small(ThreadingHTTPServer):
-    """A server of one model on loopback; `fault` answers completions, None for the true answer."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, fault=None, cards=(CARD,), version='{"version": "0.32.0"}', key=""):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.fault, self.cards, self.version, self.key = fault, list(cards), version, key
-        self.requests, self.flying, self.most, self.lock = [], 0, 0, threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def handle_error(self, request, client_address):
-        """A client that hung up is no matter here."""
-
-    def stop(self):
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_): ...
-
-    def answer(self, status, body, headers=None):
-        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def do_GET(self):
-        if self.path == "/version" and self.server.version:
-            self.answer(200, self.server.version)
-        elif self.path != "/v1/models":
-            self.answer(404, {"detail": "Not Found"})
-        elif self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
-            self.answer(401, {"error": {"message": f"wrong: {self.headers['Authorization']}"}})
-        else:
-            self.answer(200, {"data": self.server.cards})
-
-    def do_POST(self):
-        server = self.server
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with server.lock:
-            server.requests.append(request)
-            server.flying += 1
-            server.most = max(server.most, server.flying)
-        try:
-            answer = server.fault(server, request) if server.fault else None
-        finally:
-            with server.lock:
-                server.flying -= 1
-        assert self.path == "/v1/completions"
-        self.answer(*(answer or completion(request)))
-
-
 @pytest.fixture
 def opened(monkeypatch):
-    """Open small servers and engines, closed at the end."""
-    for name in ("CURATE_SERVER_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-    with ExitStack() as stack:
+    """Open small servers of one model and engines, closed at the end."""
+    with opening(monkeypatch) as (start, stack):
 
-        def small(*args, **options):
-            server = Small(*args, **options)
-            stack.callback(server.server_close)
-            stack.callback(server.shutdown)
-            return server
+        def small(fault=None, cards=(CARD,), version='{"version": "0.32.0"}', key=""):
+            pages = {"/v1/models": {"data": cards}, "/version": version}
+            return start("/v1/completions", completion, fault, pages, key)
 
         def engine(*servers, model=MODEL, **options):
             urls = [server if isinstance(server, str) else server.url for server in servers]
@@ -142,11 +71,6 @@ def opened(monkeypatch):
             return opened
 
         yield small, engine
-
-
-def first(count, fault):
-    """The fault for the first `count` completions, the true answer after."""
-    return lambda server, request: fault(server, request) if len(server.requests) <= count else None
 
 
 # What is sent, and what comes back.
@@ -549,10 +473,8 @@ def test_a_server_that_is_not_there_at_the_start(opened):
 @pytest.mark.parametrize("cards", ["x", ["tiny"], [{"name": "tiny"}]])
 def test_what_is_no_server_of_models(opened, cards):
     small, engine = opened
-    server = small(cards=())
-    server.cards = cards
     with pytest.raises(InputError, match="no OpenAI-compatible server"):
-        engine(server)
+        engine(small(cards=cards))
 
 
 def test_which_of_the_served_models(opened, capsys):

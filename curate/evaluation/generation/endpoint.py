@@ -6,18 +6,16 @@ address: an evaluation that was interrupted goes on wherever the same model is s
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import threading
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.base.endpoint import TELL_SECONDS, Endpoint, Fault, async_client, message, outcome, refusal
+from curate.base.client import Client
+from curate.base.endpoint import Endpoint, message, refusal
 from curate.base.errors import InputError, UsageError
-from curate.base.progress import Advance, progress, say
+from curate.base.progress import Advance, progress
 from curate.evaluation.generation.base import Ask, Sampling
 from curate.evaluation.generation.cache import TextCache, key
 from curate.evaluation.items import Response
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 FORMAT = "chat 1"  # of the cache's keys and texts
 GRACE_SECONDS = 30.0  # for answers on their way when one request has failed for good
-END_SECONDS = 5.0  # for connections to close, at the end
 NO_TEXT = {"content_filter", "refusal"}  # finish reasons of an answer that the endpoint holds back
 
 Body = dict[str, Any]
@@ -66,9 +63,15 @@ class EndpointChat:
             UsageError: `url` is no address.
         """
         self.endpoint, self.model_name = Endpoint(url), model_name
-        self.concurrency, self.retries, self.timeout, self.backoff = concurrency, retries, timeout, backoff
+        self._client = Client(
+            [self.endpoint],
+            concurrency=concurrency,
+            retries=retries,
+            timeout=timeout,
+            backoff=backoff,
+            grace=GRACE_SECONDS,
+        )
         self._cache = TextCache(state / "endpoint" / digest(model_name))
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def record(self) -> dict[str, Any]:
         return {"name": self.model_name, "through": "an OpenAI-compatible endpoint"}
@@ -93,29 +96,28 @@ class EndpointChat:
         wanted = dict(zip(keys, bodies, strict=True))
         texts = zip(wanted, self._cache.lookup(list(wanted)), strict=True)
         found = {each: Response(**json.loads(text)) for each, text in texts if text is not None}
-        missing = {each: body for each, body in wanted.items() if each not in found}
+        # An answer without a text, which earlier versions kept, is asked for again.
+        missing = {each: body for each, body in wanted.items() if each not in found or not _kept(found[each])}
         if missing:
-            with progress(what, len(missing), "answers") as advance:
-                found |= outcome(asyncio.run_coroutine_threadsafe(self._ask_all(missing, advance), self._opened()))
+            found |= self._asked(missing, what)
         return [found[each] for each in keys]
+
+    def _asked(self, missing: Mapping[bytes, Body], what: str) -> dict[bytes, Response]:
+        self.endpoint.strikes, self.endpoint.dropped = 0, False  # a further call tries anew
+        with progress(what, len(missing), "answers") as advance:
+            work = _Asking(what, missing, self._cache, self._client.timeout, advance)
+            try:
+                self._client.run(work)
+            except InputError as error:
+                kept = sum(map(_kept, work.answers.values()))
+                words = f"{kept:,} of {len(missing):,} new answers are kept: run the same command again for the rest"
+                error.details["remedy"] = "; ".join(filter(None, (error.details.get("remedy"), words)))
+                raise
+        return work.answers
 
     def close(self) -> None:
         """End the thread; a further call of `chat` starts another."""
-        if self._loop is not None:
-            # An interrupted call still closes its connections.
-            asyncio.run_coroutine_threadsafe(_others_end(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-            self._loop = None
-
-    def _opened(self) -> asyncio.AbstractEventLoop:
-        """An event loop in a thread of its own, so that `chat` also works where one is running, as in a notebook."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="curate-endpoint", daemon=True)
-            self._thread.start()
-        return self._loop
+        self._client.close()
 
     def _body(self, ask: Ask, sampling: Sampling) -> Body:
         drawn = sampling.temperature > 0
@@ -129,116 +131,76 @@ class EndpointChat:
             "seed": int(digest([sampling.seed, ask.sample])[:8], 16) >> 1 if drawn else 0,
         }
 
-    async def _ask_all(self, wanted: Mapping[bytes, Body], advance: Advance) -> dict[bytes, Response]:
-        call = _Call(wanted, advance)
-        async with async_client(self.timeout) as client:
-            workers = [asyncio.create_task(self._work(client, call)) for _ in range(min(self.concurrency, len(wanted)))]
-            try:
-                await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-                if not call.over.is_set() and len(call.answers) == len(wanted):
-                    return call.answers
-                call.over.set()
-                # What has been asked is paid for: it is waited for a little, and kept.
-                await asyncio.wait(workers, timeout=GRACE_SECONDS)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                ended = await asyncio.gather(*workers, return_exceptions=True)
-        error = next(error for error in ended if isinstance(error, Exception))
-        if isinstance(error, InputError):
-            kept = sum(_kept(response) for response in call.answers.values())
-            kept_words = f"{kept:,} of {len(wanted):,} new answers are kept: run the same command again for the rest"
-            error.details["remedy"] = "; ".join(filter(None, (error.details.get("remedy"), kept_words)))
-        raise error
 
-    async def _work(self, client: httpx.AsyncClient, call: _Call) -> None:
-        """Ask until nothing is left to ask, or somebody's request has failed for good."""
-        loop = asyncio.get_running_loop()
-        while call.queue and not call.over.is_set():
-            rest = self.endpoint.resumes - loop.time()
-            if rest > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(call.over.wait(), rest)
-                continue
-            each, body = call.queue.popleft()
-            started = loop.time()
-            try:
-                response = await self._ask(client, body)
-            except Fault as fault:
-                call.queue.appendleft((each, body))
-                self._strike(fault, started, call.fault(each, fault))
-                continue
-            self.endpoint.strikes = 0
-            if _kept(response):
-                self._cache.add([each], [json.dumps({k: v for k, v in response._asdict().items() if k != "prefill"})])
-            call.answers[each] = response
-            call.advance(1)
+class _Asking:
+    """The work of one call of `chat` (`curate.base.client.Work`). A job is a key; what is answered is kept at once."""
 
-    def _strike(self, fault: Fault, started: float, faults: int) -> None:
-        """Let the endpoint rest after a failure. Raises `InputError` where it, or the request, has had its tries."""
-        now = asyncio.get_running_loop().time()
-        rest = min(fault.rest, self.timeout)
-        new = self.endpoint.strike(str(fault), started=started, now=now, rest=rest, backoff=self.backoff)
-        if self.endpoint.strikes > self.retries or faults > self.retries:
-            dead = self.endpoint.strikes > self.retries
-            self.endpoint.strikes = 0  # a further call tries anew
-            raise InputError(
-                "the endpoint does not answer" if dead else "the endpoint fails on one request again and again",
-                field=str(self.endpoint),
-                found=str(fault),
-                expected=f"an answer within {self.retries + 1} tries",
-                remedy="see that it runs",
-            )
-        if new and self.endpoint.resumes - now > TELL_SECONDS:
-            say(f"{self.endpoint} is asked again in {self.endpoint.resumes - now:.0f} s ({fault})")
-
-    async def _ask(self, client: httpx.AsyncClient, body: Body) -> Response:
-        """One request.
-
-        Raises:
-            Fault: a failure that may pass.
-            InputError: one that will not.
-        """
-        answer = await self.endpoint.post(client, "/v1/chat/completions", body, self.timeout)
-        if answer.status_code != 200:
-            if answer.status_code == 400 and _no_room(answer):
-                return Response(None, "too_long")
-            raise refusal(self.endpoint, answer, "check that the endpoint takes such requests for this model")
-        try:
-            return _read(answer.json())
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise InputError(
-                "the endpoint's answer is no chat completion",
-                field=str(self.endpoint),
-                found=f"{len(answer.content)} bytes ({type(error).__name__})",
-                expected="choices[0].message.content",
-                remedy="check the address",
-            ) from None
-
-
-class _Call:
-    """The work of one call of `chat`."""
-
-    def __init__(self, wanted: Mapping[bytes, Body], advance: Advance) -> None:
-        self.queue = deque(wanted.items())
-        self.advance = advance
+    def __init__(self, what: str, wanted: Mapping[bytes, Body], cache: TextCache, timeout: float, advance: Advance):
+        self.name = what
+        self.wanted, self.cache, self.timeout, self.advance = wanted, cache, timeout, advance
+        self.queue = deque(wanted)
         self.answers: dict[bytes, Response] = {}
-        self.over = asyncio.Event()  # a request has failed for good: nothing more is asked
-        self._faults: Counter[bytes] = Counter()
-        self._answered: dict[bytes, int] = {}  # how many others were, when the request failed last
 
-    def fault(self, each: bytes, fault: Fault) -> int:
-        """How often the request has failed by itself: while others were answered, and not for want of room."""
-        if not fault.busy and len(self.answers) > self._answered.get(each, -1):
-            self._faults[each] += 1
-            self._answered[each] = len(self.answers)
-        return self._faults[each]
+    @property
+    def left(self) -> int:
+        return len(self.wanted) - len(self.answers)
+
+    def take(self, endpoint: Endpoint, now: float) -> bytes | None:
+        return self.queue.popleft() if self.queue else None
+
+    def put_back(self, job: bytes, endpoint: Endpoint) -> None:
+        self.queue.appendleft(job)
+
+    async def ask(self, client: httpx.AsyncClient, endpoint: Endpoint, job: bytes) -> Response:
+        answer = await endpoint.post(client, "/v1/chat/completions", self.wanted[job], self.timeout)
+        return _answer(endpoint, answer)
+
+    def keep(
+        self, job: bytes, endpoint: Endpoint, answer: Response, seconds: float
+    ) -> Iterable[tuple[Endpoint, float]]:
+        if _kept(answer):
+            said = {name: value for name, value in answer._asdict().items() if name != "prefill"}
+            self.cache.add([job], [json.dumps(said)])
+        self.answers[job] = answer
+        self.advance(1)
+        return ()
+
+    def none_left(self, endpoints: Sequence[Endpoint], tries: int) -> InputError:
+        return self._failure("the endpoint does not answer", endpoints[0], tries)
+
+    def given_up(self, job: bytes, endpoint: Endpoint, tries: int) -> InputError:
+        return self._failure("the endpoint fails on one request again and again", endpoint, tries)
+
+    def _failure(self, what: str, endpoint: Endpoint, tries: int) -> InputError:
+        return InputError(
+            what,
+            field=str(endpoint),
+            found=endpoint.fault,
+            expected=f"an answer within {tries} tries",
+            remedy="see that it runs",
+        )
 
 
-async def _others_end() -> None:
-    """Wait for what else goes on in this event loop, a little."""
-    if others := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(others, timeout=END_SECONDS)
+def _answer(endpoint: Endpoint, answer: httpx.Response) -> Response:
+    """What the endpoint answered.
+
+    Raises:
+        InputError: a refusal, or what is no answer.
+    """
+    if answer.status_code != 200:
+        if answer.status_code == 400 and _no_room(answer):
+            return Response(None, "too_long")
+        raise refusal(endpoint, answer, "check that the endpoint takes such requests for this model")
+    try:
+        return _read(answer.json())
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            "the endpoint's answer is no chat completion",
+            field=str(endpoint),
+            found=f"{len(answer.content)} bytes ({type(error).__name__})",
+            expected="choices[0].message.content",
+            remedy="check the address",
+        ) from None
 
 
 def _read(body: Any) -> Response:
@@ -258,8 +220,9 @@ def _read(body: Any) -> Response:
 
 
 def _kept(response: Response) -> bool:
-    """Whether the cache has it. Room in a context is the server's matter: another may have it."""
-    return response.finish != "too_long"
+    """Whether the cache has it. Without a text there is nothing to keep: an endpoint may have one the next time, and
+    room in the context where the model is served elsewhere."""
+    return response.text is not None
 
 
 def _no_room(answer: httpx.Response) -> bool:

@@ -42,7 +42,7 @@ def version(params: ScoreParams) -> str:
     """
     name = params.engine
     if name == "server":
-        from curate.scoring.engines.server import server_version
+        from curate.scoring.engines.server_answers import server_version
 
         return f"{server_version(params.server_urls)}, revision {REVISION}"
     return f"{installed(name)}, revision {REVISION}"
