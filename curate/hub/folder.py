@@ -52,16 +52,10 @@ def write(
         prepared: prepare.json, or empty.
 
     Raises:
-        InputError: no pairs, or pairs without a split.
+        InputError: no pairs.
     """
-    unsplit = frame["split"].null_count()
-    if frame.is_empty() or unsplit:
-        raise InputError(
-            "there is nothing to publish" if frame.is_empty() else "there are pairs on neither side of the split",
-            file=weights,
-            field="split",
-            found=f"{frame.height:,} pairs, {unsplit:,} without a split",
-        )
+    if frame.is_empty():
+        raise InputError("there is nothing to publish", file=weights, found="no pair")
     columns = dataset.published_columns(frame)
     if left := [name for name in frame.columns if name not in columns]:
         say(f"publish: columns that are not curate's stay here: {', '.join(left)}")

@@ -12,6 +12,7 @@ from curate.base.errors import InputError, UsageError
 from curate.hub import dataset
 from curate.hub.manifest import MANIFEST, read, verify
 from curate.models.resolve import hub_call
+from curate.pairs.artefact import check_values
 from curate.pairs.schema import check_columns
 
 PREFIX = "hub:"
@@ -57,6 +58,7 @@ def load(name: str, *stages: str) -> Loaded:
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InputError("the data files cannot be read", file=where, found=str(error).splitlines()[0]) from error
     check_columns(frame, *stages, file=where)
+    check_values(frame, *stages, file=where)
     return Loaded(frame, manifest.provenance | {"published": {"repository": repo, "commit": commit}})
 
 

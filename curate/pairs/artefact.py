@@ -1,37 +1,119 @@
-"""How a file of pairs is read: the Parquet file that a stage wrote, with the columns that the next one needs."""
+"""How a file of pairs is read: the Parquet file that a stage wrote, with the columns that the next one needs, whose
+values are looked at before anything is done with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
+from curate.base import limits
 from curate.base.errors import InputError
 from curate.base.files import existing
-from curate.pairs.schema import check_columns
+from curate.pairs.schema import MADE_BY, MESSAGES, RATINGS, STAGES, check_columns
+
+NULLABLE = {"chosen_safe", "rejected_safe", "source", "source_format", "source_row", *RATINGS}
+"""Columns of the pairs that say nothing on some rows."""
+HIGHEST_LOGP = 1e-3  # nats: a log-probability is at most 0, but for rounding
 
 
 def read_artefact(path: str | Path, *stages: str) -> pl.DataFrame:
     """A Parquet file of ours with the columns of every stage named (see `curate.pairs.schema.STAGES`).
 
     Raises:
-        InputError: missing, not Parquet, or without the columns.
+        InputError: missing, not Parquet, without the columns, or with values that these stages do not write.
     """
     with _reading(path):
-        return scan_artefact(path, *stages).collect()
+        frame = _scan(path, *stages).collect()
+        check_values(frame, *stages, file=path)
+    return frame
 
 
 def scan_artefact(path: str | Path, *stages: str) -> pl.LazyFrame:
-    """`read_artefact`, not yet read."""
-    path = existing(path, f"make it first with `curate {stages[-1]}`" if stages else "check the path")
+    """`read_artefact`, not yet read; its values are checked in one pass that holds little in memory."""
+    with _reading(path):
+        frame = _scan(path, *stages)
+        check_values(frame, *stages, file=path)
+    return frame
+
+
+def _scan(path: str | Path, *stages: str) -> pl.LazyFrame:
+    path = existing(path, f"make it first with `curate {MADE_BY[stages[-1]]}`" if stages else "check the path")
     if path.is_dir():
         raise InputError("this is a folder, not a Parquet file", file=path)
-    with _reading(path):
-        frame = pl.scan_parquet(path, glob=False)
-        check_columns(frame, *stages, file=path)
+    size = limits.check_regular(path, any_size=True)
+    frame = pl.scan_parquet(path, glob=False)
+    check_columns(frame, *stages, file=path)
+    limits.check_rows(frame.select(pl.len()).collect().item(), path, size)
     return frame
+
+
+class Fault(NamedTuple):
+    """What a column may not hold: which rows are at fault, and how that is told."""
+
+    column: str
+    rows: pl.Expr  # boolean
+    found: str
+    expected: str
+
+
+def check_values(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | Path) -> None:
+    """Raise `InputError` where columns of `stages` hold what would be silently wrong later.
+
+    That is: an id that stands twice; a null where none may be; NaN, infinity; a log-probability above 0, a weight or
+    a count below 0; a conversation without a turn or with one that has no text. The frame has the columns
+    (`check_columns`). Texts are read once and not kept.
+    """
+    lazy = frame.lazy()
+    have = lazy.collect_schema()
+    faults = [fault for stage in stages for name, dtype in STAGES[stage].items() for fault in _faults(name, dtype)]
+    if "pairs" in stages:
+        faults += [fault for name in RATINGS if name in have for fault in _faults(name, RATINGS[name])]
+    counts = [fault.rows.sum().alias(str(number)) for number, fault in enumerate(faults)]
+    if "pairs" in stages:
+        counts.append((pl.len() - pl.col("pair_id").n_unique()).alias("twice"))
+    if not counts:
+        return
+    found = lazy.select(counts).collect(engine="streaming").row(0, named=True)
+    if found.get("twice"):
+        faults.insert(0, Fault("pair_id", pl.col("pair_id").is_duplicated(), "ids that stand twice", "each id once"))
+        found = {"0": found["twice"]}
+    for number, fault in enumerate(faults):
+        if found.get(str(number)):
+            raise _error(lazy, fault, int(found[str(number)]), stages, file)
+
+
+def _faults(name: str, dtype: pl.DataType | type[pl.DataType]) -> Iterator[Fault]:
+    column = pl.col(name)
+    if name not in NULLABLE:
+        yield Fault(name, column.is_null(), "null", "a value on every row")
+    if dtype == pl.Float64:
+        yield Fault(name, column.is_infinite() | column.is_nan(), "NaN or infinite", "finite numbers")
+    if name.endswith("_logps"):
+        yield Fault(name, column > HIGHEST_LOGP, "above 0", "log-probabilities, at most 0")
+    if name.endswith(("_tokens", "_weight")) or name == "pair_scale":
+        yield Fault(name, column < 0, "below 0", "numbers from 0 on")
+    if dtype == MESSAGES:
+        gaps = pl.element().struct.field("role").is_null() | pl.element().struct.field("content").is_null()
+        yield Fault(name, column.list.len() == 0, "without a turn", "at least one turn")
+        yield Fault(name, column.list.eval(gaps).list.any(), "with a turn without role or text", "role and content")
+
+
+def _error(lazy: pl.LazyFrame, fault: Fault, count: int, stages: tuple[str, ...], file: str | Path) -> InputError:
+    stage = next(stage for stage in stages if fault.column in STAGES[stage] | (RATINGS if stage == "pairs" else {}))
+    first = lazy.select(fault.rows.arg_true().first()).collect().item()
+    return InputError(
+        f"the file holds values that `curate {MADE_BY[stage]}` does not write",
+        file=file,
+        row=first,
+        field=fault.column,
+        found=f"{count:,} {'row' if count == 1 else 'rows'}: {fault.found}",
+        expected=fault.expected,
+        remedy=f"write the file again with `curate {MADE_BY[stage]}`; rows count from 0",
+    )
 
 
 @contextmanager
@@ -39,9 +121,13 @@ def _reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            "not a readable Parquet file",
-            file=path,
-            found=str(error).splitlines()[0],
-            remedy="write it again",
-        ) from error
+        raise _unreadable(path, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # polars' own way out of a file that is badly damaged
+            raise
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path, error: BaseException) -> InputError:
+    found = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError("not a readable Parquet file", file=path, found=found, remedy="write it again")

@@ -13,7 +13,7 @@ from curate.evaluation import compare
 from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
 from curate.pairs.artefact import read_artefact
-from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES
+from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES, check_columns
 from curate.reporting import faults, tables
 from curate.reporting.evaluations import estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
@@ -84,7 +84,7 @@ def _stages(path: Path, frame: pl.DataFrame) -> Summary:
             remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
         )
     present = [stage for stage, columns in STAGES.items() if set(columns) <= set(frame.columns)]
-    frame = read_artefact(path, *present)  # once more, to check the dtypes
+    check_columns(frame, *present, file=path)  # (not the values: what is wrong with them is told)
     found = [table for stage in present for table in _TABLES[stage](frame)]
     wrong = [fault for stage in present for fault in faults.CHECKS[stage](frame)]
     provenance = read_provenance(path)

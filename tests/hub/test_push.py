@@ -21,7 +21,7 @@ def messages(hub, repo="me/data"):
 
 def test_what_arrives_is_the_folder_and_the_receipt_says_so(hub, publish, tmp_path):
     done = publish("--out", "folder")
-    assert done.exception is None and "the figure is left out" in done.output
+    assert done.exception is None and "no figure" in done.output
     repo, there = hub.repo("me/data"), hub.files("me/data")
     assert repo.private and len(repo.commits) == 2
     folder = tmp_path / "folder"

@@ -14,7 +14,7 @@ import pytest
 from curate.base import files
 from curate.base.errors import InputError, OutputError
 from curate.project import params
-from curate.reporting.inputs import read_material
+from curate.reporting.inputs import Material, read_material
 from curate.reporting.write import write_report
 
 FIGURES = {"mutual-information", "gap", "weights", "margins", "accuracies", "rewards", "divergence", "objectives"}
@@ -215,8 +215,7 @@ def test_odd_data_is_drawn(tmp_path):
         .alias("query_type"),
     )
     for name, part in (("odd", odd.drop("index")), ("single", frame.head(1))):
-        files.write_parquet(part, tmp_path / f"{name}.parquet", {})
-        write_report(read_material(tmp_path / f"{name}.parquet", {}, None), tmp_path / name, None)
+        write_report(Material(part, {}), tmp_path / name, None)
         assert (tmp_path / name / "figures/mutual-information.png").stat().st_size > 10_000
     assert "1 pairs have no finite MI" in (tmp_path / "odd/index.html").read_text()
 
