@@ -9,6 +9,9 @@ TORCH  := torch==2.13.0
 DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 LOCK   := requirements/$(DEVICE).txt
 READY  := $(VENV)/ready-$(DEVICE)
+CORES  := $(shell nproc 2>/dev/null || echo 2)
+# One worker a core, each with one thread: the tests' models are too small for two. A file's tests stay together.
+WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) : 8)))
 export PATH := $(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -33,7 +36,7 @@ run: setup ## the whole pipeline (dvc repro), from raw pairs to the report
 	@echo "The report: $(CURDIR)/report/index.html"
 
 test: setup check ## lint, types and all tests
-	python -m pytest
+	python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 check: setup ## lint and types only
 	ruff check .

@@ -6,6 +6,10 @@ import platform
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: each worker has one core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import curate.base.threads  # noqa: F401  (before torch)
 from curate.base import files
@@ -29,6 +33,21 @@ def _key() -> str:
     return digest.hexdigest()[:16]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """For several workers: a file's tests stay on one, those of the one vLLM engine too, the dearest files go first."""
+    groups = {}
+    for item in items:
+        name = "vllm_engine" if "vllm_engine" in item.fixturenames else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(name))
+        groups.setdefault(name, []).append(item)
+
+    def dear(group):
+        return sum(item.get_closest_marker("slow") is not None for item in group)
+
+    items[:] = [item for group in sorted(groups.values(), key=dear, reverse=True) for item in group]
+
+
 @pytest.fixture(scope="session")
 def sample_pairs():
     """The default sample, prepared: schema.PAIRS."""
@@ -46,10 +65,13 @@ def reference_model(tmp_path_factory) -> Path:
     from curate.models.scratch.pretrain import train_reference
 
     cache = os.environ.get("CURATE_TEST_CACHE")
-    out = (Path(cache) / f"reference-{_key()}") if cache else tmp_path_factory.mktemp("reference") / "model"
-    if not (out / REFERENCE_FILE).exists():
-        defaults = params.Params()
-        train_reference(defaults.reference, defaults.data, defaults.cleaning, out)
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    root = tmp_path_factory.getbasetemp().parent if worker else tmp_path_factory.getbasetemp()  # all workers' own
+    out = Path(cache) / f"reference-{_key()}" if cache else root / "reference"
+    with FileLock(f"{out}.lock"):
+        if not (out / REFERENCE_FILE).exists():
+            defaults = params.Params()
+            train_reference(defaults.reference, defaults.data, defaults.cleaning, out)
     return out
 
 
