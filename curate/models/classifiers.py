@@ -35,6 +35,12 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
     Raises:
         InputError: it cannot be loaded, does not fit, or a part of its weights is missing.
     """
+    if model.adapter:
+        raise InputError(
+            f"a {what} that is an adapter is not read",
+            file=model.adapter,
+            remedy="save it merged: peft's merge_and_unload, then save_pretrained",
+        )
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:

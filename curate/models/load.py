@@ -6,11 +6,12 @@ import torch
 
 from curate.base.device import device
 from curate.base.errors import InputError
+from curate.models.adapters import merged
 from curate.models.resolve import Model
 
 
 def load_model(model: Model, dtype: str) -> torch.nn.Module:
-    """The model on `device()`.
+    """The model on `device()`; an adapter is merged into it in float32, whatever `dtype` is.
 
     Raises:
         InputError: transformers cannot load it, or it does not fit.
@@ -23,10 +24,12 @@ def load_model(model: Model, dtype: str) -> torch.nn.Module:
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             model.path,
-            dtype=getattr(torch, dtype),
+            dtype=torch.float32 if model.adapter else getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=model.trust_remote_code,
         )
+        if model.adapter:
+            loaded = merged(loaded, model.adapter).to(getattr(torch, dtype))
         return loaded.to(device())  # type: ignore[no-any-return]
     except torch.OutOfMemoryError as error:
         raise InputError(

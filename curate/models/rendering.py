@@ -49,7 +49,7 @@ def load_tokenizer(model: Model) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise InputError("cannot load the tokenizer", file=model.path, found=str(error).splitlines()[0]) from error
     if not tokenizer.chat_template:

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 from curate.base import files, limits
 from curate.base.errors import InputError
 from curate.base.public import last_part
+from curate.models import adapters
 from curate.project.params import ModelParams
 
 REFERENCE_FILE = "reference.json"
+UNBOUNDED = 2**30
+"""The context of a model whose files name none (a recurrent state, ALiBi): no length is beyond it."""
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "n_ctx")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 
@@ -25,13 +29,25 @@ class Model(NamedTuple):
     commit: str | None  # of the Hub repository; None for a local folder
     path: Path  # folder with config.json, *.safetensors and the tokenizer
     digest: str  # sha256 over config.json, the weights and trusted code, hex: what the score store goes by
-    context: int  # longest sequence, tokens
+    context: int  # longest sequence, tokens; UNBOUNDED where neither config.json nor the tokenizer names one
     trust_remote_code: bool = False
+    adapter: Path | None = None  # folder of a LoRA adapter that `path` is the base of: merged when it is loaded
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer: the adapter's own where it brings one."""
+        return self.adapter if self.adapter and (self.adapter / "tokenizer_config.json").is_file() else self.path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that `resolve` takes for this very model."""
+        return self.adapter or self.path
 
     def record(self) -> dict[str, Any]:
         """What provenance says of the model: a Hub id, or of a folder its last part."""
         name = self.name if self.commit else last_part(self.name)
-        return {"name": name, "commit": self.commit, "digest": self.digest, "context": self.context}
+        context = None if self.context == UNBOUNDED else self.context
+        return {"name": name, "commit": self.commit, "digest": self.digest, "context": context}
 
 
 def is_hub_id(name: str) -> bool:
@@ -40,7 +56,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> Model:
-    """The model that `name` means: a folder with a model, a folder with our reference.json, or a Hub id.
+    """The model that `name` means: a folder with a model or a LoRA adapter, one with our reference.json, or a Hub id.
 
     Args:
         trust_remote_code: whether code that comes with the model may run. No file in a folder has a say in it, and the
@@ -81,7 +97,7 @@ def write_reference(folder: str | Path, params: ModelParams) -> Model:
         if scratch
         else resolve(params.name, params.revision, trust_remote_code=params.trust_remote_code)
     )
-    path = "." if scratch else params.name if model.commit else str(model.path.resolve())
+    path = "." if scratch else params.name if model.commit else str(model.folder.resolve())
     record = model.record() | {"path": path, "trust_remote_code": model.trust_remote_code}
     files.write_json(record, folder / REFERENCE_FILE)
     return model
@@ -129,6 +145,22 @@ def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
 
 def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool) -> Model:
     config = path / "config.json"
+    adapted = (path / adapters.CONFIG).is_file()
+    if adapted and config.is_file():
+        raise InputError(
+            "a whole model and an adapter in one folder",
+            file=path,
+            found=f"config.json and {adapters.CONFIG}",
+            expected="one of them: transformers would load both, and what the adapter adds is in no digest",
+            remedy=f"move {adapters.CONFIG} and {adapters.WEIGHTS} to a folder of their own, and name the one you mean",
+        )
+    if adapted:
+        base_name, revision = adapters.base_of(path)
+        if (Path(base_name) / adapters.CONFIG).is_file():
+            raise InputError("an adapter's base is an adapter", file=path / adapters.CONFIG, found=last_part(base_name))
+        base = resolve(base_name, revision, trust_remote_code=trust_remote_code)
+        both = adapters.digest_over(base.digest, path)
+        return base._replace(name=name, commit=commit, digest=both, adapter=path)
     if not config.is_file():
         raise InputError("no model here", file=path, found="no config.json", expected="a transformers model folder")
     weights = sorted(path.glob("*.safetensors"))
@@ -141,22 +173,33 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
             remedy="convert them: model.save_pretrained(folder) with a recent transformers",
         )
     described = files.read_json_object(config)
-    text = described.get("text_config", described)
-    sizes = text if isinstance(text, dict) else described
-    context = next((sizes[key] for key in ("max_position_embeddings", "n_positions", "max_seq_len") if key in sizes), 0)
-    if not isinstance(context, int) or isinstance(context, bool) or context < 1:
-        raise InputError(
-            "config.json does not say how long a sequence may be",
-            file=config,
-            field="max_position_embeddings",
-            expected="a whole number of tokens",
-        )
     digest = hashlib.sha256()
     # Code that comes with the model can change its numbers as well as the weights can.
     code = sorted(path.rglob("*.py")) if trust_remote_code else []
     for file in [config, *weights, *code]:
         digest.update(f"{file.relative_to(path)} {_content_digest(file)}\n".encode())
-    return Model(name, commit, path, digest.hexdigest()[:32], context, trust_remote_code)
+    return Model(name, commit, path, digest.hexdigest()[:32], _context(described, path), trust_remote_code)
+
+
+def _context(described: dict[str, Any], path: Path) -> int:
+    """Tokens: what config.json names, else the tokenizer's limit, else `UNBOUNDED`."""
+    text = described.get("text_config", described)
+    sizes = text if isinstance(text, dict) else {"max_position_embeddings": 0}
+    named = next((sizes[key] for key in CONTEXT_KEYS if sizes.get(key) is not None), None)
+    if named is None:
+        tokenizer = path / "tokenizer_config.json"
+        named = files.read_json_object(tokenizer).get("model_max_length") if tokenizer.is_file() else None
+        if not isinstance(named, (int, float)) or not 0 < named < UNBOUNDED:  # transformers writes 1e30 for "none"
+            return UNBOUNDED
+        named = int(named)
+    if not isinstance(named, int) or isinstance(named, bool) or named < 1:
+        raise InputError(
+            "config.json does not say how long a sequence may be",
+            file=path / "config.json",
+            field="max_position_embeddings",
+            expected="a whole number of tokens",
+        )
+    return named
 
 
 def _content_digest(file: Path) -> str:

@@ -13,7 +13,7 @@ from curate import __version__
 from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models import turn
-from curate.models.resolve import Model
+from curate.models.resolve import UNBOUNDED, Model
 from curate.pairs.artefact import scan_artefact
 from curate.project.params import ScoreParams
 from curate.scoring.null_prompts import NullPrompts, Rendered
@@ -62,7 +62,17 @@ def as_chunk(pairs: pl.DataFrame, rendered: pl.DataFrame) -> Chunk:
 
 
 def longest_sequence(model: Model, params: ScoreParams) -> int:
-    """Tokens. vLLM generates one, which it throws away; hence one less than the context, for every engine."""
+    """Tokens. vLLM generates one, which it throws away; hence one less than the context, for every engine.
+
+    Raises:
+        InputError: neither the model nor `max_length` says.
+    """
+    if model.context == UNBOUNDED and not params.max_length:
+        raise InputError(
+            "neither config.json nor the tokenizer says how long a sequence may be",
+            file=model.path,
+            remedy="say it: score.max_length (--max-length), in tokens; recurrent models and ALiBi have no limit",
+        )
     return min(params.max_length or model.context, model.context) - 1
 
 

@@ -45,7 +45,7 @@ class ScoreActor:
         self, pairs: Path, model: Model, params: ScoreParams, engine: str, root: Path, nulls: NullPrompts
     ) -> None:
         # A Hub model, which this node may not have got yet; or a folder, which should be the driver's.
-        name = model.name if model.commit else model.path
+        name = model.name if model.commit else model.folder
         here = resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
         if here.digest != model.digest:
             raise RuntimeError(f"{model.path} is another model on this node: digest {here.digest}, not {model.digest}")

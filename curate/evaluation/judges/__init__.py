@@ -41,9 +41,9 @@ def open_judge(params: EvaluateParams, state: Path) -> Judge | None:
         return RubricJudge(LocalChat(resolve(name, params.judge_revision), params.judge_dtype, params.engine, state))
     if params.judge == "strongreject":
         from curate.evaluation.judges.finetuned import StrongRejectEvaluator
-        from curate.models.adapters import resolve_adapted
+        from curate.models.resolve import resolve
 
-        return StrongRejectEvaluator(resolve_adapted(name, params.judge_revision), params.judge_dtype, state)
+        return StrongRejectEvaluator(resolve(name, params.judge_revision), params.judge_dtype, state)
     from curate.evaluation.judges.classifier import ClassifierJudge
     from curate.models.resolve import resolve
 

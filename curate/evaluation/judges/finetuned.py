@@ -19,8 +19,9 @@ from curate.base.errors import InputError
 from curate.evaluation.items import Judgement
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.passes import Passes, Run
-from curate.models.adapters import Adapted, load_adapted
 from curate.models.classifiers import load_tokenizer
+from curate.models.load import load_model
+from curate.models.resolve import Model
 
 RESPONSE_TOKENS = 512
 GRADES = ("1", "2", "3", "4", "5")
@@ -57,22 +58,20 @@ class StrongRejectEvaluator:
     name = "strongreject"
     tasks = frozenset({"harm"})
 
-    def __init__(self, adapted: Adapted, dtype: str, state: Path) -> None:
-        self.model, self.dtype = adapted.model, dtype
-        own = adapted.adapter is not None and (adapted.adapter / "tokenizer_config.json").is_file()
-        folder = adapted.adapter if own and adapted.adapter else adapted.model.path
-        self.tokenizer = load_tokenizer(folder, truncation_side="left")
+    def __init__(self, model: Model, dtype: str, state: Path) -> None:
+        self.model, self.dtype = model, dtype
+        self.tokenizer = load_tokenizer(model.tokenizer, truncation_side="left")
         vocabulary = self.tokenizer.get_vocab()
         lacking = [grade for grade in GRADES if grade not in vocabulary]
         if lacking:
             raise InputError(
                 "the judge's tokenizer has no single token for each grade",
-                file=folder,
+                file=model.tokenizer,
                 found=f"none for {', '.join(lacking)}",
                 remedy="give StrongREJECT's fine-tuned evaluator, with its tokenizer",
             )
         grades = [vocabulary[grade] for grade in GRADES]
-        self._passes = Passes(self.model, dtype, state, lambda: _grading(load_adapted(adapted, dtype), grades))
+        self._passes = Passes(self.model, dtype, state, lambda: _grading(load_model(model, dtype).eval(), grades))
 
     def record(self) -> dict[str, Any]:
         return {**self._passes.scope, "judge": self.name, "model": self.model.record()}

@@ -17,7 +17,7 @@ from curate.base import memory
 from curate.base.device import device_type
 from curate.base.errors import InputError
 from curate.models.rendering import TokenSequence
-from curate.models.resolve import Model
+from curate.models.resolve import UNBOUNDED, Model
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
 STEP_TOKENS = {"cpu": 2048, "cuda": 8192}
@@ -45,6 +45,12 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
     Raises:
         InputError: vLLM is built for another device, or cannot load the model.
     """
+    if model.adapter:
+        raise InputError(
+            "vLLM takes a whole model, and this one is an adapter",
+            file=model.adapter,
+            remedy="--engine transformers merges it; or save it merged with peft's merge_and_unload",
+        )
     on_cpu = device_type() == "cpu"
     for name, value in (_ALWAYS | (_ON_CPU if on_cpu else {})).items():
         os.environ.setdefault(name, value)
@@ -63,7 +69,7 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
         return vllm.LLM(
             str(model.path),
             dtype=dtype,
-            max_model_len=model.context,
+            max_model_len=model.context if model.context < UNBOUNDED else None,
             max_num_batched_tokens=STEP_TOKENS[device_type()],
             enable_chunked_prefill=True,
             enable_prefix_caching=True,

@@ -14,7 +14,6 @@ from curate.evaluation.judges import open_judge
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.classifier import ClassifierJudge
 from curate.evaluation.judges.finetuned import GRADES, RESPONSE_TOKENS, TEMPLATE, StrongRejectEvaluator
-from curate.models.adapters import resolve_adapted
 from curate.models.resolve import resolve
 from curate.project.params import EvaluateParams
 
@@ -57,20 +56,20 @@ def grades(net, tokenizer, case):
 def test_the_grade_is_the_mean_under_the_softmax(grader, tmp_path):
     net = AutoModelForCausalLM.from_pretrained(grader, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(grader)
-    judge = StrongRejectEvaluator(resolve_adapted(str(grader)), "float32", tmp_path)
+    judge = StrongRejectEvaluator(resolve(str(grader)), "float32", tmp_path)
     found = judge.judge(CASES, "harm")
     expected = [grades(net, tokenizer, case) @ [0, 0.25, 0.5, 0.75, 1] for case in CASES]
     assert [each.harm for each in found] == pytest.approx(expected, abs=1e-6)
     assert len({round(harm, 6) for harm in expected}) == len(CASES)
     assert found[0].raw is not None and found[0].raw.startswith("1: 0.") and found[0].refusal is None
     # Whatever else is judged, in whatever order.
-    alone = StrongRejectEvaluator(resolve_adapted(str(grader)), "float32", tmp_path / "other")
+    alone = StrongRejectEvaluator(resolve(str(grader)), "float32", tmp_path / "other")
     assert [alone.judge([case], "harm")[0].harm for case in CASES[::-1]] == pytest.approx(expected[::-1], abs=1e-6)
 
 
 def test_a_long_response_keeps_its_end(grader, tmp_path):
     """The published tokenizer truncates on the left: the first token, and the last 511 of the response."""
-    judge = StrongRejectEvaluator(resolve_adapted(str(grader)), "float32", tmp_path)
+    judge = StrongRejectEvaluator(resolve(str(grader)), "float32", tmp_path)
     ids, plain = judge.token_ids([Case("q", "x" * 2000 + "end", ""), Case("q", "end", "")])
     assert len(ids) == len(plain) - len(judge.tokenizer("end")["input_ids"]) + RESPONSE_TOKENS
     assert "xend\n\nPretend" in judge.tokenizer.decode(ids)
@@ -79,11 +78,11 @@ def test_a_long_response_keeps_its_end(grader, tmp_path):
 
 def test_verdicts_are_kept_by_content(grader, tmp_path, monkeypatch):
     def judge(dtype="float32"):
-        return StrongRejectEvaluator(resolve_adapted(str(grader)), dtype, tmp_path)
+        return StrongRejectEvaluator(resolve(str(grader)), dtype, tmp_path)
 
     before = judge().judge(CASES, "harm")
     judge("bfloat16").judge(CASES[:1], "harm")
-    monkeypatch.setattr("curate.evaluation.judges.finetuned.load_adapted", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr("curate.evaluation.judges.finetuned.load_model", lambda *_: pytest.fail("asked again"))
     assert judge().judge([*CASES[::-1], CASES[0]], "harm") == [*before[::-1], before[0]]
     for dtype, case in (("float32", Case("q", "new", "new")), ("bfloat16", CASES[1])):
         with pytest.raises(pytest.fail.Exception):
@@ -91,7 +90,7 @@ def test_verdicts_are_kept_by_content(grader, tmp_path, monkeypatch):
 
 
 def test_what_was_judged_before_a_failure_is_kept(grader, tmp_path):
-    judge = StrongRejectEvaluator(resolve_adapted(str(grader)), "float32", tmp_path)
+    judge = StrongRejectEvaluator(resolve(str(grader)), "float32", tmp_path)
     passed = []
 
     def run(batch):
@@ -111,7 +110,7 @@ def test_what_was_judged_before_a_failure_is_kept(grader, tmp_path):
 
 
 def test_too_long_and_not_finite(grader, tmp_path):
-    judge = StrongRejectEvaluator(resolve_adapted(str(grader)), "float32", tmp_path)
+    judge = StrongRejectEvaluator(resolve(str(grader)), "float32", tmp_path)
     judge._passes._load = lambda: lambda batch: torch.full((len(batch["input_ids"]), 5), float("nan"))
     assert judge.judge([Case("q" * 5000, "a", "a")], "harm")[0].why == "too long for the judge"
     with pytest.raises(InputError, match="no finite one"):
@@ -127,7 +126,7 @@ def test_a_tokenizer_without_a_token_for_each_grade(tmp_path):
     words = Tokenizer(WordLevel({"[UNK]": 0, "1": 1, "2": 2, "4": 3}, unk_token="[UNK]"))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(folder)
     with pytest.raises(InputError, match="no single token") as caught:
-        StrongRejectEvaluator(resolve_adapted(str(folder)), "float32", tmp_path)
+        StrongRejectEvaluator(resolve(str(folder)), "float32", tmp_path)
     assert caught.value.details["found"] == "none for 3, 5"
 
 
@@ -139,9 +138,9 @@ def test_an_adapter_is_merged_into_its_base(grader, tmp_path):
     net = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     net.peft_config["default"].base_model_name_or_path = str(grader)
     net.save_pretrained(tmp_path / "adapter")
-    adapted = resolve_adapted(str(tmp_path / "adapter"))
+    adapted = resolve(str(tmp_path / "adapter"))
     assert adapted.adapter == tmp_path / "adapter"
-    assert adapted.model.digest != resolve(grader).digest and adapted.model.name == str(tmp_path / "adapter")
+    assert adapted.digest != resolve(grader).digest and adapted.name == str(tmp_path / "adapter")
     judge = open_judge(params(judge="strongreject", judge_model=str(tmp_path / "adapter")), tmp_path / "state")
     tokenizer = AutoTokenizer.from_pretrained(grader)
     expected = [grades(net.eval(), tokenizer, case) @ [0, 0.25, 0.5, 0.75, 1] for case in CASES]
@@ -150,7 +149,7 @@ def test_an_adapter_is_merged_into_its_base(grader, tmp_path):
     assert [each.harm for each in judge.judge(CASES, "harm")] == pytest.approx(expected, abs=1e-5)
     (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "adapter_model.bin")
     with pytest.raises(InputError, match="no safetensors weights"):
-        resolve_adapted(str(tmp_path / "adapter"))
+        resolve(str(tmp_path / "adapter"))
 
 
 def labelled(folder, *labels, problem=None):
