@@ -70,26 +70,32 @@ def token_weights(
     return ((aligned_token_logps - ref_token_logps).detach() / tau).exp().clamp(low, high)
 
 
-def prefix_length(pair_id: str, *, seed: int, epoch: int, harmful_tokens: int, longest: int = 100) -> int:
+def prefix_length(
+    pair_id: str, *, seed: int, epoch: int, harmful_tokens: int, longest: int = 100, room: int | None = None
+) -> int:
     """k: how many tokens of the harmful response stand before the refusal.
 
     0 on half of the rows, else uniform on {1..longest}, but at most harmful_tokens - 1, so that the harmful
-    response's end of turn is never among them. A function of (seed, epoch, pair_id) alone: the order of the rows,
-    the batches and a resumed run change nothing.
+    response's end of turn is never among them, and at most `room`. Drawn by (seed, epoch, pair_id) alone: the order of
+    the rows, the batches and a resumed run change nothing.
 
     Args:
         pair_id: the pair's identity.
         seed, epoch: of the run; each epoch draws anew.
         harmful_tokens: |y_h|, tokens, end of turn included.
         longest: the paper's C, tokens.
+        room: what the model's context leaves between prompt and refusal, tokens; None: without end.
 
     Raises:
-        ValueError: harmful_tokens or longest below one.
+        ValueError: harmful_tokens or longest below one, or room below zero.
     """
+    if room is not None and room < 0:
+        raise ValueError(f"room {room}: prompt and refusal are longer than the context")
     if harmful_tokens < 1 or longest < 1:
         raise ValueError(f"harmful_tokens {harmful_tokens} and longest {longest} must be at least one")
     digest = hashlib.sha256(f"{seed}|{epoch}|{pair_id}".encode()).digest()
     if digest[0] % 2 == 0:
         return 0
     # 64 bits modulo `longest`: uniform to one part in 10^17 at 100.
-    return min(1 + int.from_bytes(digest[1:9]) % longest, harmful_tokens - 1)
+    drawn = min(1 + int.from_bytes(digest[1:9]) % longest, harmful_tokens - 1)
+    return drawn if room is None else min(drawn, room)

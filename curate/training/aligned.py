@@ -14,6 +14,7 @@ from curate.models.load import load_model
 from curate.models.resolve import Model, resolve
 from curate.objectives.door import token_weights
 from curate.project.params import ArmParams
+from curate.training import check, checkpoints
 from curate.training.curve import METRICS_FILE
 from curate.training.pairs import PairDataset
 from curate.training.plan import Plan, plan
@@ -30,9 +31,12 @@ def aligned_model(of: Plan, train: Train) -> Model:
     kept = of.state / "aligned"
     given = (of.weights, of.model, params, dpo, "dpo")
     folder = kept / plan(*given, kept, of.state, of.provenance, of.seed).key
-    if not (folder / METRICS_FILE).is_file():
-        say("train: W-DOOR weighs tokens by a DPO-aligned model, which is trained first")
-        train(*given, folder, of.state, of.provenance, of.seed)
+    doing = "trains the DPO-aligned model of this arm"
+    with checkpoints.alone(of.state, f"aligned-{folder.name}", doing, wait=check.processes() == 1):
+        if not (folder / METRICS_FILE).is_file():
+            say("train: W-DOOR weighs tokens by a DPO-aligned model, which is trained first")
+            train(*given, folder, of.state, of.provenance, of.seed)
+            checkpoints.remove_superseded(folder, of.state)
     return resolve(folder / "model", trust_remote_code=of.model.trust_remote_code)
 
 

@@ -102,7 +102,7 @@ def _refusals(plan: Plan, policy: Any, tokenizer: Any, train: Train) -> Refusals
     if plan.arm.objective not in ("door", "w-door"):
         return None
     data = plan.objective.data
-    refusals = Refusals(plan.seed, int(data["longest"]))
+    refusals = Refusals(plan.seed, int(data["longest"]), plan.model.context)
     if plan.arm.objective == "door":
         return refusals
     aligned = aligned_model(plan, train)

@@ -1,35 +1,65 @@
-"""Checkpoints: which run one is of, which is the last whole one, and what it means that none can be written."""
+"""Checkpoints: which run one is of, whose it is, which is the last whole one, and why none can be written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
-from curate import __version__
+from curate.base import locks
 from curate.base.errors import InputError, OutputError
 from curate.models.resolve import Model
 from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
+from curate.training import code
 from curate.training.arms import Pairs
 from curate.training.pairs import NUMBERS
 from curate.training.trainer import stopped
 
 
 def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: int) -> str:
-    """Digest of everything that decides a run's result."""
+    """SETTINGS-CODE: digests of everything that decides a run's result."""
     digest = hashlib.sha256()
     shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate"})
-    record = [__version__, model.digest, shared, arm.model_dump(), seed]
+    record = [model.digest, shared, arm.model_dump(), seed]
     digest.update(json.dumps(record, sort_keys=True).encode())
     for rows in (pairs.training, pairs.heldout):
         known = rows.select("pair_id", *(name for name in NUMBERS if name in rows.columns))
         digest.update(known.write_csv().encode())
-    return digest.hexdigest()[:16]
+    return f"{digest.hexdigest()[:16]}-{code.code_digest()}"
+
+
+@contextmanager
+def alone(state: Path, key: str, doing: str = "trains this very arm", *, wait: bool = False) -> Iterator[None]:
+    """Within this block no other run in `state` has the key. Of a run's processes the first one sees to it.
+
+    Raises:
+        locks.Held: another has it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with locks.held(state / "locks" / key, doing, wait=wait):
+        yield
+
+
+def remove_superseded(folder: Path, state: Path) -> None:
+    """Remove what lies beside `folder`, which is named by its key, of the same settings and other code.
+
+    But for what a run holds just now: one of another installed version.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    for other in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
+        if other.name != folder.name:
+            with suppress(locks.Held), alone(state, other.name):
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def last(folder: Path, patience: int = 0) -> Path | None:

@@ -47,6 +47,7 @@ class Refusals(NamedTuple):
 
     seed: int
     longest: int  # tokens
+    context: int  # of the model, tokens: beginning and all
     token_weights: dict[str, np.ndarray] | None = None
 
 
@@ -93,8 +94,15 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
             return plain
         if not numbers[NUMBERS.index("harmful")]:
             return plain._replace(rejected=None)
-        seed, longest, weights = self.refusals
-        length = prefix_length(pair_id, seed=seed, epoch=self.epoch, harmful_tokens=len(rejected), longest=longest)
+        seed, longest, context, weights = self.refusals
+        length = prefix_length(
+            pair_id,
+            seed=seed,
+            epoch=self.epoch,
+            harmful_tokens=len(rejected),
+            longest=longest,
+            room=max(context - len(prompt) - len(chosen), 0),
+        )
         refusal = TokenSequence(np.concatenate([prompt, rejected[:length]]), chosen)
         return plain._replace(
             chosen=None, refusal=refusal, refusal_weights=None if weights is None else weights[pair_id]

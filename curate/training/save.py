@@ -10,7 +10,7 @@ from curate.base import files
 from curate.base.public import public
 from curate.pairs.identity import digest
 from curate.project.params import PIPELINE_KEYS
-from curate.training import card
+from curate.training import card, checkpoints
 from curate.training.arms import Pairs
 from curate.training.build import Built, plain_policy, with_adapters
 from curate.training.curve import CURVE_FILE, METRICS_FILE
@@ -41,6 +41,7 @@ def save(plan: Plan, built: Built, trained: Trained) -> None:
             trained.curve.write_csv(folder / CURVE_FILE)
             files.write_json(trained.metrics, folder / METRICS_FILE)
         shutil.rmtree(plan.checkpoints, ignore_errors=True)
+        checkpoints.remove_superseded(plan.checkpoints, plan.state)
     trainer.accelerator.wait_for_everyone()
 
 

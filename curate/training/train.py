@@ -10,6 +10,7 @@ import polars as pl
 
 from curate.models.resolve import Model
 from curate.project.params import ArmParams, TrainParams
+from curate.training import checkpoints
 from curate.training.build import build
 from curate.training.check import check
 from curate.training.plan import plan
@@ -45,11 +46,12 @@ def train(
         UsageError: a setting that the objective does not have, or a batch that the processes cannot share.
         InputError: no pairs, labels or ratings that the objective needs, reference log-probs that are not this
             model's, or a run that diverges.
-        OutputError: `out` or `state` cannot be written.
+        OutputError: `out` or `state` cannot be written, or another process trains the very same.
     """
     planned = plan(weights, model, params, arm, name, out, state, provenance, seed)
     check(planned)
-    built = build(planned, train)
-    trained = run(planned, built)
-    save(planned, built, trained)
+    with checkpoints.alone(state, planned.key):
+        built = build(planned, train)
+        trained = run(planned, built)
+        save(planned, built, trained)
     return trained.metrics

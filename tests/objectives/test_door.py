@@ -64,10 +64,9 @@ def test_token_weights_by_hand():
     )
 
 
-def lengths(epoch=0, seed=1, tokens=1000, longest=100, pairs=4000):
-    return [
-        prefix_length(f"pair {i}", seed=seed, epoch=epoch, harmful_tokens=tokens, longest=longest) for i in range(pairs)
-    ]
+def lengths(epoch=0, seed=1, tokens=1000, longest=100, pairs=4000, room=None):
+    options = {"seed": seed, "epoch": epoch, "harmful_tokens": tokens, "longest": longest, "room": room}
+    return [prefix_length(f"pair {i}", **options) for i in range(pairs)]
 
 
 def test_prefix_length_is_0_on_half_of_the_rows_and_else_uniform_from_1_to_the_longest():
@@ -95,7 +94,13 @@ def test_prefix_length_leaves_the_end_of_turn_out():
     assert set(lengths(longest=1, pairs=200)) == {0, 1}
 
 
-@pytest.mark.parametrize("wrong", [{"tokens": 0}, {"longest": 0}])
+def test_prefix_length_keeps_to_the_room():
+    full, narrow = lengths(pairs=200), lengths(pairs=200, room=9)
+    assert narrow == [min(k, 9) for k in full] and max(full) > 9
+    assert set(lengths(pairs=200, room=0)) == {0} and lengths(pairs=200, room=100) == full
+
+
+@pytest.mark.parametrize("wrong", [{"tokens": 0}, {"longest": 0}, {"room": -1}])
 def test_prefix_length_refuses_no_tokens(wrong):
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match=r"at least one|longer than"):
         lengths(pairs=1, **wrong)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from unittest.mock import ANY
 
 import polars as pl
 import pytest
@@ -11,11 +12,12 @@ from curate.base.errors import InputError, UsageError
 from curate.models.resolve import Model
 from curate.objectives.registry import OBJECTIVES
 from curate.pairs.schema import RATINGS
-from curate.project import params
+from curate.project import installed, params
 from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import relabelling
 from curate.selection.weights import weigh
-from curate.training import arms, build
+from curate.training import arms, build, code
+from curate.training.plan import plan as plan_of
 from curate.training.train import train
 
 SHARED = TrainParams(beta=0.3)
@@ -225,7 +227,7 @@ def test_what_cannot_be_is_refused_before_anything_loads(case, weights, tmp_path
     assert not (tmp_path / "state").exists()
 
 
-def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys):
+def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys, monkeypatch):
     """A DPO arm of the same pairs and params, kept; with or without its training the same bytes."""
     options = TrainParams(
         epochs=1,
@@ -239,7 +241,7 @@ def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys):
         kl_tokens=2,
     )
     arm = ArmParams(objective="w-door", subset="imbalanced", settings={"tau": 1.0})
-    state = tmp_path / "state"
+    state, code_digest = tmp_path / "state", code.code_digest()
     train(weights, model, options, arm, "arm", tmp_path / "one", state)
     assert capsys.readouterr().err.count("train dpo: ") == 2
     (aligned,) = (state / "aligned").iterdir()
@@ -258,6 +260,36 @@ def test_w_door_trains_its_aligned_model_once(weights, model, tmp_path, capsys):
     train(weights, model, options, arm, "arm", tmp_path / "three", state)
     assert len(list((state / "aligned").iterdir())) == 1
     assert (tmp_path / "three" / file).read_bytes() != (tmp_path / "one" / file).read_bytes()
+    # Another code does: what the former made goes, of the same settings alone.
+    stale = state / "checkpoints" / aligned.name
+    for folder in (stale, other := state / "aligned" / "0123456789abcdef-0123456789abcdef"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(code, "code_digest", lambda: "f" * 16)
+    capsys.readouterr()
+    train(weights, model, options, arm, "arm", tmp_path / "four", state)
+    assert capsys.readouterr().err.count("train dpo: ") == 2
+    anew = aligned.with_name(aligned.name.replace(code_digest, "f" * 16))
+    assert set((state / "aligned").iterdir()) == {anew, other} and not stale.exists()
+    assert (tmp_path / "four" / file).read_bytes() == (tmp_path / "three" / file).read_bytes()
+
+
+def test_a_key_is_of_the_code_too(weights, monkeypatch):
+    """Two digests, of what was asked for and of what computes it: checkpoints of another code are another folder."""
+
+    def key(**changes):
+        given = (SHARED.model_copy(update=changes), ArmParams(), "arm", Path("run"), Path("state"))
+        return plan_of(weights, NOWHERE, *given).key
+
+    settings, of_code = key().split("-")
+    assert key(beta=0.2).split("-") == [ANY, of_code] and key(beta=0.2) != key() == key(report_to=["x"])
+    monkeypatch.setattr(code, "version", lambda name: "9" if name == "torch" else "0")
+    code.code_digest.cache_clear()
+    first = key()
+    assert first.startswith(f"{settings}-") and first != f"{settings}-{of_code}"
+    monkeypatch.setattr(installed, "digest", lambda deps: str(sorted(deps)))
+    code.code_digest.cache_clear()
+    assert key().startswith(f"{settings}-") and key() != first
+    code.code_digest.cache_clear()
 
 
 def test_w_doors_token_weights_are_of_the_aligned_model(weights, model, tmp_path, monkeypatch):

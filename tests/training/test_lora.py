@@ -126,7 +126,7 @@ def test_targets_that_are_not_there_stop_a_run_before_it_writes(weights, model, 
     wrong = OPTIONS.model_copy(update={"lora_targets": ["no_such_layer"]})
     with pytest.raises(UsageError, match="nothing to adapt"):
         train(weights, model, wrong, params.DEFAULT_ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
-    assert not (tmp_path / "run").exists() and not (tmp_path / "state").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "state" / "checkpoints").exists()
 
 
 def test_in_bfloat16_the_weights_below_the_adapters_are_held_so(weights, model, tmp_path):

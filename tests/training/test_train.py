@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny import save_model
+from tiny import byte_tokenizer, save_model
+from tiny import pairs as pairs_of
 
 from curate.base import files
 from curate.base.errors import InputError, OutputError, UsageError
@@ -18,9 +19,11 @@ from curate.models.resolve import resolve
 from curate.project import params
 from curate.project.params import ArmParams
 from curate.scoring.score import score
+from curate.selection.subsets import split
 from curate.selection.weights import weigh
-from curate.training import arms
+from curate.training import arms, checkpoints
 from curate.training.pairs import NUMBERS, Collator, PairDataset, Refusals, draw
+from curate.training.plan import plan
 from curate.training.train import train
 from curate.training.trainer import ShowProgress
 
@@ -133,7 +136,7 @@ def test_a_batch_of_doors_has_refusals_for_harmful_pairs_only(weights, model):
     assert frame["harmful"].to_list() == [0, 1, 1]
     factors = {name: np.full(99, number + 2, dtype=np.float32) for number, name in enumerate(frame["pair_id"])}
     for seed in range(99):  # until a draw has both a beginning and none
-        dataset = PairDataset(load_tokenizer(model), frame, Refusals(seed, 4, factors))
+        dataset = PairDataset(load_tokenizer(model), frame, Refusals(seed, 4, 10**6, factors))
         pairs = [dataset[row] for row in range(3)]
         plain = [PairDataset(load_tokenizer(model), frame)[row] for row in range(3)]
         begun = [len(pair.refusal.prompt_ids) - len(pair.rejected.prompt_ids) for pair in pairs[1:]]
@@ -151,6 +154,56 @@ def test_a_batch_of_doors_has_refusals_for_harmful_pairs_only(weights, model):
     assert batch["rejected_at"].tolist() == [-1, 1, 2]
     assert batch["refusal_at"].tolist() == [0, 3, 4]  # of a benign pair the chosen response: any finite number does
     assert [w if w is None else w[0] for w in batch["work"].token_weights] == [None, None, None, 3, 4]
+
+
+def test_doors_beginnings_leave_room_for_the_refusal(tmp_path):
+    """A GPT-2, which has no position past its context, whose longest pair just fits."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    question, answer = "question about the fox " * 4, "a brown answer " * 5
+    frame = pairs_of(*((f"{question}{i}", answer[: 20 + 2 * i], f"no {answer[: 50 - i]}") for i in range(24)))
+    longest = 129
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "model")
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=longest,
+        n_embd=32,
+        n_layer=1,
+        n_head=2,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    model = resolve(tmp_path / "model")
+    scored = score(frame, model, params.ScoreParams(engine="transformers"), tmp_path / "store").scores
+    tokens = pl.col("prompt_tokens") + pl.max_horizontal("chosen_tokens", "rejected_tokens")
+    assert scored.select(tokens.max()).item() == longest
+    weights = weigh(split(scored, params.SplitParams(match=[])), params.WeighParams())
+    arm = ArmParams(objective="door")
+    planned = plan(weights, model, SHORT, arm, "door", tmp_path / "run", tmp_path / "state")
+    drawn = []
+    for context in (longest, 10**6):
+        dataset = PairDataset(load_tokenizer(model), planned.pairs.training, Refusals(0, 100, context))
+        refusals = [pair.refusal for pair in (dataset[row] for row in range(len(dataset))) if pair.refusal]
+        drawn.append([len(sequence.prompt_ids) + len(sequence.response_ids) for sequence in refusals])
+    assert drawn[0] == [min(length, longest) for length in drawn[1]] and max(drawn[1]) > longest
+    metrics = train(weights, model, SHORT, arm, "door", tmp_path / "run", tmp_path / "state")
+    assert math.isfinite(metrics["heldout"]["loss"])
+
+
+def test_another_run_of_the_same_is_refused_before_anything_loads(weights, model, tmp_path):
+    """Here in one process; tests/base/test_locks.py has it between two."""
+    given = (weights, model, SHORT, ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
+    planned = plan(*given)
+    with (
+        checkpoints.alone(tmp_path / "state", planned.key),
+        pytest.raises(OutputError, match="another process trains this very arm") as caught,
+    ):
+        train(*given)
+    assert "goes on from there" in caught.value.details["remedy"] and not planned.checkpoints.exists()
 
 
 def test_the_same_params_and_seed_give_the_same_bytes_and_another_seed_does_not(weights, model, tmp_path):
