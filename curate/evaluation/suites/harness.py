@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from importlib import metadata
 from typing import Any, ClassVar
 
 import polars as pl
@@ -14,6 +15,11 @@ from curate.base.errors import InputError, UsageError
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, user
+from curate.pairs.identity import digest
+from curate.scoring.engines import installed
+
+FORMAT = "harness 1"
+"""Of the cache's file, whose name has the versions too: the harness's own keys say nothing of them."""
 
 PREFERRED = ("acc", "exact_match", "acc_norm")
 """The metric taken of a task that has several, unless one is named; else its first."""
@@ -50,30 +56,70 @@ class Harness:
         return items
 
     def run(self, items: Sequence[Item], bench: Bench, options: HarnessOptions) -> pl.DataFrame:
-        from lm_eval import simple_evaluate
-
         wanted = {name: [int(item.gold) for item in items if item.group == name] for name in options.tasks}
-        cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}"
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        model = _language_model(bench, options)
-        try:
-            found = simple_evaluate(
-                model=model,
-                tasks=[_task(name, options.include_path) for name in options.tasks],
-                num_fewshot=options.shots,
-                samples=wanted,
-                use_cache=str(cache),
-                log_samples=True,
-                bootstrap_iters=0,  # the intervals are ours
-                apply_chat_template=options.chat_template,
-            )
-        finally:
-            del model
-            memory.give_back()
-        scores = {name: _scores(name, found["samples"][name], options) for name in options.tasks}
+        tasks = [_task(name, options.include_path) for name in options.tasks]
+        found = answered(
+            bench, tasks, wanted, shots=options.shots, chat_template=options.chat_template, batch=options.batch
+        )
+        scores = {name: _scores(name, found[name], options) for name in options.tasks}
         answers = [scores[item.group][int(item.gold)] for item in items]
         said = [Response(None, "harness") for _ in items]
         return results(items, said, [Judgement()] * len(items), answers)
+
+
+def answered(
+    bench: Bench,
+    tasks: Sequence[Any],
+    wanted: dict[str, list[int]],
+    *,
+    shots: int | None,
+    chat_template: bool,
+    batch: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """The harness's record of every example: by the task's name, one of each example and filter.
+
+    Args:
+        tasks: the harness's own objects.
+        wanted: of each task the numbers of the examples.
+    """
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    from curate.evaluation.generation.local import close_all
+    from curate.models.load import load_model
+    from curate.models.rendering import load_tokenizer
+
+    versions = digest([FORMAT, version(), installed("transformers")])[:8]
+    cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}-{versions}"
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    close_all()  # one model at a time in the device's memory
+    loaded = load_model(bench.model, bench.dtype).eval()
+    model = HFLM(pretrained=loaded, tokenizer=load_tokenizer(bench.model), batch_size=batch)
+    try:
+        found = simple_evaluate(
+            model=model,
+            tasks=list(tasks),
+            num_fewshot=shots,
+            samples=wanted,
+            use_cache=str(cache),
+            log_samples=True,
+            bootstrap_iters=0,  # the intervals are ours
+            apply_chat_template=chat_template,
+        )
+    finally:
+        del loaded, model
+        memory.give_back()
+    return dict(found["samples"])
+
+
+def version() -> str:
+    """Of lm-evaluation-harness. Raises `InputError` where it is not installed."""
+    try:
+        return metadata.version("lm_eval")
+    except metadata.PackageNotFoundError as error:
+        raise InputError(
+            "this suite needs lm-evaluation-harness", remedy="pip install 'curate-preferences[harness]'"
+        ) from error
 
 
 def _scores(task: str, samples: Sequence[dict[str, Any]], options: HarnessOptions) -> dict[int, float]:
@@ -106,12 +152,9 @@ def _scores(task: str, samples: Sequence[dict[str, Any]], options: HarnessOption
 @cache
 def _tasks(include_path: str | None) -> Any:
     """The index of all tasks: reading thousands of files takes ten seconds."""
-    try:
-        from lm_eval.tasks import TaskManager
-    except ImportError as error:
-        raise InputError(
-            "the suite harness needs lm-evaluation-harness", remedy="pip install 'curate-preferences[harness]'"
-        ) from error
+    version()
+    from lm_eval.tasks import TaskManager
+
     return TaskManager(include_path=include_path, verbosity="ERROR")
 
 
@@ -133,15 +176,3 @@ def _task(name: str, include_path: str | None) -> Any:
             found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             remedy="check the network; a task file of your own (harness.include_path) can read a local file",
         ) from error
-
-
-def _language_model(bench: Bench, options: HarnessOptions) -> Any:
-    from lm_eval.models.huggingface import HFLM
-
-    from curate.evaluation.generation.local import close_all
-    from curate.models.load import load_model
-    from curate.models.rendering import load_tokenizer
-
-    close_all()  # one model at a time in the device's memory
-    loaded = load_model(bench.model, bench.dtype).eval()
-    return HFLM(pretrained=loaded, tokenizer=load_tokenizer(bench.model), batch_size=options.batch)

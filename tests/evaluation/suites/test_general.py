@@ -11,7 +11,8 @@ from tiny import save_model
 from curate.base.errors import InputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
-from curate.evaluation.suites.gsm8k import gold, last_number
+from curate.evaluation.suites import gsm8k
+from curate.evaluation.suites.gsm8k import gold, value_of
 from curate.evaluation.suites.harness import HarnessOptions, _scores, _tasks
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer, render_responses
@@ -94,28 +95,60 @@ def test_advglue_takes_the_likeliest_label_word(model, tmp_path):
     [
         ("so 3 + 4 = 7.", "7"),
         ("it costs $1,234.50 in all", "1234.50"),
+        ("a loss of -$1,234", "-1234"),
+        ("a loss of $-12.", "-12"),
         ("-5", "-5"),
+        ("x = \u22125", "-5"),  # a Unicode minus
+        ("x=(-5)", "-5"),
+        ("10-12", "12"),  # a range
+        ("10\u221212", "12"),
+        ("from 3 to .5", "0.5"),
+        ("x = -.5", "-0.5"),
+        ("so ...5", "5"),
+        ("1, 2,3", "3"),
+        ("one of 12,34", "34"),
+        ("12.00%", "12"),
         ("The answer is 18.\n#### 20", "20"),  # the last number, whatever stands before it
         ("none at all", None),
         ("", None),
     ],
 )
-def test_the_last_number_of_an_answer(text, number):
-    assert last_number(text) == (None if number is None else Decimal(number))
+def test_the_last_number_of_an_answer_as_the_harness_filters_it(text, number):
+    found = filtered(text)
+    assert value_of(found) == (None if number is None else Decimal(number))
+    assert gsm8k._right({"answer": number or "0"}, [found]) == {"exact_match": float(number is not None)}
+
+
+def filtered(text):
+    """What the task's own filter makes of an answer."""
+    from lm_eval.api.instance import Instance
+
+    task = gsm8k._task([{"question": "How many?", "answer": "3"}], 8)
+    instance = Instance("generate_until", {}, (), 0)
+    instance.resps = [text]
+    task._instances = [instance]
+    task.apply_filters()
+    return instance.filtered_resps["last-number"]
 
 
 def test_the_gold_answer_is_what_follows_the_marks():
     assert gold("3 * 4 = <<3*4=12>>12\n#### 1,012", 0) == "1012"
-    with pytest.raises(InputError, match="no gold answer"):
-        gold("the answer is 12", 5)
+    assert gold("10 - 12 = <<10-12=-2>>-2\n#### -2 ", 0) == "-2"
+    for answer in ("the answer is 12", "#### four", "#### 4 apples"):
+        with pytest.raises(InputError, match="no gold answer"):
+            gold(answer, 5)
 
 
-def test_gsm8k_marks_answers_without_a_number_as_wrong_and_apart(model, tmp_path):
-    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "How many?", "answer": "#### 3"}) + "\n")
-    found, items = run(model, tmp_path, f"gsm8k={tmp_path / 'gsm.jsonl'}", gsm8k={"max_tokens": 4})
-    answer = last_number(items["response"][0])
-    assert found["gsm8k"]["metrics"]["accuracy"]["value"] == float(answer == 3)
-    assert found["gsm8k"]["unjudged"] == ({} if answer is not None else {"no number": 1})
+def test_gsm8k_runs_offline_and_marks_answers_without_a_number_as_wrong_and_apart(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    rows = [{"question": f"How many, {number}?", "answer": f"#### {number}"} for number in (3, 4, 5)]
+    (tmp_path / "gsm.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found, items = run(model, tmp_path, f"gsm8k={tmp_path / 'gsm.jsonl'}", gsm8k={"max_tokens": 4, "batch": 2})
+    read = [value_of(filtered(text)) for text in items["response"]]
+    expected = [float(got == number) for got, number in zip(read, (3, 4, 5), strict=True)]
+    assert found["gsm8k"]["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(expected))
+    assert found["gsm8k"]["unjudged"] == ({"no number": read.count(None)} if None in read else {})
+    assert [file.name.count("-") for file in (tmp_path / "state/harness").glob("*.db")] == [2]  # model, dtype, versions
 
 
 @pytest.fixture(scope="module")
