@@ -1,18 +1,23 @@
 """scores -> splits"""
 
 from curate.base import files
+from curate.base.progress import say
 from curate.pairs.artefact import read_artefact
 from curate.project.params import Params
-from curate.selection import subsets
+from curate.selection import measure, subsets
 
 from .run import SCORES, SPLITS, run
 
 
 def main(params: Params) -> None:
+    before = files.read_provenance(SCORES)
     frame = subsets.split(read_artefact(SCORES, "pairs", "scores"), params.split)
-    with files.replacing_together(SPLITS, "data/split.json") as (out, summary):
-        files.write_parquet(frame, out, subsets.provenance(params.split, files.read_provenance(SCORES)))
-        files.write_json(subsets.summarise(frame), summary)
+    summary = subsets.summarise(frame, params.split)
+    for warning in measure.warnings(before, summary):
+        say(f"split: warning: {warning}")
+    with files.replacing_together(SPLITS, "data/split.json") as (out, told):
+        files.write_parquet(frame, out, subsets.provenance(params.split, before))
+        files.write_json(summary, told)
 
 
 if __name__ == "__main__":

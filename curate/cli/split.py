@@ -20,10 +20,14 @@ def split(
     from curate.base.progress import say
     from curate.cli.options import check_out
     from curate.pairs.artefact import read_artefact
-    from curate.selection import subsets
+    from curate.selection import measure, subsets
 
     check_out(out, scores)
     frame = subsets.split(read_artefact(scores, "pairs", "scores"), params)
-    files.write_parquet(frame, out, subsets.provenance(params, files.read_provenance(scores)))
-    sizes = {name: subset["pairs"] for name, subset in subsets.summarise(frame)["subsets"].items()}
+    before = files.read_provenance(scores)
+    files.write_parquet(frame, out, subsets.provenance(params, before))
+    summary = subsets.summarise(frame, params)
+    for warning in measure.warnings(before, summary):
+        say(f"split: warning: {warning}")
+    sizes = {name: subset["pairs"] for name, subset in summary["subsets"].items()}
     say(f"split: {', '.join(f'{name} {count:,}' for name, count in sizes.items())} -> {out}")

@@ -22,12 +22,16 @@ def weigh(
     from curate.base.progress import say
     from curate.cli.options import check_out
     from curate.pairs.artefact import read_artefact
-    from curate.selection import weights
+    from curate.selection import measure, weights
 
     check_out(out, splits)
-    frame = weights.weigh(read_artefact(splits, "pairs", "scores"), params)
-    files.write_parquet(frame, out, weights.provenance(params, files.read_provenance(splits)))
+    before = files.read_provenance(splits)
+    params = weights.settled(params, before)
+    frame = weights.weigh(read_artefact(splits, "pairs", "scores"), params, measure.forms(before))
+    files.write_parquet(frame, out, weights.provenance(params, before))
     summary = weights.summarise(frame, params)
+    for warning in measure.warnings(before, summary):
+        say(f"weigh: warning: {warning}")
     say(
         f"weigh: {frame.height:,} pairs, chosen pushed less in {summary['chosen_pushed_less']:.1%}, "
         f"mean chosen_weight {summary['chosen_weight']['mean']:.3f} -> {out}"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.base.files import ROW_GROUP
-from curate.pairs.schema import MESSAGES, OPTIONAL, STAGES, Split, columns
+from curate.pairs.schema import GAPS, MESSAGES, OPTIONAL, STAGES, Split, columns
 
 DEFAULT = "default"
 SUBSETS = ("balanced", "imbalanced")
@@ -19,7 +19,7 @@ SPLIT_NAMES = {Split.TRAIN: "train", Split.HELDOUT: "test"}
 SHARD_ROWS = 200_000
 """Of a file, at most: a transfer that breaks off loses no more."""
 
-DTYPES = columns(*STAGES) | OPTIONAL
+DTYPES = columns(*STAGES) | OPTIONAL | GAPS
 """What may be published, in this order; columns beyond it stay at home."""
 
 

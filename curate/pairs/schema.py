@@ -59,6 +59,9 @@ RATINGS: dict[str, pl.DataType | type[pl.DataType]] = {
 OPTIONAL: dict[str, pl.DataType | type[pl.DataType]] = RATINGS | {"margin": pl.Float64}
 """Optional columns of the pairs, each there where the source or `curate rate` gives it; null on a row without."""
 
+GAPS: dict[str, pl.DataType | type[pl.DataType]] = {"subset_gap": pl.Float64, "balance_gap": pl.Float64}
+"""The d that `split` and `weigh` went by; optional: versions before went by pmi_gap and wrote neither."""
+
 REJECTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "source": pl.String,
     "source_row": pl.Int64,  # 0-based
@@ -131,6 +134,14 @@ MEANINGS = {
     "chosen_pmi": Meaning("mutual information MI(x, y_w) of query and chosen response", "nats/token"),
     "rejected_pmi": Meaning("mutual information MI(x, y_l) of query and rejected response", "nats/token"),
     "pmi_gap": Meaning("chosen_pmi − rejected_pmi", "nats/token"),
+    "subset_gap": Meaning(
+        "d that the subsets were drawn by: pmi_gap, or another form of it (split.normalisation) on its scale",
+        "nats/token",
+    ),
+    "balance_gap": Meaning(
+        "d that the weights were made of: pmi_gap, or another form of it (weigh.normalisation) on its scale",
+        "nats/token",
+    ),
     "balanced": Meaning("in the subset of small gaps; false on held-out pairs"),
     "imbalanced": Meaning("in the subset of large gaps; false on held-out pairs"),
     "random": Meaning("in a random subset of the same size; false on held-out pairs"),
@@ -152,7 +163,7 @@ def table(
     meanings: Mapping[str, Meaning] = MEANINGS,
 ) -> str:
     """A Markdown table of the columns named: name, type, unit and meaning; of the pairs' unless `dtypes` says."""
-    dtypes = dtypes or columns(*STAGES) | OPTIONAL
+    dtypes = dtypes or columns(*STAGES) | OPTIONAL | GAPS
     rows = (f"| {name} | {_written(dtypes[name])} | {meanings[name].unit} | {meanings[name].what} |" for name in names)
     return "\n".join(["| column | type | unit | meaning |", "|---|---|---|---|", *rows])
 
@@ -166,7 +177,7 @@ def _written(dtype: pl.DataType | type[pl.DataType]) -> str:
 def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | Path) -> None:
     """Raise `InputError` unless `frame` has every column of `stages` with its dtype; extra columns are kept.
 
-    With `pairs` among the stages, those of `OPTIONAL` that are there are checked too.
+    The optional ones (`OPTIONAL`, `GAPS`) that are there are checked with `pairs` and `scores`.
     """
     have = frame.collect_schema()
     for stage in stages:
@@ -180,7 +191,8 @@ def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | 
                 expected=", ".join(STAGES[stage]),
                 remedy=f"run `curate {MADE_BY[stage]}` first and give its output here",
             )
-        optional = {name: dtype for name, dtype in OPTIONAL.items() if stage == "pairs" and name in have}
+        may_be = {"pairs": OPTIONAL, "scores": GAPS}.get(stage, {})
+        optional = {name: dtype for name, dtype in may_be.items() if name in have}
         for name, dtype in (STAGES[stage] | optional).items():
             if have[name] != dtype:
                 raise InputError(

@@ -13,10 +13,10 @@ import polars as pl
 
 from curate.base.errors import InputError, UsageError
 from curate.pairs.identity import draw_order
-from curate.pairs.schema import RATINGS
+from curate.pairs.schema import GAPS, RATINGS
 
 RELABELLED = "relabelled"
-SIGNED = ("pmi_gap",)  # chosen minus rejected: the swap turns the sign
+SIGNED = ("pmi_gap", *GAPS)  # chosen minus rejected: the swap turns the sign
 OTHER = {"chosen": "rejected", "rejected": "chosen"}
 CONVERGED = 1e-6  # dual ascent ends where the expected cost is so near the limit
 
@@ -33,7 +33,7 @@ def swap(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
     """Exchange chosen and rejected on the rows `where` (null: no).
 
     Every column with `chosen` in its name trades values with the one that says `rejected` instead (texts, labels,
-    ratings, tokens, log-probabilities, weights); pmi_gap turns its sign; the boolean `relabelled`, false where it was
+    ratings, tokens, log-probabilities, weights); the gaps turn their sign; the boolean `relabelled`, false where it was
     not there, is turned over. The others say the same of both orders, or (pair_id, the subsets) speak of the pair as
     it came.
 

@@ -1,9 +1,10 @@
 """D_balanced, D_imbalanced and D_random of the training pairs. [ours, METHOD 1.5]
 
-Imbalance is |d|, d the MI gap. Within each stratum (query type, and the confounders of `split.match`: the
-sign of d, quantile bins of the token-length difference) the lowest fraction of |d| is balanced, the highest
-imbalanced, a seeded draw random: the three have one size, and the same make-up by construction. What matching
-leaves, bins being coarse, is reported as standardised mean differences.
+Imbalance is |d|, d the MI gap in the form of `split.normalisation` (column subset_gap). Within each stratum (query
+type, and the confounders of `split.match`: the sign of d, quantile bins of the token-length difference) the lowest
+fraction of |d| is balanced, the highest imbalanced, a seeded draw random: the three have one size, and the same make-up
+by construction. What matching leaves, bins being coarse, and what it does not hold (how long the pairs are in all) is
+reported as standardised mean differences.
 """
 
 from __future__ import annotations
@@ -17,26 +18,27 @@ import polars as pl
 from curate import __version__
 from curate.base.errors import InputError
 from curate.pairs.identity import draw_order
-from curate.pairs.schema import SUBSETS, Split
+from curate.pairs.schema import SUBSETS
 from curate.project.params import SplitParams
-
-TRAINING = pl.col("split") == Split.TRAIN.value
-LENGTH_DIFFERENCE = (pl.col("chosen_tokens") - pl.col("rejected_tokens")).cast(pl.Float64)
+from curate.selection import gap
+from curate.selection.length import LENGTH, LENGTH_DIFFERENCE, TRAINING, explained
 
 CONFOUNDERS = {
-    "sign": (pl.col("pmi_gap") > 0).cast(pl.Float64),
+    "sign": (pl.col("subset_gap") > 0).cast(pl.Float64),
     "length_difference": LENGTH_DIFFERENCE,
+    "length": LENGTH,
     "query_type": (pl.col("query_type") == "unsafe").cast(pl.Float64),
 }
 """What could pass for an effect of imbalance: each as a number a pair."""
 
 
 def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
-    """Add the boolean columns balanced, imbalanced and random (schema.SPLITS); False on held-out pairs.
+    """Add subset_gap, and the boolean columns balanced, imbalanced and random (schema.SPLITS); False on held-out pairs.
 
     Raises:
-        InputError: too few training pairs for one pair a subset.
+        InputError: too few training pairs for one pair a subset, or none to fit the gap's form on.
     """
+    scores = scores.with_columns(gap.gap(scores, params.normalisation).alias("subset_gap"))
     strata = ["query_type"]
     if "sign" in params.match:
         strata.append("_sign")
@@ -52,8 +54,8 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
             "pair_id",
             "query_type",
             "_draw",
-            _gap=pl.col("pmi_gap").abs(),
-            _sign=pl.col("pmi_gap") > 0,
+            _gap=pl.col("subset_gap").abs(),
+            _sign=pl.col("subset_gap") > 0,
             _length=_bins(params.length_bins).over("query_type"),
         )
         .sort("_gap", "_draw")
@@ -88,16 +90,18 @@ def provenance(params: SplitParams, before: dict[str, Any]) -> dict[str, Any]:
     return {"stage": "split", "version": __version__, "params": params.model_dump(), "from": before}
 
 
-def summarise(splits: pl.DataFrame) -> dict[str, Any]:
-    """split.json: what each subset is made of, and the standardised mean difference of each confounder."""
+def summarise(splits: pl.DataFrame, params: SplitParams) -> dict[str, Any]:
+    """split.json: the gap's form and how much of it is length, what each subset is made of, and the standardised mean
+    difference of each confounder."""
     subsets = {}
     for name in (*SUBSETS, "all"):
         rows = splits.filter(TRAINING if name == "all" else pl.col(name))
         subsets[name] = {
             "pairs": rows.height,
-            "mean_abs_gap": rows["pmi_gap"].abs().mean(),
+            "mean_abs_gap": rows["subset_gap"].abs().mean(),
             "positive_gap": rows.select(CONFOUNDERS["sign"].mean()).item(),
             "length_difference": rows.select(LENGTH_DIFFERENCE.mean()).item(),
+            "length": rows.select(LENGTH.mean()).item(),
             "unsafe": rows.select(CONFOUNDERS["query_type"].mean()).item(),
         }
     smd = {
@@ -109,7 +113,12 @@ def summarise(splits: pl.DataFrame) -> dict[str, Any]:
         }
         for a, b in combinations(SUBSETS, 2)
     }
-    return {"subsets": subsets, "smd": smd}
+    return {
+        **gap.describe(splits, params.normalisation),
+        "length_explains": explained(splits, "subset_gap")._asdict(),
+        "subsets": subsets,
+        "smd": smd,
+    }
 
 
 def standardised_difference(a: pl.Series, b: pl.Series) -> float | None:

@@ -83,7 +83,7 @@ def select(weights: pl.DataFrame, arm: ArmParams, planned: Plan, weigh_params: W
         InputError: no pair on one of the sides, or no labels or ratings that the objective needs.
     """
     if arm.weigh:
-        weights = weigh(weights, arm.weighing(weigh_params))
+        weights = weigh(weights, arm.weighing(weigh_params), {"balance_gap": weigh_params.normalisation})
     one = pl.lit(1.0)
     uses = arm.objective == "bdpo"
     harmful = (pl.col("query_type") == QueryType.UNSAFE.value) & ~pl.col("rejected_safe").fill_null(False)

@@ -14,7 +14,7 @@ from curate.project import params
 from curate.selection.relabelling import cdpo, dual_ascent, expected_ratings, safedpo, swap
 from curate.selection.weights import weigh
 
-SIDED = ("pmi_gap", "relabelled")
+SIDED = ("pmi_gap", *schema.GAPS, "relabelled")
 NUMBER = st.floats(-5, 5).map(lambda x: round(x, 4))
 
 
@@ -34,7 +34,7 @@ def labelled(*labels) -> pl.DataFrame:
 
 def everything() -> pl.DataFrame:
     """Every column that a weights file can have."""
-    frame = artefacts.frame(60)
+    frame = artefacts.frame(60).with_columns(subset_gap=pl.col("pmi_gap") * 2, balance_gap=pl.col("pmi_gap") * 3)
     return frame.with_columns(pl.Series(name, range(60), dtype=pl.Float64) * i for i, name in enumerate(schema.RATINGS))
 
 
@@ -48,7 +48,9 @@ def test_every_column_of_a_side_changes_places():
     for name in names:
         other = name.replace("chosen", "rejected")
         assert swapped[name].equals(frame[other]) and swapped[other].equals(frame[name])
-    assert swapped["pmi_gap"].equals(-frame["pmi_gap"]) and swapped["relabelled"].all()
+    for name in ("pmi_gap", *schema.GAPS):
+        assert swapped[name].equals(-frame[name])
+    assert swapped["relabelled"].all()
     rest = [name for name in frame.columns if "chosen" not in name and "rejected" not in name and name not in SIDED]
     assert swapped.select(rest).equals(frame.select(rest))
 

@@ -8,7 +8,11 @@ import pytest
 from curate.base.errors import InputError
 from curate.pairs.schema import SUBSETS
 from curate.project import params
+from curate.selection import gap
+from curate.selection.length import explained
 from curate.selection.subsets import split, standardised_difference, summarise
+
+SIDES = ("chosen", "rejected")
 
 
 def scores(count, seed=0):
@@ -49,11 +53,43 @@ def test_unmatched_is_the_lowest_and_highest_third_of_each_query_type():
 
 
 def test_matching_holds_the_confounders():
-    plain = summarise(split(scores(4000), params.SplitParams(match=[])))["smd"]["balanced-imbalanced"]
-    matched = summarise(split(scores(4000), params.SplitParams(length_bins=8)))["smd"]["balanced-imbalanced"]
+    def smd(**options):
+        wanted = params.SplitParams(**options)
+        return summarise(split(scores(4000), wanted), wanted)["smd"]["balanced-imbalanced"]
+
+    plain, matched = smd(match=[]), smd(length_bins=8)
     assert matched["sign"] == pytest.approx(0, abs=1e-9) and matched["query_type"] == pytest.approx(0, abs=1e-9)
     assert abs(plain["length_difference"]) > 1
     assert abs(matched["length_difference"]) < abs(plain["length_difference"]) / 4
+    assert plain["length"] < -1  # the imbalanced pairs are the longer ones here
+
+
+@pytest.mark.parametrize("form", ["total", "sqrt", "residual"])
+def test_subsets_go_by_the_form_that_is_named(form):
+    """Sizes, signs and bounds are of that form's gap; the per-token columns stay as they are."""
+    frame = scores(1500).with_columns(chosen_pmi=pl.col("pmi_gap") + 0.5, rejected_pmi=pl.lit(0.5))
+    frame = frame.with_columns(
+        **{f"ref_{side}_logps": pl.col(f"{side}_pmi") * pl.col(f"{side}_tokens") - 300 for side in SIDES},
+        **{f"null_{side}_logps": pl.lit(-300.0) for side in SIDES},
+    )
+    wanted = params.SplitParams(normalisation=form, match=["sign"])
+    found = split(frame, wanted)
+    assert found["subset_gap"].equals(gap.gap(frame, form).alias("subset_gap")) and found["pmi_gap"].equals(
+        frame["pmi_gap"]
+    )
+    training = found.filter(pl.col("split") == "train")
+    assert training["subset_gap"].abs().median() == pytest.approx(training["pmi_gap"].abs().median())
+    for _, rows in training.group_by("query_type", pl.col("subset_gap") > 0):
+        size = int(rows.height / 3)
+        ordered = rows.sort(pl.col("subset_gap").abs())
+        assert ordered.head(size)["balanced"].all() and ordered.tail(size)["imbalanced"].all()
+    summary = summarise(found, wanted)
+    assert summary["normalisation"] == form and summary["gap_scale"] == pytest.approx(gap.scale(frame, form))
+    told = summary["length_explains"]
+    assert told["pairs"] == training.height and told["gap"] == pytest.approx(explained(found, "subset_gap").gap)
+    assert form != "residual" or told["gap"] == pytest.approx(0, abs=1e-12)
+    assert summary["smd"]["balanced-imbalanced"]["sign"] == pytest.approx(0, abs=1e-9)
+    assert not found["balanced"].equals(split(frame, params.SplitParams(match=["sign"]))["balanced"])
 
 
 def test_the_order_of_the_rows_does_not_matter():

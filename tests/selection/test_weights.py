@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.errors import UsageError
 from curate.project import params
 from curate.selection.weights import summarise, weigh
 
@@ -91,8 +93,71 @@ def test_tanh_stops_at_its_bound():
     assert weights((100.0, 0.0))[0][0] == pytest.approx(0.03597, abs=1e-5)
 
 
+LENGTHS = pl.DataFrame(
+    {
+        "split": ["train", "train", "train", "heldout"],
+        "chosen_tokens": [4, 16, 9, 16],
+        "rejected_tokens": [1, 9, 4, 4],
+    },
+    schema_overrides={"chosen_tokens": pl.Int32, "rejected_tokens": pl.Int32},
+)
+
+
+def scored(*mi):
+    """`frame` of four pairs with LENGTHS and the sums of log-probs that give these MI."""
+    made = pl.concat([frame(*mi), LENGTHS], how="horizontal")
+    return made.with_columns(
+        **{
+            f"ref_{side}_logps": pl.col(f"{side}_pmi") * pl.col(f"{side}_tokens") - 99
+            for side in ("chosen", "rejected")
+        },
+        **{f"null_{side}_logps": pl.lit(-99.0) for side in ("chosen", "rejected")},
+    )
+
+
+FOUR = scored((3.0, 4.0), (0.5, 4.0), (2.0, 1.0), (1.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("form", "gaps"),
+    [
+        ("per_token", [-1.0, -3.5, 1.0, -3.0]),
+        ("total", [8 / 14, -2.0, 1.0, 0.0]),  # test_gap.py has it by hand
+        ("sqrt", [0.5, -2.5, 1.0, -1.0]),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["tanh", "geometric"])
+def test_a_form_of_the_gap_on_its_scale_gives_the_weights_of_such_a_gap(form, gaps, scheme):
+    found = weigh(FOUR, params.WeighParams(normalisation=form, scheme=scheme))
+    assert found["balance_gap"].to_list() == pytest.approx(gaps, abs=1e-12)
+    expected = weights(*((d, 0.0) for d in gaps), scheme=scheme)
+    assert np.allclose(found.select("chosen_weight", "rejected_weight", "pair_scale").to_numpy(), expected)
+    assert found["pmi_gap"].equals(FOUR["pmi_gap"]) and not any(name.startswith("_") for name in found.columns)
+
+
+def test_power_takes_the_mi_of_each_response_in_the_form():
+    """total: 12 and 4 nats, median of |d| 14 for 1 per token: MI 12/14, 4/14 -> 2 / (1 + 3^1.5) = 0.32278."""
+    options = params.WeighParams(normalisation="total", scheme="power")
+    found = weigh(FOUR, options)
+    assert found["chosen_weight"][0] == pytest.approx(0.32278, abs=1e-5)
+    assert summarise(found, options)["at_bound"] == 0
+    with pytest.raises(UsageError, match="only their gap"):  # a split's residual, found only now
+        weigh(FOUR, params.WeighParams(scheme="power").model_copy(update={"normalisation": "residual"}))
+    with pytest.raises(ValueError, match="residual has only the gap"):
+        params.WeighParams(scheme="power", normalisation="residual")
+
+
+def test_a_column_that_holds_the_form_is_taken_as_it_is():
+    made = FOUR.with_columns(subset_gap=pl.Series([0.1, 0.2, 0.3, 0.4]))
+    options = params.WeighParams(normalisation="sqrt")
+    assert weigh(made, options, {"subset_gap": "sqrt"})["balance_gap"].to_list() == [0.1, 0.2, 0.3, 0.4]
+    assert weigh(made, options, {"subset_gap": "total"})["balance_gap"].to_list() == pytest.approx([0.5, -2.5, 1, -1])
+
+
 def test_summary_counts_what_hit_a_bound():
     options = params.WeighParams()
-    summary = summarise(weigh(frame((10.0, 0.0), (0.5, 0.0), (0.0, 0.5)), options), options)
+    made = pl.concat([frame((10.0, 0.0), (0.5, 0.0), (0.0, 0.5)), LENGTHS.head(3)], how="horizontal")
+    summary = summarise(weigh(made, options), options)
+    assert summary["normalisation"] == "per_token" and summary["length_explains"]["pairs"] == 3
     assert summary["at_bound"] == pytest.approx(1 / 3)
     assert summary["chosen_pushed_less"] == pytest.approx(2 / 3)

@@ -30,6 +30,8 @@ class ArmParams(Section):
     def _fits_the_objective(self) -> ArmParams:
         if self.objective != "bdpo" and not (self.balance_weight and self.scaling_factor and not self.weigh):
             raise ValueError("balance_weight, scaling_factor and weigh are bdpo's")
+        if self.weigh.get("normalisation") == "as_split":
+            raise ValueError("weigh.normalisation: as_split is what an arm has without this key")
         for name, section, barred in (("weigh", WeighParams, ()), ("train", TrainParams, PIPELINE_KEYS)):
             given = getattr(self, name)
             if unknown := set(given) - (set(section.model_fields) - set(barred)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curate.project.params.section import Section, Seed
 
@@ -12,6 +12,11 @@ from curate.project.params.section import Section, Seed
 class SplitParams(Section):
     """D_balanced, D_imbalanced and D_random, of one size (METHOD 1.5, ours)."""
 
+    normalisation: Literal["per_token", "total", "sqrt", "residual"] = Field(
+        "per_token",
+        description="the gap's form, here and in `weigh`: MI per token, in all, per square root of the tokens, or the "
+        "per-token gap less what length explains",
+    )
     fraction: float = Field(1 / 3, gt=0, le=0.5, description="of the training pairs in each subset")
     match: list[Literal["sign", "length"]] = Field(
         ["sign", "length"],
@@ -34,3 +39,12 @@ class WeighParams(Section):
         "norm", description="pair_scale: norm (the gradient's coefficient norm stays DPO's), none or constant"
     )
     constant: float = Field(1.0, gt=0, description="pair_scale where scaling is `constant`")
+    normalisation: Literal["as_split", "per_token", "total", "sqrt", "residual"] = Field(
+        "as_split", description="the gap's form: that of `split` (per_token where nothing was split), or another"
+    )
+
+    @model_validator(mode="after")
+    def _scheme_has_its_numbers(self) -> WeighParams:
+        if self.scheme == "power" and self.normalisation == "residual":
+            raise ValueError("scheme power weighs by the MI of each response; normalisation residual has only the gap")
+        return self

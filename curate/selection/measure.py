@@ -1,0 +1,65 @@
+"""How the MI behind a file was measured, as its provenance says: null prompt and form of the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from curate.selection.length import Explained
+
+PER_TOKEN = "per_token"
+AS_SPLIT = "as_split"
+OWN_IN_THE_MEAN = "contrastive, own prompt in the mean"
+SATURATED = (
+    "the contrastive null prompt of these scores had each pair's own prompt in the mean, so that MI per token is "
+    "mostly log(K + 1) over the response's length; `curate score` makes them anew from the score store"
+)
+
+
+def steps(provenance: Any) -> Iterator[dict[str, Any]]:
+    """The records of a provenance, from the last step to the first."""
+    while isinstance(provenance, dict) and provenance:
+        yield provenance
+        provenance = provenance.get("from")
+
+
+def null_prompt(provenance: Any) -> str | None:
+    """empty_user, bos, contrastive, or OWN_IN_THE_MEAN for what versions before called contrastive; None: not said."""
+    for step in steps(provenance):
+        if step.get("stage") == "score":
+            name = (step.get("params") or {}).get("null_prompt")
+            return OWN_IN_THE_MEAN if name == "contrastive" and "contrastive" not in step else name
+    return None
+
+
+def warnings(provenance: Any, summary: Mapping[str, Any] | None = None) -> list[str]:
+    """A sentence each: scores that are not what their null prompt's name means now; a gap that is in part length.
+
+    Args:
+        summary: split.json or weigh.json.
+    """
+    found = [SATURATED] if null_prompt(provenance) == OWN_IN_THE_MEAN else []
+    share = Explained(**summary["length_explains"]).warning() if summary else None
+    return [*found, *([share] if share else [])]
+
+
+def forms(provenance: Any) -> dict[str, str]:
+    """The normalisation of the columns subset_gap and balance_gap, as far as the record has one."""
+    made = {"split": "subset_gap", "weigh": "balance_gap"}
+    found: dict[str, str] = {}
+    for step in steps(provenance):
+        column = made.get(str(step.get("stage")))
+        name = _params(step).get("normalisation")
+        if column and name:
+            found.setdefault(column, str(name))
+    return found
+
+
+def normalisation(provenance: Any) -> str:
+    """The form that subsets were drawn by; per_token where there are none, or they are older than the choice."""
+    return forms(provenance).get("subset_gap", PER_TOKEN)
+
+
+def _params(step: Mapping[str, Any]) -> Mapping[str, Any]:
+    params = step.get("params")
+    return params if isinstance(params, Mapping) else {}
