@@ -1,6 +1,17 @@
-"""`python -m curate` is the command `curate`."""
+"""`python -m curate` is the command `curate`, which begins here too."""
 
-import curate.base.threads  # noqa: F401  (before torch)
-from curate.cli import main
+from curate.base.exits import from_the_start
 
-main()
+
+def main() -> None:
+    """Run a command. Ctrl-C has its message from here on, also while the imports take their time."""
+    from_the_start()
+
+    import curate.base.threads  # noqa: F401  (before torch)
+    from curate.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from curate.base.errors import CurateError, UsageError
+from curate.base.errors import UsageError
+from curate.base.exits import told
 from curate.base.namesake import refuse_namesake
-from curate.base.progress import say
 from curate.project import params
 
 REFERENCE = "data/reference"
@@ -31,12 +31,6 @@ def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:
 
 def run(stage: Callable[[params.Params], None]) -> None:
     """Call `stage` with params.yaml."""
-    try:
+    with told("what was finished is kept, `dvc repro` goes on"):
         refuse_namesake()
         stage(params.load())
-    except CurateError as error:
-        say(f"curate: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("interrupted; what was finished is kept, `dvc repro` goes on")
-        sys.exit(130)

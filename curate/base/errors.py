@@ -31,8 +31,8 @@ def shortened(value: object, longest: int = LONGEST) -> str:
 class CurateError(Exception):
     """A failure that a user can understand and mend; exit code 1.
 
-    `what` is one sentence; the keyword arguments are printed on lines of their own, those given, each shortened and
-    without credentials.
+    `what` is one sentence; the keyword arguments are printed below it on three lines at most, those given, each
+    shortened and without credentials.
     """
 
     exit_code = 1
@@ -68,7 +68,16 @@ class CurateError(Exception):
         return partial(type(self), self.what, **self.details), ()  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return "\n".join([self.what, *(f"  {name + ':':<10}{value}" for name, value in self.details.items())])
+        """At most four lines: what; where; what was found and expected; what to do."""
+        told = dict(self.details)
+        where = [told.get("file"), f"row {told['row']}" if "row" in told else None, told.get("field")]
+        asked = [f"{name}: {told[name]}" for name in ("found", "expected") if name in told]
+        lines = [
+            f"where: {', '.join(filter(None, where))}" if any(where) else None,
+            "; ".join(asked) or None,
+            f"remedy: {told['remedy']}" if "remedy" in told else None,
+        ]
+        return "\n".join([self.what, *(f"  {' '.join(line.split())}" for line in lines if line)])
 
 
 class InputError(CurateError):

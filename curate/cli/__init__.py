@@ -1,6 +1,6 @@
 """The command line: one file a command, its heavy imports inside it, so that `curate --help` answers at once.
 
-Exit codes: 0 done; 1 the data, the model or the machine is at fault; 2 the call is; 130 interrupted.
+Exit codes: curate/base/exits.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 import curate
 import curate.base.threads  # (before torch)
-from curate.base.errors import CurateError
+from curate.base.exits import INTERRUPTED, told
 from curate.base.namesake import refuse_namesake
-from curate.base.progress import say
 from curate.cli import (
     agreement,
     evaluate,
@@ -80,11 +80,12 @@ def _options(
 
 def main() -> None:
     """Run a command; a user's mistake is one message and an exit code, never a traceback."""
-    try:
-        app()
-    except CurateError as error:
-        say(f"curate: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("curate: interrupted; what was finished is kept, run the same command to go on")
-        sys.exit(130)
+    with told():
+        try:
+            code = app(standalone_mode=False)
+        except TyperException as error:  # the call cannot be read
+            getattr(error, "show")()  # noqa: B009  (which errors of a call have, though their public base does not)
+            sys.exit(error.exit_code)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)

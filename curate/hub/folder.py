@@ -102,7 +102,7 @@ def _draw(frame: pl.DataFrame, folder: Path) -> card.Drawing | None:
     try:
         from curate.reporting import canvas, figures
     except ModuleNotFoundError as error:
-        say(f"publish: no figure, for {error.name} is not installed (pip install 'curate-preferences[report]')")
+        say(f"publish: the figure is left out: no {error.name} (pip install 'curate-preferences[report]')")
         return None
     scored = figures.finite(frame)
     if scored.is_empty():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 import yaml
 
 from curate.base import files
-from curate.base.errors import CurateError
-from curate.base.progress import say
+from curate.base.exits import told
 from curate.project import shipped
 from curate.project.params import SAMPLE_FOLDER
 
@@ -71,8 +69,5 @@ def write(folder: Path) -> None:
 
 def main() -> None:
     """Write the folder, here."""
-    try:
+    with told():
         write(Path(FOLDER))
-    except CurateError as error:
-        say(f"curate: {error}")
-        sys.exit(error.exit_code)

@@ -58,7 +58,7 @@ def test_faults_are_messages_with_exit_codes(raw, tmp_path, monkeypatch, capsys)
     out = tmp_path / "p.parquet"
     for code, part, arguments in (
         (1, "no such file", ("none.json", "--out", out)),
-        (1, "row:      9", (raw, "--out", out, "--strict")),
+        (1, ", row 9", (raw, "--out", out, "--strict")),
         (1, "no pair is left", (raw, "--out", out, "--format", "hh")),
         (2, "unknown format", (raw, "--out", out, "--format", "x")),
         (2, "heldout_fraction", (raw, "--out", out, "--heldout-fraction", "1.5")),

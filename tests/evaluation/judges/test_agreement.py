@@ -150,11 +150,11 @@ def test_an_unknown_label(tmp_path, labels, row, found):
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({"prompt": "q", "response": "a"}, "field:    label"),
-        ({"question": "q", "response": "a", "label": 1}, "found:    question, response, label"),
-        ({"prompt": None, "response": "a", "label": 1}, "found:    null"),
-        ({"prompt": " ", "response": "a", "label": 1}, "found:    blank"),
-        ({"prompt": "q", "response": ["a"], "label": 1}, "found:    list"),
+        ({"prompt": "q", "response": "a"}, ", label"),
+        ({"question": "q", "response": "a", "label": 1}, "found: question, response, label"),
+        ({"prompt": None, "response": "a", "label": 1}, "found: null"),
+        ({"prompt": " ", "response": "a", "label": 1}, "found: blank"),
+        ({"prompt": "q", "response": ["a"], "label": 1}, "found: list"),
         ([1], "no object"),
     ],
 )

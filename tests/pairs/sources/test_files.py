@@ -81,9 +81,9 @@ def test_missing_folder_and_empty(tmp_path):
 def test_bad_lines_and_elements_are_named(tmp_path):
     text = fault(write(tmp_path / "a.jsonl", LINES + '\n\n{"prompt": \n'))
     assert "line 4 is not JSON" in text
-    assert "row:      2" in text
-    assert "row:      1" in fault(write(tmp_path / "a.json", '[{"a": 1}, {"a": }]'))
-    assert "row:      1" in fault(write(tmp_path / "b.json", json.dumps(ROWS)[:-20]))
+    assert ", row 2" in text
+    assert ", row 1" in fault(write(tmp_path / "a.json", '[{"a": 1}, {"a": }]'))
+    assert ", row 1" in fault(write(tmp_path / "b.json", json.dumps(ROWS)[:-20]))
     assert "line 1 is not JSON" in fault(write(tmp_path / "c.json", "plain words"))
     assert "deep" in fault(write(tmp_path / "d.json", "[" * 200_000))
 
@@ -118,7 +118,7 @@ def test_truncated_parquet(tmp_path):
 
 def test_ragged_csv(tmp_path):
     text = fault(write(tmp_path / "a.csv", "prompt,chosen,rejected\na,b,c\na,b,c,d\n"))
-    assert "row:      1" in text
+    assert ", row 1" in text
     assert "line 3" in text
     assert "twice" in fault(write(tmp_path / "b.csv", "a,a\n1,2\n"))
     assert "is not CSV" in fault(write(tmp_path / "c.csv", 'a,b\n"open,2\n'))

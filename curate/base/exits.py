@@ -1,0 +1,111 @@
+"""How a process ends: an error, an interruption or a closed pipe becomes one message and an exit code, here alone.
+
+Commands, stages and `python -m curate.installed` begin with `from_the_start`, before anything heavy is imported, and
+run inside `told`. Exit codes: 0 done; 1 the data, the model or the machine is at fault; 2 the call is; 130 interrupted.
+
+Only what is cheap is imported here: it is the first module of every process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from curate.base.errors import CurateError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+AGAIN = "what was finished is kept, run the same command to go on"
+MACHINE = {
+    name: getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EIO", "EMFILE", "ENAMETOOLONG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+}
+"""Failures of a file that the machine is at fault for, wherever they come up. Others are ours, with a traceback."""
+
+_interrupted = False
+
+
+def from_the_start() -> None:
+    """From here on until `told` begins, Ctrl-C ends the process at once with a line: nothing was begun.
+
+    An interruption raised within an import comes out as whatever the imported library makes of it.
+    """
+    _take(_leave)
+
+
+def _leave(*_: Any) -> None:
+    os.write(2, b"curate: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _remember(*_: Any) -> None:
+    global _interrupted
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def _take(handler: Any) -> Any:
+    """Make `handler` SIGINT's and return the one before; None where it is not ours to take.
+
+    A process in the background of a shell ignores SIGINT, and goes on doing so.
+    """
+    mine = (signal.default_int_handler, _leave, _remember)
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) not in mine:
+        return None
+    return signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def told(again: str = AGAIN) -> Iterator[None]:
+    """Run the block; what ends it early is said in a few lines, and is an exit code.
+
+    Args:
+        again: what an interruption left, and how to go on.
+
+    Raises:
+        SystemExit: the block failed in a way that a person can understand. Other exceptions are faults of ours and
+            pass as they are, unless Ctrl-C came first: then a library made them of it.
+    """
+    global _interrupted
+    before = _take(_remember)
+    _interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise _interruption(again) from error
+    except BrokenPipeError as error:
+        raise _closed() from error
+    except Exception as error:
+        if _interrupted:
+            raise _interruption(again) from error
+        if isinstance(error, CurateError):
+            raise _ended(str(error), error.exit_code) from error
+        if isinstance(error, OSError) and error.errno in MACHINE.values() and error.filename is not None:
+            found = f"{error.strerror}: {os.fsdecode(error.filename)}"
+            raise _ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
+        raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interruption(again: str) -> SystemExit:
+    return _ended(f"interrupted; {again}", INTERRUPTED)
+
+
+def _ended(message: str, code: int) -> SystemExit:
+    from curate.base.progress import say
+
+    say(f"curate: {message}")
+    return SystemExit(code)
+
+
+def _closed() -> SystemExit:
+    """Whoever read standard output has gone, `head` for one: nothing is said, and nothing is written when we end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SystemExit(1)

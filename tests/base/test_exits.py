@@ -1,0 +1,129 @@
+"""One place ends every process: real processes, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curate.base.errors import CurateError, InputError
+from curate.base.exits import told
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_an_error_has_four_lines_at_most():
+    said = str(
+        InputError("what", file="f.json", row=3, field="x", found="one\ntwo", expected="three", remedy="do it")
+    ).splitlines()
+    assert said == ["what", "  where: f.json, row 3, x", "  found: one two; expected: three", "  remedy: do it"]
+    assert str(CurateError("what", row=0)) == "what\n  where: row 0" and str(CurateError("what")) == "what"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (InputError("no such thing", found="x"), 1, "curate: no such thing\n  found: x\n"),
+        (KeyboardInterrupt(), 130, "curate: interrupted; nothing is lost\n"),
+        (PermissionError(13, "Permission denied", "a/b"), 1, "found: Permission denied: a/b"),
+        (OSError(28, "No space left on device", b"a"), 1, "found: No space left on device: a"),
+    ],
+)
+def test_what_ends_a_block_is_told(capsys, raised, code, says):
+    with pytest.raises(SystemExit) as ended, told("nothing is lost"):
+        raise raised
+    assert ended.value.code == code and says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raised", [FileNotFoundError(2, "No such file", "a"), ValueError("ours"), OSError("no name")])
+def test_a_fault_of_ours_keeps_its_traceback(raised):
+    with pytest.raises(type(raised)) as caught, told():
+        raise raised
+    assert caught.value is raised
+
+
+SLOW_IMPORT = "import time; print('importing', flush=True); time.sleep(30)"
+SWALLOWED = """
+import time
+try:
+    print('importing', flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    raise ImportError('initialization of a C module raised an unreported exception')
+"""
+
+
+def press(command, folder, wait_for, **options):
+    """Start it, press Ctrl-C when it prints `wait_for`; exit code and what was said."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+    assert process.stdout.readline().strip() == wait_for
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("module", ["curate", "curate.installed", "stages.score"])
+def test_from_the_first_line_on(tmp_path, module):
+    # A library that takes its time: its name is that of one that every one of them imports.
+    (tmp_path / "pydantic").mkdir()
+    (tmp_path / "pydantic" / "__init__.py").write_text(SLOW_IMPORT)
+    code, said = press([sys.executable, "-m", module, "presets"], tmp_path, "importing")
+    assert (code, said) == (130, "curate: interrupted\n")
+
+
+def test_the_console_script_begins_there_too():
+    import tomllib
+
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["curate"]
+    assert entry == "curate.__main__:main"
+    loaded = f"import sys; sys.argv = ['curate', '--version']; from {entry.replace(':', ' import ')}; main()"
+    done = subprocess.run([sys.executable, "-c", loaded], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.1.0\n", "")
+    early = (
+        "import sys, curate.__main__; print([m for m in ('typer', 'polars', 'rich', 'pydantic') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", early], env=ENVIRONMENT, capture_output=True, text=True).stdout == "[]\n"
+    )
+
+
+@pytest.mark.parametrize("library", [SLOW_IMPORT, SWALLOWED], ids=["as it is", "made an ImportError"])
+def test_within_a_command_s_own_imports(tmp_path, library):
+    (tmp_path / "datasets.py").write_text(library)
+    command = [sys.executable, "-m", "curate", "prepare", "hub:owner/name", "--out", "p.parquet"]
+    code, said = press(command, tmp_path, "importing")
+    assert (code, said) == (130, "curate: interrupted; what was finished is kept, run the same command to go on\n")
+
+
+def test_ctrl_c_in_a_stage_says_how_to_go_on(tmp_path):
+    code = (
+        "from stages.run import run; run(lambda params: (print('importing', flush=True), __import__('time').sleep(30)))"
+    )
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    ended, said = press([sys.executable, "-c", code], tmp_path, "importing")
+    assert (ended, said) == (130, "curate: interrupted; what was finished is kept, `dvc repro` goes on\n")
+
+
+def test_a_background_process_goes_on_ignoring_it(tmp_path):
+    code = (
+        "import time, curate.base.exits as e; e.from_the_start()\nwith e.told(): print('x', flush=True); time.sleep(1)"
+    )
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    assert press([sys.executable, "-c", code], tmp_path, "x", **ignoring) == (0, "")
+
+
+def test_a_reader_that_has_gone_is_no_traceback(tmp_path):
+    code = "from curate.base.exits import told\nwith told():\n  [print('x' * 99, flush=True) for _ in range(100_000)]"
+    for command in ([sys.executable, "-c", code], [sys.executable, "-m", "curate", "presets", "default"]):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.stdout.close()
+        time.sleep(0.1)
+        assert process.stderr.read() == b"" and process.wait() == 1
