@@ -239,11 +239,10 @@ def _is_about_output(error: OSError, path: Path) -> bool:
     """Whether `error` came from writing near `path`, not from reading something else inside the block."""
     if error.errno not in _WRITE_ERRORS:
         return False
-    return (
-        error.filename is None
-        or str(path.parent) in str(Path(str(error.filename)).absolute())
-        or str(path.parent) in str(error.filename)
-    )
+    if error.filename is None:
+        return True
+    named = Path(os.path.abspath(os.fsdecode(error.filename)))  # noqa: PTH100  (resolve() would follow a link)
+    return named in path.parents or path.parent in (named, *named.parents)
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:

@@ -50,6 +50,11 @@ def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
     def rate() -> float:
         return done / max(time.monotonic() - start, 1e-9)
 
+    def speed() -> str:
+        """Units a second; of slow work seconds a unit."""
+        each = rate()
+        return f"{each:,.0f}/s" if each >= 1 or not done else f"{1 / each:,.1f} s/{unit.removesuffix('s')}"
+
     if console.is_terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -66,7 +71,7 @@ def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
             def advance(amount: float = 1, /) -> None:
                 nonlocal done
                 done += amount
-                bar.update(task, completed=done, rate=f"({rate():,.0f}/s)")
+                bar.update(task, completed=done, rate=f"({speed()})")
 
             yield advance
     else:
@@ -79,8 +84,8 @@ def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
             if now - last >= PLAIN_LINE_SECONDS:
                 last = now
                 left = (total - done) / max(rate(), 1e-9)
-                say(f"{what}: {done:,.0f} of {total:,.0f} {unit}, {rate():,.0f}/s, {left:,.0f} s left")
+                say(f"{what}: {done:,.0f} of {total:,.0f} {unit}, {speed()}, {left:,.0f} s left")
 
         yield advance
     if total and sys.exc_info()[0] is None:
-        say(f"{what}: {done:,.0f} {unit} in {time.monotonic() - start:.1f} s ({rate():,.0f}/s)")
+        say(f"{what}: {done:,.0f} {unit} in {time.monotonic() - start:.1f} s ({speed()})")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -162,7 +164,14 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
         both = adapters.digest_over(base.digest, path)
         return base._replace(name=name, commit=commit, digest=both, adapter=path)
     if not config.is_file():
-        raise InputError("no model here", file=path, found="no config.json", expected="a transformers model folder")
+        run = path / "model"
+        raise InputError(
+            "no model here",
+            file=path,
+            found="no config.json",
+            expected="a transformers model folder",
+            remedy=f"give {run}" if (run / "config.json").is_file() else None,
+        )
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         raise InputError(
@@ -200,6 +209,16 @@ def _context(described: dict[str, Any], path: Path) -> int:
             expected="a whole number of tokens",
         )
     return named
+
+
+def parameters(model: Model) -> int:
+    """How many numbers the model's weights are, as the heads of its files say."""
+    count = 0
+    for file in model.path.glob("*.safetensors"):
+        with file.open("rb") as opened:
+            head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+        count += sum(math.prod(part["shape"]) for name, part in head.items() if name != "__metadata__")
+    return count
 
 
 def _content_digest(file: Path) -> str:

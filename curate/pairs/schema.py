@@ -186,9 +186,7 @@ def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | 
             raise InputError(
                 f"this is no {stage} file: it lacks columns that `curate {MADE_BY[stage]}` writes",
                 file=file,
-                field=", ".join(missing),
-                found=f"columns {', '.join(have) or '(none)'}",
-                expected=", ".join(STAGES[stage]),
+                found=f"no {', no '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if missing[4:] else ""),
                 remedy=f"run `curate {MADE_BY[stage]}` first and give its output here",
             )
         may_be = {"pairs": OPTIONAL, "scores": GAPS}.get(stage, {})

@@ -17,7 +17,7 @@ from curate.models.resolve import UNBOUNDED, Model
 from curate.pairs.artefact import scan_artefact
 from curate.project.params import ScoreParams
 from curate.scoring.null_prompts import NullPrompts, Rendered
-from curate.scoring.scorer import Counts, Scored, sequence_lengths
+from curate.scoring.scorer import Counts, Scored, pair_tokens, sequence_lengths
 
 CHUNK_PAIRS = 8192
 """Pairs in memory at a time. Sequences are batched and shared within a chunk."""
@@ -77,17 +77,18 @@ def longest_sequence(model: Model, params: ScoreParams) -> int:
 
 
 def check_lengths(chunks: Iterable[Chunk], nulls: NullPrompts, limit: int, params: ScoreParams, pairs: int) -> int:
-    """How many pairs fit `limit` tokens with every prompt.
+    """Tokens of all that is asked for of the pairs that fit `limit` tokens with every prompt.
 
     Raises:
         InputError: one does not and `too_long` is `error`; or none does.
     """
-    seen, long, longest, first = 0, 0, 0, None
+    seen, long, longest, tokens, first = 0, 0, 0, 0, None
     for chunk, rendered in chunks:
         seen += chunk.height
         lengths = sequence_lengths(rendered, nulls, chunk)
         over = (lengths > limit).nonzero()[0]
         long += len(over)
+        tokens += int(pair_tokens(rendered, nulls, chunk)[lengths <= limit].sum())
         longest = max(longest, int(lengths.max(initial=0)))
         if len(over) and first is None:
             first = chunk.row(int(over[0]), named=True) | {"length": int(lengths[over[0]])}
@@ -103,7 +104,7 @@ def check_lengths(chunks: Iterable[Chunk], nulls: NullPrompts, limit: int, param
         )
     if long == seen:
         raise nothing_left(pairs)
-    return seen - long
+    return tokens
 
 
 def nothing_left(pairs: int) -> InputError:

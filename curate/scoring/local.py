@@ -46,12 +46,12 @@ def score_here(
         _render(tokenizer, pairs, params, spill)
         template = template_of(tokenizer)
         nulls = null_prompts(tokenizer, params, limit, spill.chunks)
-        fitting = check_lengths(spill.chunks(), nulls, limit, params, pairs.height)
+        tokens = check_lengths(spill.chunks(), nulls, limit, params, pairs.height)
         scorer = Scorer(model, params, engine, root, nulls, limit)
         counts = Counts()
         started = time.monotonic()
         try:
-            with progress(f"score ({params.engine})", 2 * fitting * (1 + nulls.contexts), "log-probs") as advance:
+            with progress(f"score ({params.engine})", tokens, "tokens") as advance:
                 for chunk, unrenderable in zip(spill.chunks(), spill.rejects, strict=True):
                     scored = scorer.score(*chunk, advance)
                     keep(scored._replace(rejects=pl.concat([unrenderable, scored.rejects])))
@@ -65,7 +65,7 @@ def score_here(
 
 def _render(tokenizer: Any, pairs: Pairs, params: ScoreParams, spill: _Spill) -> None:
     """Render all pairs, chunk by chunk, into the spill."""
-    with progress("render", pairs.height, "pairs") as advance:
+    with progress("pairs into tokens", pairs.height, "pairs") as advance:
         for pairs_of_chunk in pairs.chunks():
             rendered, rejects = render_chunk(tokenizer, pairs_of_chunk, params, advance)
             spill.write(rendered, rejects)

@@ -14,7 +14,7 @@ from curate.base.errors import InputError
 from curate.base.progress import Advance
 from curate.models import rendering
 from curate.models.rendering import TokenSequence
-from curate.models.resolve import Model
+from curate.models.resolve import Model, parameters
 from curate.pairs.schema import REJECTS, SCORES
 from curate.project.params import ScoreParams
 from curate.scoring.engine import Engine
@@ -25,9 +25,14 @@ from curate.scoring.packing.packs import group_by_prompt
 from curate.scoring.store import Store
 
 BATCH_TOKENS = {"cpu": 65_536, "cuda": 1_048_576, "server": 262_144}
-"""Tokens computed between two writes of the store, by device, and for each server: seconds of work. Batches are cut
-from all requests of a chunk, not from the missing ones, so that an interrupted run goes on with the very batches of
-an uninterrupted one."""
+"""Tokens computed between two writes of the store, at most, by device, and for each server."""
+
+BATCH_WORK = {"cpu": 1e12, "cuda": 4e14, "server": 4e14}
+"""Tokens times the model's parameters between two writes: a few seconds on two cores, or on one large GPU. This much
+is lost at an interruption, and as often the progress moves."""
+
+FEWEST_TOKENS = {"cpu": 2_048, "cuda": 32_768, "server": 65_536}
+"""However large the model: less would leave workers, or a server's queue, without work at the end of each batch."""
 
 SIDES = ("chosen", "rejected")
 NONE = -1  # in place of a sequence's number, where a pair has fewer contexts than others
@@ -80,11 +85,11 @@ class Scorer:
         self.params, self.nulls, self.limit = params, nulls, limit
         self.store = Store(root, model, params.dtype, _scope(params.engine, engine, self.model))
         servers = len(params.server_urls) if params.engine == "server" else 0
-        self.batch_tokens = BATCH_TOKENS["server"] * servers if servers else BATCH_TOKENS[device_type()]
+        self.batch_tokens = batch_tokens(parameters(model), "server" if servers else device_type(), servers or 1)
         self._engine: Engine | None = None
 
     def score(self, pairs: pl.DataFrame, rendered: Rendered, advance: Advance) -> Scored:
-        """Score a chunk; `advance` is called with the number of log-probs as they are there.
+        """Score a chunk; `advance` is called with the tokens of the log-probs asked for as they are there.
 
         Raises:
             InputError: a score is no finite number; the engine cannot be opened.
@@ -133,8 +138,9 @@ class Scorer:
         logps: np.ndarray = self.store.lookup(requests.keys)
         numbers = np.concatenate([requests.reference.ravel(), requests.null.ravel()])
         asked = np.bincount(numbers[numbers != NONE], minlength=len(logps))
+        asked_tokens = asked * np.array([sequence.length for sequence in requests.sequences], dtype=np.int64)
         missing = np.isnan(logps)
-        advance(int(asked[~missing].sum()))
+        advance(int(asked_tokens[~missing].sum()))
         computed = tokens = 0
         for batch in _batches(requests.sequences, self.batch_tokens) if missing.any() else ():
             todo = [number for number in batch if missing[number]]
@@ -149,7 +155,7 @@ class Scorer:
             logps[todo] = found
             computed += len(todo)
             tokens += sum(sequence.length for sequence in sequences)
-            advance(int(asked[todo].sum()))
+            advance(int(asked_tokens[todo].sum()))
         return logps, Counts(int(asked.sum()), len(logps), computed, tokens)
 
 
@@ -158,6 +164,28 @@ def _scope(name: str, engine: str, model: Model) -> str:
     if name == "vllm" and "longrope" in (model.path / "config.json").read_text(encoding="utf-8"):
         engine += f", context {model.context}"  # vLLM takes the long factors or the short ones by its max_model_len
     return engine
+
+
+def batch_tokens(parameters: int, where: str, servers: int = 1) -> int:
+    """Tokens of a batch: a few seconds of work for a model of so many parameters on `cpu`, `cuda` or by `server`.
+
+    Batches are cut from all requests of a chunk, not from the missing ones, and by what does not change from run to
+    run: so an interrupted run goes on with the very batches of an uninterrupted one, and ends with the same bytes.
+    Other cuts make other packs and move a number in its last bits, as more pairs do. Both are the number to the
+    engine's precision, so the store's keys do not know of them, and what was stored under other cuts stays.
+    """
+    most = max(FEWEST_TOKENS[where], int(BATCH_WORK[where]) // max(1, parameters))
+    return min(BATCH_TOKENS[where], most) * servers
+
+
+def pair_tokens(rendered: Rendered, nulls: NullPrompts, pairs: pl.DataFrame) -> np.ndarray:
+    """Tokens of all sequences that each pair asks for, prompts counted each time: int64, [pairs]."""
+    contexts = nulls.of(pairs, rendered)
+    tokens = [
+        (1 + len(others)) * (len(chosen) + len(rejected)) + 2 * (len(prompt) + sum(map(len, others)))
+        for prompt, chosen, rejected, others in zip(*rendered, contexts, strict=True)
+    ]
+    return np.asarray(tokens, dtype=np.int64)
 
 
 def sequence_lengths(rendered: Rendered, nulls: NullPrompts, pairs: pl.DataFrame) -> np.ndarray:

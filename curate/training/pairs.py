@@ -74,7 +74,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
     """
 
     def __init__(self, tokenizer: Any, frame: pl.DataFrame, refusals: Refusals | None = None) -> None:
-        with progress("render", frame.height, "pairs") as advance:
+        with progress("pairs into tokens", frame.height, "pairs") as advance:
             self.rendered = render_pairs(tokenizer, frame, advance)
         unsafe = {f"{side}_unsafe": ~pl.col(f"{side}_safe").fill_null(True) for side in ("chosen", "rejected")}
         # null where the source is silent: counts as safe here; SafeDPO, which reads it, refuses such rows before.

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import curate.reporting
 from curate import cli
 from curate.base import files
+from curate.base.errors import CurateError
 from curate.selection import weights as weighing
 
 TOKEN = "hf_writer"
@@ -71,7 +72,7 @@ def publish(weights):
         done = CliRunner().invoke(cli.app, command)
         said = done.output + str(done.exception or "")
         assert TOKEN not in said and "5ignature" not in said, said
-        if done.exception is not None and not isinstance(done.exception, cli.CurateError):
+        if done.exception is not None and not isinstance(done.exception, CurateError):
             raise done.exception
         return done
 

@@ -79,5 +79,5 @@ def _expected(model: type[BaseModel], path: list[str], fault: Any) -> str:
             section = field.annotation if field and part != "arms" else ArmParams
         names = list(section.model_fields)
         close = difflib.get_close_matches(path[-1], names, n=1)
-        return (f"{close[0]}? " if close else "") + f"one of: {', '.join(names)}"
+        return f"{close[0]}?" if close else f"one of: {', '.join(names)}"
     return str(fault["msg"]).removeprefix("Value error, ")
