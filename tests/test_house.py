@@ -54,6 +54,7 @@ def test_no_circle_of_files():
 
 HARMLESS = {
     "curate/base/errors.py": "says what went wrong",
+    "curate/base/exits.py": "ends a process with a message",
     "curate/base/progress.py": "shows how far it is",
     "curate/base/credentials.py": "strikes passwords out of what is shown",
     "curate/base/limits.py": "refuses input without end",
@@ -65,7 +66,7 @@ HARMLESS = {
     "curate/project/params/": "what a result depends on is the values, which each stage names in `params`",
     "curate/project/installed.py": "names checkpoints by the code that made them",
     "curate/project/shipped.py": "where the package lies",
-    "stages/__init__.py": "imports curate.base.threads",
+    "stages/__init__.py": "imports curate.base.threads, and takes Ctrl-C",
     "stages/run.py": "reads params.yaml and prints errors",
 }
 """Modules that no stage needs to depend on, and why: none of them can change a result."""

@@ -126,7 +126,7 @@ def test_what_is_no_artefact_is_refused_with_the_command_that_makes_it(tmp_path)
     pl.DataFrame({"prompt": ["a"]}).write_parquet(path)
     with pytest.raises(InputError, match="curate prepare") as caught:
         read_artefact(path, "pairs", "scores")
-    assert "pair_id" in caught.value.details["field"]
+    assert "pair_id" in caught.value.details["found"]
     with pytest.raises(InputError, match="a folder"):
         read_artefact(tmp_path, "pairs")
 
