@@ -55,7 +55,9 @@ def redacted_value(value: Any, name: str = "") -> Any:
     """
     if isinstance(value, dict):
         return {
-            redacted(key) if isinstance(key, str) else key: redacted_value(part, str(key))
+            redacted(key) if isinstance(key, str) else key: redacted_value(
+                part, str(key) if _named(str(key)) or not _named(name) else name
+            )
             for key, part in value.items()
         }
     if isinstance(value, list | tuple):
@@ -65,6 +67,10 @@ def redacted_value(value: Any, name: str = "") -> Any:
     if _SECRET_NAME.fullmatch(name) and not _HARMLESS.fullmatch(name):
         return HIDDEN
     return redacted_address(value) if _ADDRESS_NAME.fullmatch(name) else redacted(value)
+
+
+def _named(name: str) -> bool:
+    return bool(_SECRET_NAME.fullmatch(name) or _ADDRESS_NAME.fullmatch(name))
 
 
 _HARMLESS = re.compile(

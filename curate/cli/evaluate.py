@@ -54,9 +54,8 @@ def evaluate(
 
 
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:
-    import yaml
-
     from curate.base.errors import UsageError
+    from curate.project.params.reader import read_yaml
 
     found: dict[str, dict[str, Any]] = {}
     for text in given:
@@ -64,10 +63,7 @@ def _options(given: list[str]) -> dict[str, dict[str, Any]]:
         suite, dot, key = name.partition(".")
         if not (equals and dot and suite and key):
             raise UsageError("cannot read an option", field="--option", found=text, expected="SUITE.KEY=VALUE")
-        try:
-            found.setdefault(suite, {})[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError("cannot read an option's value", field="--option", found=text) from error
+        found.setdefault(suite, {})[key] = read_yaml(value, field=f"--option {name}")
     return found
 
 

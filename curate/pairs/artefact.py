@@ -13,9 +13,9 @@ import polars as pl
 from curate.base import limits
 from curate.base.errors import InputError
 from curate.base.files import existing
-from curate.pairs.schema import MADE_BY, MESSAGES, RATINGS, STAGES, check_columns
+from curate.pairs.schema import MADE_BY, MESSAGES, OPTIONAL, STAGES, check_columns
 
-NULLABLE = {"chosen_safe", "rejected_safe", "source", "source_format", "source_row", *RATINGS}
+NULLABLE = {"chosen_safe", "rejected_safe", "source", "source_format", "source_row", *OPTIONAL}
 """Columns of the pairs that say nothing on some rows."""
 HIGHEST_LOGP = 1e-3  # nats: a log-probability is at most 0, but for rounding
 
@@ -71,7 +71,7 @@ def check_values(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | P
     have = lazy.collect_schema()
     faults = [fault for stage in stages for name, dtype in STAGES[stage].items() for fault in _faults(name, dtype)]
     if "pairs" in stages:
-        faults += [fault for name in RATINGS if name in have for fault in _faults(name, RATINGS[name])]
+        faults += [fault for name in OPTIONAL if name in have for fault in _faults(name, OPTIONAL[name])]
     counts = [fault.rows.sum().alias(str(number)) for number, fault in enumerate(faults)]
     if "pairs" in stages:
         counts.append((pl.len() - pl.col("pair_id").n_unique()).alias("twice"))
@@ -103,7 +103,7 @@ def _faults(name: str, dtype: pl.DataType | type[pl.DataType]) -> Iterator[Fault
 
 
 def _error(lazy: pl.LazyFrame, fault: Fault, count: int, stages: tuple[str, ...], file: str | Path) -> InputError:
-    stage = next(stage for stage in stages if fault.column in STAGES[stage] | (RATINGS if stage == "pairs" else {}))
+    stage = next(stage for stage in stages if fault.column in STAGES[stage] | (OPTIONAL if stage == "pairs" else {}))
     first = lazy.select(fault.rows.arg_true().first()).collect().item()
     return InputError(
         f"the file holds values that `curate {MADE_BY[stage]}` does not write",

@@ -7,6 +7,7 @@ import yaml
 
 from curate.base.errors import InputError, UsageError
 from curate.project import params
+from curate.project.params import Params, check, load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +59,7 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("arms: {mine: {objective: bdpo, weigh: {alpha: -2}}}", "arms.mine", "weigh.alpha: Input should be greater"),
         ("arms: {mine: {train: {arms: [dpo]}}}", "arms.mine", "train has no key arms that an arm may set"),
         ("arms: {mine: {train: {seeds: [1]}}}", "arms.mine", "train has no key seeds that an arm may set"),
-        ("arms: {mine: {train: {epochs: 0}}}", "arms.mine", "train.epochs: Input should be greater than 0"),
+        ("arms: {mine: {train: {epochs: 0}}}", "arms.mine", "train.epochs: Input should be greater than or equal to 1"),
         ("arms: {mine: {settings: {beta: high}}}", "arms.mine.settings.beta", "valid number"),
         ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
         ("data: {source: mine.jsonl}", "", "data.watch must be mine.jsonl"),
@@ -108,7 +109,7 @@ def test_a_key_written_twice_is_refused(tmp_path):
 
 
 def test_missing_file_and_broken_yaml(tmp_path):
-    with pytest.raises(InputError, match="cannot read the parameters"):
+    with pytest.raises(InputError, match="no such file"):
         params.load(tmp_path / "none.yaml")
     (tmp_path / "p.yaml").write_text("weigh: [")
     with pytest.raises(UsageError, match="not a YAML file"):
@@ -132,3 +133,81 @@ def test_dvc_tracks_every_parameter():
         for key in field.annotation.model_fields:
             # The matrix makes a stage of each arm and seed.
             assert f"{section}.{key}" in tracked or key in params.PIPELINE_KEYS, f"{section}.{key}"
+
+
+ODD = {
+    "a date that is none": "model: {revision: 2024-13-45}",
+    "hexadecimal without digits": "data: {seed: 0x_}",
+    "5,000 digits": f"data: {{seed: {'1' * 5000}}}",
+    "nested": "a: " + "[" * 5000,
+    "nested in a value": "evaluate: {options: {x: " + "[" * 60 + "]" * 60 + "}}",
+    "aliases that grow": "a0: &a0 [1, 1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(40)),
+    "an alias of itself": "data: &a {seed: *a}",
+    "base 60": "data: {seed: 1:99999999999999999999:00}",
+    "binary": "data: {source: !!binary '*'}",
+    "a tag": "data: !!python/object:os.system {}",
+    "a number for a key": "1: 2",
+    "null for a key": "null: 2",
+    "a list": "- 1",
+    "a long name": f"model: {{name: {'x' * 300}}}",
+    "infinity": "weigh: {alpha: .inf}",
+    "no number": "train: {learning_rate: .nan}",
+    "a setting that is infinite": "arms: {dpo: {settings: {beta: .inf}}}",
+    "more pairs than anyone has": "data: {sample_pairs: 1000000000000}",
+    "not UTF-8": "data: {source: \udcff}",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_yaml_is_one_message(tmp_path, what):
+    (tmp_path / "params.yaml").write_bytes(ODD[what].encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path / "params.yaml")
+    assert caught.value.details["file"] == str(tmp_path / "params.yaml") and len(str(caught.value)) < 2500
+
+
+def test_to_never_clip_is_a_number():
+    assert Params.model_validate({"train": {"max_grad_norm": float("inf")}}).train.max_grad_norm == float("inf")
+
+
+def _numbers(section):
+    """(section.key, bounded above) of every number in a section, those in lists too."""
+    from typing import get_args
+
+    for name, field in section.model_fields.items():
+        kind, bounds = field.annotation, field.metadata
+        if get_args(kind) and kind not in (int, float):
+            inner = get_args(kind)[0]
+            kind, bounds = getattr(inner, "__origin__", inner), [*bounds, *getattr(inner, "__metadata__", ())]
+            bounds = [part for bound in bounds for part in getattr(bound, "metadata", [bound])]
+        if kind in (int, float):
+            yield f"{section.__name__}.{name}", any(hasattr(bound, "le") or hasattr(bound, "lt") for bound in bounds)
+
+
+def test_every_number_has_an_upper_bound():
+    from curate.evaluation.suites import SUITES
+
+    sections = [field.annotation for field in Params.model_fields.values() if hasattr(field.annotation, "model_fields")]
+    found = {
+        name: bound for s in [*sections, *(suite.options for suite in SUITES.values())] for name, bound in _numbers(s)
+    }
+    assert len(found) > 50 and {name for name, bound in found.items() if not bound} == {"TrainParams.max_grad_norm"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"evaluate": {"judge": "rubric", "judge_url": "http://me:pl4nted@h/v1"}},
+        {"evaluate": {"judge_url": ["http://me:pl4nted@h/v1"]}},
+        {"evaluate": {"attacker_ur": "http://me:pl4nted@h/v1"}},
+        {"evaluate": {"attacker_url": {"a": "me:pl4nted@h/v1"}}},
+        {"score": {"engine": "none", "server_urls": ["me:pl4nted@h"]}},
+        {"score": {"server_urls": "me:pl4nted@h"}},
+        {"score": {"server_key": "pl4nted"}},
+        {"publish": {"token": {"token": "hf_pl4ntedpl4ntedpl4nted"}}},
+    ],
+)
+def test_a_wrong_parameter_is_told_without_its_password(given):
+    with pytest.raises(UsageError) as caught:
+        check(Params, given)
+    assert "pl4nted" not in str(caught.value)

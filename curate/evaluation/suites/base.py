@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from curate.base.errors import InputError
 from curate.evaluation.generation.base import Ask, ChatModel, Sampling
@@ -16,6 +15,7 @@ from curate.evaluation.items import RESULTS, Item, Judgement, Messages, Response
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 from curate.pairs.identity import digest, prompt_key
+from curate.project.params import Section
 
 ITEM_DIGITS = 16
 TURN = ("role", "content")
@@ -27,10 +27,8 @@ Columns = Mapping[str, tuple[str, ...]]
 """What a suite reads of a row: name -> accepted spellings in the file, the first that is there."""
 
 
-class Options(BaseModel):
+class Options(Section):
     """A suite's own settings, `evaluate.options.NAME`; those that most suites have none of."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Metric(NamedTuple):

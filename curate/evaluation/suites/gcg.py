@@ -23,17 +23,20 @@ from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import WITH_TARGET, behaviours, draw
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, user
 from curate.models.rendering import load_tokenizer, prompt_token_ids
+from curate.project.params import Count, Seed
 
 FORMAT = "gcg 1"
 """Of the cache's keys and texts: counted up by a change of ours that may find another suffix."""
 
 
 class GCGOptions(Options):
-    behaviours: int = Field(50, ge=0, description="a draw of so many behaviours (0: all)")
-    steps: int = Field(250, ge=1, description="of the search for a suffix; the paper's 500, nanogcg's 250")
-    search_width: int = Field(512, ge=1, description="candidates a step")
-    topk: int = Field(256, ge=1, description="tokens that a place's replacement is drawn from, by the gradient")
-    seed: int = Field(0, ge=0, description="of the draw and the search")
+    behaviours: Count = Field(50, description="a draw of so many behaviours (0: all)")
+    steps: int = Field(250, ge=1, le=10**6, description="of the search for a suffix; the paper's 500, nanogcg's 250")
+    search_width: int = Field(512, ge=1, le=10**6, description="candidates a step")
+    topk: int = Field(
+        256, ge=1, le=10**6, description="tokens that a place's replacement is drawn from, by the gradient"
+    )
+    seed: Seed = Field(0, description="of the draw and the search")
 
 
 class Found(NamedTuple):

@@ -31,8 +31,8 @@ GOLD = re.compile(rf"####\s*(?P<number>{NUMBER})\s*$")
 
 
 class GSM8KOptions(Options):
-    max_tokens: int = Field(512, ge=1, description="of an answer: reasoning takes room")
-    batch: int = Field(8, ge=1, description="requests in a forward pass")
+    max_tokens: int = Field(512, ge=1, le=10**9, description="of an answer: reasoning takes room")
+    batch: int = Field(8, ge=1, le=10**6, description="requests in a forward pass")
 
 
 class GSM8K:

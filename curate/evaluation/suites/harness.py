@@ -29,10 +29,10 @@ class HarnessOptions(Options):
     tasks: tuple[str, ...] = Field(("truthfulqa_mc1", "truthfulqa_mc2"), min_length=1, description="names of tasks")
     metric: str | None = Field(None, description="of each task [default: acc, exact_match, acc_norm or its first]")
     filter: str | None = Field(None, description="of each task's filters [default: the last]")
-    shots: int | None = Field(None, ge=0, description="examples in the prompt [default: the task's]")
+    shots: int | None = Field(None, ge=0, le=1000, description="examples in the prompt [default: the task's]")
     include_path: str | None = Field(None, description="a folder with task files of one's own")
     chat_template: bool = Field(True, description="put the prompt into the model's chat template")
-    batch: int = Field(8, ge=1, description="requests in a forward pass")
+    batch: int = Field(8, ge=1, le=10**6, description="requests in a forward pass")
 
 
 class Harness:

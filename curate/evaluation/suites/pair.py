@@ -21,6 +21,7 @@ from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, WITH_TARGET, behaviours, draw
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, results, user
+from curate.project.params import Count, Positive, Seed
 
 ATTEMPTS = 5  # answers of the attacker, until one can be read; the paper's code
 
@@ -62,11 +63,13 @@ UNREADABLE = "none: that was no JSON object with the texts improvement and promp
 
 
 class PairOptions(Options):
-    behaviours: int = Field(50, ge=0, description="a draw of so many behaviours (0: all)")
-    streams: int = Field(30, ge=1, description="conversations with the attacker for each behaviour; the paper's")
-    rounds: int = Field(3, ge=1, description="prompts of each conversation; the paper's")
-    attacker_tokens: int = Field(500, ge=1, description="of the attacker's answer, at most; the paper's")
-    seed: int = Field(0, ge=0, description="of the draw and the attacker")
+    behaviours: Count = Field(50, description="a draw of so many behaviours (0: all)")
+    streams: int = Field(
+        30, ge=1, le=10**6, description="conversations with the attacker for each behaviour; the paper's"
+    )
+    rounds: int = Field(3, ge=1, le=10**6, description="prompts of each conversation; the paper's")
+    attacker_tokens: Positive = Field(500, description="of the attacker's answer, at most; the paper's")
+    seed: Seed = Field(0, description="of the draw and the attacker")
 
 
 class Stream(NamedTuple):

@@ -35,10 +35,10 @@ LENGTHS = (0, 3, 4, 5, 7, 10, 15, 20, 25)
 
 
 class PrefillOptions(Options):
-    lengths: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    lengths: tuple[Annotated[int, Field(ge=0, le=10**6)], ...] = Field(
         LENGTHS, min_length=1, description="tokens of the harmful answer that are given; DOOR's"
     )
-    temperature: float = Field(0.7, ge=0, description="of the answers; DOOR's")
+    temperature: float = Field(0.7, ge=0, le=100, description="of the answers; DOOR's")
 
 
 class Prefill:

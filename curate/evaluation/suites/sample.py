@@ -14,12 +14,13 @@ from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, user
+from curate.project.params import Seed
 
 
 class SampleOptions(Options):
-    queries: int = Field(150, ge=1, description="unsafe ones, and as many safe ones")
-    seed: int = Field(0, ge=0, description="of the queries")
-    temperature: float = Field(1.0, ge=0, description="of the answers: 1 is how the model speaks")
+    queries: int = Field(150, ge=1, le=10**6, description="unsafe ones, and as many safe ones")
+    seed: Seed = Field(0, description="of the queries")
+    temperature: float = Field(1.0, ge=0, le=100, description="of the answers: 1 is how the model speaks")
 
 
 class Sample:

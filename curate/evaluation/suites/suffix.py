@@ -13,12 +13,13 @@ from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, dressed, read_texts
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, text_of
 from curate.pairs.identity import draw_order
+from curate.project.params import Count, Seed
 
 
 class SuffixOptions(Options):
     suffixes: str = Field(description="file of suffixes: .txt, one a line; or JSON, CSV, Parquet with a column suffix")
-    per_behaviour: int = Field(0, ge=0, description="a draw of so many suffixes for each behaviour (0: all)")
-    seed: int = Field(0, ge=0, description="of that draw")
+    per_behaviour: Count = Field(0, description="a draw of so many suffixes for each behaviour (0: all)")
+    seed: Seed = Field(0, description="of that draw")
 
 
 class Suffix:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from curate.project.params.section import SAMPLE_FOLDER, Fraction, Positive, Section, Seed
+from curate.project.params.section import SAMPLE_FOLDER, Count, Fraction, Section, Seed
 
 
 class DataParams(Section):
@@ -24,7 +24,7 @@ class DataParams(Section):
     hub_config: str | None = Field(None, description="configuration of a Hub dataset")
     hub_split: str = Field("train", description="split of a Hub dataset")
     hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
-    sample_pairs: Positive = Field(1600, description="pairs that `sample` makes")
+    sample_pairs: int = Field(1600, ge=1, le=10**6, description="pairs that `sample` makes")
     heldout_fraction: Fraction = Field(0.2, description="of each query type's prompts, kept out of training")
     seed: Seed = Field(0, description="of the sample and of the held-out draw")
 
@@ -36,8 +36,8 @@ class CleaningParams(Section):
     contradictions: Literal["drop_both", "keep_first", "keep"] = Field(
         "drop_both", description="the same two responses preferred in both directions"
     )
-    max_pairs_per_prompt: int = Field(0, ge=0, description="keep the first so many pairs of a prompt (0: all)")
-    max_pairs_per_query_type: int = Field(
-        0, ge=0, description="keep a draw of so many pairs of each query type, safe, unsafe, unknown (0: all)"
+    max_pairs_per_prompt: Count = Field(0, description="keep the first so many pairs of a prompt (0: all)")
+    max_pairs_per_query_type: Count = Field(
+        0, description="keep a draw of so many pairs of each query type, safe, unsafe, unknown (0: all)"
     )
     draw_seed: Seed = Field(0, description="of that draw")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import SAMPLE_FOLDER, Positive, Section, Seed
+from curate.project.params.section import SAMPLE_FOLDER, Count, Positive, Section, Seed
 
 SUITE_FILES = ("suffixes", "templates", "include_path")
 """Options of suites that name files."""
@@ -35,14 +35,14 @@ class EvaluateParams(Section):
         description="what DVC watches for changes: attacker_model's folder where it is one, else curate/sample",
         min_length=1,
     )
-    limit: int = Field(0, ge=0, description="a draw of so many prompts of each part of a suite (0: all)")
+    limit: Count = Field(0, description="a draw of so many prompts of each part of a suite (0: all)")
     seed: Seed = Field(0, description="of the draws: items, answers, attacks")
     engine: Literal["auto", "vllm", "transformers"] = Field(
         "auto", description="that generates: auto (vllm on a GPU, transformers on a CPU), vllm or transformers"
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the model under test")
     max_tokens: Positive = Field(96, description="of an answer, at most")
-    temperature: float = Field(0.0, ge=0, description="of an answer; 0: the likeliest token each time")
+    temperature: float = Field(0.0, ge=0, le=100, description="of an answer; 0: the likeliest token each time")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus that an answer's tokens are drawn from")
     judge: Literal["none", "rubric", "strongreject", "classifier"] = Field(
         "none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import SAMPLE_FOLDER, Positive, Section, Seed
+from curate.project.params.section import SAMPLE_FOLDER, Count, Positive, Section, Seed
 
 
 class ModelParams(Section):
@@ -37,17 +37,17 @@ class ReferenceParams(Section):
         description="what DVC watches for changes: a file or folder that has all files of `texts`, else curate/sample",
         min_length=1,
     )
-    text_tokens: int = Field(
-        0, ge=0, description="of each plain-text file, read at most this many tokens (0: all of it)"
-    )
+    text_tokens: Count = Field(0, description="of each plain-text file, read at most this many tokens (0: all of it)")
     vocab_size: int = Field(2048, ge=300, le=65536, description="entries of the byte-level BPE tokenizer")
-    hidden_size: Positive = Field(128, description="width; hidden_size / heads must be 32, 64, 96 or 128 for vLLM")
-    layers: Positive = Field(3, description="transformer blocks")
-    heads: Positive = Field(4, description="attention heads")
-    context: int = Field(512, ge=64, description="longest sequence, tokens")
+    hidden_size: int = Field(
+        128, ge=1, le=65536, description="width; hidden_size / heads must be 32, 64, 96 or 128 for vLLM"
+    )
+    layers: int = Field(3, ge=1, le=1024, description="transformer blocks")
+    heads: int = Field(4, ge=1, le=1024, description="attention heads")
+    context: int = Field(512, ge=64, le=2**20, description="longest sequence, tokens")
     steps: Positive = Field(600, description="optimiser steps")
     batch_tokens: Positive = Field(2048, description="tokens a step")
-    learning_rate: float = Field(4e-3, gt=0, description="peak; warm-up over 5% of the steps, cosine to a tenth")
+    learning_rate: float = Field(4e-3, gt=0, le=10, description="peak; warm-up over 5% of the steps, cosine to a tenth")
     null_fraction: float = Field(
         0.1,
         ge=0,

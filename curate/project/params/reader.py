@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from curate.base.errors import InputError, UsageError
+from curate.base import files, limits
+from curate.base.credentials import redacted_value
+from curate.base.errors import UsageError
 from curate.project.params.arms import ArmParams
 from curate.project.params.whole import Params
 
@@ -24,19 +26,52 @@ def load(path: str | Path = "params.yaml") -> Params:
         UsageError: not YAML, an unknown key or a wrong value; the message names the key's path.
     """
     path = Path(path)
+    files.existing(path, "run where params.yaml lies")
+    data = limits.read_bytes(path)
+    if len(data) > MOST_BYTES:
+        raise UsageError("this is too large for parameters", file=path, found=f"{len(data):,} bytes")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError("the parameters are not UTF-8 text", file=path, found=error) from error
-    except OSError as error:
-        raise InputError(
-            "cannot read the parameters", file=path, found=error.strerror, remedy="run where params.yaml lies"
-        ) from error
+    return check(Params, read_yaml(text, file=path), file=path)
+
+
+MOST_BYTES = 2**20
+MOST_VALUES = 100_000  # of a YAML file, an alias's anew at each place
+
+
+def read_yaml(text: str, **where: Any) -> Any:
+    """The value of a YAML text; a key written twice is an error.
+
+    Args:
+        where: `file` or `field` of errors.
+
+    Raises:
+        UsageError: not YAML, a value that is none of its kind (a 13th month, 0x without digits, 5,000 digits), nested
+            too deeply, or aliases that amount to too much.
+    """
     try:
         value = yaml.load(text, Loader=_UniqueKeys)
+        left = [value]
+        for seen in range(MOST_VALUES + 1):
+            if not left:
+                return value
+            part = left.pop()
+            left += [*part.keys(), *part.values()] if isinstance(part, dict) else part if _holds(part) else []
+            if len(left) + seen > MOST_VALUES:
+                break
     except yaml.YAMLError as error:
-        raise UsageError("not a YAML file", file=path, found=str(error).replace("\n", " ")) from error
-    return check(Params, value, file=path)
+        raise UsageError("not a YAML file", found=str(error).replace("\n", " "), **where) from error
+    except RecursionError:
+        raise UsageError("the YAML is nested too deeply", **where) from None
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise UsageError("a value in the YAML is none of its kind", found=error, **where) from error
+    raise UsageError("the YAML amounts to too much", expected=f"at most {MOST_VALUES:,} values", **where)
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, list | tuple | set)
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -58,16 +93,30 @@ def check(model: type[S], value: Any, *, file: str | Path | None = None) -> S:
     try:
         return model.model_validate({} if value is None else value)
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = error.errors(include_url=False)[0]
         path = [str(part) for part in fault["loc"]]
         raise UsageError(
             "unknown parameter" if fault["type"] == "extra_forbidden" else "wrong parameter",
             file=file,
             field=".".join(path) or None,
-            found=repr(fault["input"]) if fault["loc"] else None,
+            found=_found(fault["input"], path) if fault["loc"] else None,
             expected=_expected(model, path, fault),
             remedy=f"{error.error_count() - 1} more such faults follow" if error.error_count() > 1 else None,
         ) from error
+    except (OSError, RecursionError) as error:  # a model's name of 300 letters is looked for as a folder
+        found = getattr(error, "strerror", None) or type(error).__name__
+        raise UsageError(
+            "wrong parameter", file=file, found=found, expected="names of files, words and numbers"
+        ) from None
+
+
+def _found(value: Any, path: list[str]) -> str:
+    """What stands there, without passwords and keys."""
+    name = next((part for part in reversed(path) if not part.isdecimal()), "")
+    try:
+        return repr(redacted_value(value, name))
+    except (RecursionError, ValueError):  # nested, a number of 5,000 digits
+        return type(value).__name__
 
 
 def _expected(model: type[BaseModel], path: list[str], fault: Any) -> str:

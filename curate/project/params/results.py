@@ -6,22 +6,27 @@ from typing import Annotated
 
 from pydantic import Field
 
-from curate.project.params.section import Positive, Section
+from curate.project.params.section import Section
 
 
 class ReportParams(Section):
     """The figures and the page."""
 
     title: str = Field("B-DPO on the embedded sample", description="of the page")
-    scatter_points: Positive = Field(4000, description="points in the MI scatter's figure, a seeded draw beyond it")
+    scatter_points: int = Field(
+        4000, ge=1, le=10**6, description="points in the MI scatter's figure, a seeded draw beyond it"
+    )
     compare_with: list[str] = Field(
         ["base", "dpo"],
         description="what every evaluated arm is compared with, where it is there; base: the model before training",
     )
-    examples: int = Field(6, ge=0, description="pairs shown (masked until clicked): largest gaps of either sign")
+    examples: int = Field(
+        6, ge=0, le=10_000, description="pairs shown (masked until clicked): largest gaps of either sign"
+    )
     texts: int = Field(
         2000,
         ge=0,
+        le=10**6,
         description="pairs at most whose texts the page holds (masked): the examples and a seeded draw; 0: none",
     )
 
@@ -42,4 +47,6 @@ class PublishParams(Section):
     )
     pretty_name: str | None = Field(None, description="title of the dataset; none: the card's own, or the name")
     language: list[str] = Field(["en"], description="of the texts, ISO 639-1; a card that names one keeps its own")
-    patience: float = Field(300, ge=0, description="seconds that a busy or failing Hub is asked again, at most")
+    patience: float = Field(
+        300, ge=0, le=10**6, description="seconds that a busy or failing Hub is asked again, at most"
+    )

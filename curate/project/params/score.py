@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import Positive, Section, Seed
+from curate.project.params.section import Count, Section, Seed
 
 
 class ScoreParams(Section):
@@ -20,7 +20,7 @@ class ScoreParams(Section):
         "empty_user", description="what `null` is: empty_user, bos or contrastive (METHOD 1.1)"
     )
     contrastive_prompts: int = Field(
-        4, ge=1, description="other prompts of the same query type in the contrastive mean; own x is left out"
+        4, ge=1, le=1000, description="other prompts of the same query type in the contrastive mean; own x is left out"
     )
     contrastive_seed: Seed = Field(0, description="of the draw of those prompts")
     too_long: Literal["error", "reject"] = Field(
@@ -29,14 +29,16 @@ class ScoreParams(Section):
     unrenderable: Literal["error", "reject"] = Field(
         "error", description="a pair whose prompt and responses cannot be told apart exactly in token ids: as too_long"
     )
-    max_length: int = Field(0, ge=0, description="longest sequence in tokens (0: the model's context)")
+    max_length: Count = Field(0, description="longest sequence in tokens (0: the model's context)")
     server_urls: list[str] = Field(
         [], description="engine server: base URLs of OpenAI-compatible vLLM servers that serve this very model"
     )
     server_model: str | None = Field(None, description="engine server: the name it serves the model by, if another")
-    server_concurrency: Positive = Field(16, description="engine server: requests under way at each URL")
+    server_concurrency: int = Field(16, ge=1, le=10_000, description="engine server: requests under way at each URL")
     ray_address: str | None = Field(None, description="engine ray: cluster to join (auto, host:port); none: start one")
-    ray_workers: Positive = Field(2, description="engine ray: actors, each with one GPU where there are any")
+    ray_workers: int = Field(
+        2, ge=1, le=10_000, description="engine ray: actors, each with one GPU where there are any"
+    )
     ray_engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="engine ray: what each actor runs")
 
     @model_validator(mode="after")

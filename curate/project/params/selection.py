@@ -22,7 +22,7 @@ class SplitParams(Section):
         ["sign", "length"],
         description="confounders held equal besides query type: the sign of the gap, the token-length difference",
     )
-    length_bins: int = Field(4, ge=1, description="quantile bins of the token-length difference")
+    length_bins: int = Field(4, ge=1, le=1000, description="quantile bins of the token-length difference")
     seed: Seed = Field(0, description="of the random subset")
 
 
@@ -30,7 +30,7 @@ class WeighParams(Section):
     """w_w, w_l and s of every pair (METHOD 1.2 and 1.3, ours)."""
 
     scheme: Literal["tanh", "power", "geometric", "none"] = Field("tanh", description="tanh, power, geometric or none")
-    alpha: float = Field(1.5, ge=0, description="strength; 0 is DPO; the paper finds 1.5 best")
+    alpha: float = Field(1.5, ge=0, le=1000, description="strength; 0 is DPO; the paper finds 1.5 best")
     direction: Literal["higher_mi_lower_weight", "higher_mi_higher_weight"] = Field(
         "higher_mi_lower_weight",
         description="which response is pushed less: the one of higher MI, or of lower",
@@ -38,7 +38,7 @@ class WeighParams(Section):
     scaling: Literal["norm", "none", "constant"] = Field(
         "norm", description="pair_scale: norm (the gradient's coefficient norm stays DPO's), none or constant"
     )
-    constant: float = Field(1.0, gt=0, description="pair_scale where scaling is `constant`")
+    constant: float = Field(1.0, gt=0, le=1000, description="pair_scale where scaling is `constant`")
     normalisation: Literal["as_split", "per_token", "total", "sqrt", "residual"] = Field(
         "as_split", description="the gap's form: that of `split` (per_token where nothing was split), or another"
     )

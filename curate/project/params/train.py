@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import CONFIGS_FOLDER, Positive, Section, Seed
+from curate.project.params.section import CONFIGS_FOLDER, Count, Positive, Section, Seed
 
 PIPELINE_KEYS = ("arms", "seeds", "watch")
 """Keys of `train` that say what the pipeline runs, not how a run goes."""
@@ -17,43 +17,44 @@ class TrainParams(Section):
 
     arms: list[str] = Field(["dpo", "bdpo"], description="which of `arms` run", min_length=1)
     seeds: list[Seed] = Field([0], description="of the order of the pairs; each arm runs once with each", min_length=1)
-    beta: float = Field(0.1, gt=0, description="strength of the KL constraint, and unit of the logged rewards")
-    learning_rate: float = Field(5e-5, gt=0, description="peak")
+    beta: float = Field(0.1, gt=0, le=1000, description="strength of the KL constraint, and unit of the logged rewards")
+    learning_rate: float = Field(5e-5, gt=0, le=10, description="peak")
     scheduler: Literal["linear", "cosine", "constant"] = Field("cosine", description="after the warm-up")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of the steps")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    epochs: Positive = Field(3, description="passes over the pairs")
+    weight_decay: float = Field(0.0, ge=0, le=1000, description="AdamW's")
+    max_grad_norm: float = Field(
+        1.0, gt=0, allow_inf_nan=True, description="gradients are clipped to this norm; .inf: never"
+    )
+    epochs: int = Field(3, ge=1, le=10**6, description="passes over the pairs")
     batch_pairs: Positive = Field(16, description="pairs in one forward pass, over all processes together")
     accumulation: Positive = Field(1, description="forward passes a step")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: autocast over float32 weights, with LoRA over bfloat16 ones"
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
-    lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters; 0 trains all weights")
-    lora_alpha: float = Field(32.0, gt=0, description="adapters are scaled by lora_alpha / lora_rank")
+    lora_rank: int = Field(0, ge=0, le=65536, description="rank of LoRA adapters; 0 trains all weights")
+    lora_alpha: float = Field(32.0, gt=0, le=10**6, description="adapters are scaled by lora_alpha / lora_rank")
     lora_targets: list[str] = Field(
         ["all-linear"], description="names of the modules with adapters; all-linear: all but the LM head", min_length=1
     )
-    evaluations: Positive = Field(10, description="evaluations over the run, besides the one before step 1")
+    evaluations: int = Field(10, ge=1, le=10**6, description="evaluations over the run, besides the one before step 1")
     eval_pairs: Positive = Field(256, description="at most so many pairs of each side in an evaluation")
-    kl_prompts: int = Field(
+    kl_prompts: Count = Field(
         32,
-        ge=0,
         description="held-out prompts that each evaluation answers to estimate the KL to the reference (0: none); "
         "without LoRA a second copy of the model is in memory for it",
     )
     kl_tokens: Positive = Field(64, description="of such an answer, at most; the KL is of answers cut there")
-    early_stop: int = Field(
+    early_stop: Count = Field(
         0,
-        ge=0,
         description="stop after so many evaluations without a higher held-out reward accuracy, keep the best; 0: never",
     )
-    checkpoints: Positive = Field(5, description="points of the run at which an interrupted one resumes")
+    checkpoints: int = Field(5, ge=1, le=10**6, description="points of the run at which an interrupted one resumes")
     check_pairs: Positive = Field(32, description="pairs whose stored reference log-probs are recomputed at the start")
     check_tolerance: float = Field(
         1e-3,
         gt=0,
+        le=10**6,
         description="largest mean difference allowed there, nats/token (bfloat16 scores want about 2e-2)",
     )
     report_to: list[str] = Field([], description="also log to tensorboard, wandb, mlflow, ... as transformers' Trainer")
