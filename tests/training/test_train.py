@@ -162,13 +162,13 @@ def test_doors_beginnings_leave_room_for_the_refusal(tmp_path):
 
     question, answer = "question about the fox " * 4, "a brown answer " * 5
     frame = pairs_of(*((f"{question}{i}", answer[: 20 + 2 * i], f"no {answer[: 50 - i]}") for i in range(24)))
-    longest = 129
+    context = 130  # scoring leaves a place for one more token
     tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(tmp_path / "model")
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer),
-        n_positions=longest,
+        n_positions=context,
         n_embd=32,
         n_layer=1,
         n_head=2,
@@ -180,16 +180,16 @@ def test_doors_beginnings_leave_room_for_the_refusal(tmp_path):
     model = resolve(tmp_path / "model")
     scored = score(frame, model, params.ScoreParams(engine="transformers"), tmp_path / "store").scores
     tokens = pl.col("prompt_tokens") + pl.max_horizontal("chosen_tokens", "rejected_tokens")
-    assert scored.select(tokens.max()).item() == longest
+    assert scored.select(tokens.max()).item() == context - 1
     weights = weigh(split(scored, params.SplitParams(match=[])), params.WeighParams())
     arm = ArmParams(objective="door")
     planned = plan(weights, model, SHORT, arm, "door", tmp_path / "run", tmp_path / "state")
     drawn = []
-    for context in (longest, 10**6):
-        dataset = PairDataset(load_tokenizer(model), planned.pairs.training, Refusals(0, 100, context))
+    for room in (context, 10**6):
+        dataset = PairDataset(load_tokenizer(model), planned.pairs.training, Refusals(0, 100, room))
         refusals = [pair.refusal for pair in (dataset[row] for row in range(len(dataset))) if pair.refusal]
         drawn.append([len(sequence.prompt_ids) + len(sequence.response_ids) for sequence in refusals])
-    assert drawn[0] == [min(length, longest) for length in drawn[1]] and max(drawn[1]) > longest
+    assert drawn[0] == [min(length, context) for length in drawn[1]] and max(drawn[1]) > context
     metrics = train(weights, model, SHORT, arm, "door", tmp_path / "run", tmp_path / "state")
     assert math.isfinite(metrics["heldout"]["loss"])
 
