@@ -66,7 +66,7 @@ def commit(project, message):
 def project(tmp_path_factory):
     """A copy of the project with small params, run once."""
     project = tmp_path_factory.mktemp("project")
-    for name in ("curate", "stages", ".dvc"):
+    for name in ("curate", "stages", ".dvc", "configs"):
         shutil.copytree(
             ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
         )

@@ -212,8 +212,8 @@ def test_an_installed_wheel_starts_a_project_that_runs(tmp_path):
     assert json.loads((folder / "data" / "prepare.json").read_text())["read"] == 60
     again = run("dvc", "repro", cwd=folder)
     assert again.count("Running stage") == 1 and "Running stage 'installed'" in again
-    # Another version of the package, whose splits and weights differ in code.
-    for name in ("splits", "weights"):
+    # Another version of the package, whose subsets and weights differ in code.
+    for name in ("subsets", "weights"):
         (target / "curate" / "selection" / f"{name}.py").open("a").write("# another\n")
     run("dvc", "repro", "--quiet", "installed", cwd=folder)
     status = json.loads(run("dvc", "status", "--json", cwd=folder))
