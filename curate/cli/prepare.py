@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from curate.base.errors import UsageError
 from curate.cli.inputs import rejects_path
 from curate.cli.options import Out, check_out, with_params
 from curate.pairs.sources import FORMATS
@@ -16,11 +17,17 @@ class _Options(DataParams, CleaningParams):
     """The keys of both sections are this command's options."""
 
 
-@with_params(_Options, skip=("source", "watch"))
+@with_params(_Options, skip=("source", "watch", "fields", "keep"))
 def prepare(
     source: Annotated[str, typer.Argument(metavar="INPUT", help=DataParams.model_fields["source"].description)],
     out: Out,
     params: _Options,
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As --field prompt=question; may be given often.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help=DataParams.model_fields["keep"].description)
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed row or null prompt.")] = False,
 ) -> None:
     check_out(out, source)
@@ -29,7 +36,8 @@ def prepare(
     from curate.pairs.prepare import write
 
     given = params.model_dump()
-    data = DataParams(**{name: given[name] for name in DataParams.model_fields} | {"source": source})
+    own = {"source": source, "fields": _assignments(field or []), "keep": keep or []}
+    data = DataParams(**{name: given[name] for name in DataParams.model_fields} | own)
     cleaning = CleaningParams(**{name: given[name] for name in CleaningParams.model_fields})
     prepared = run(data, cleaning, strict=strict)
     rejects, summary = rejects_path(out), out.with_suffix(".prepare.json")
@@ -45,26 +53,39 @@ and pairs.prepare.json, the counts. Rows count from 0.
 
 \b
 Formats (--format):
-""" + "\n".join(f"  {known.name:<14}{known.about}" for known in FORMATS.values())
+""" + "\n".join(f"  {known.name:<26}{known.about}" for known in FORMATS.values())
+
+
+def _assignments(given: list[str]) -> dict[str, str]:
+    """`ours=theirs`, each. Raises `UsageError` where one is not."""
+    pairs = [one.partition("=") for one in given]
+    if wrong := [one for one, (ours, _, theirs) in zip(given, pairs, strict=True) if not ours or not theirs]:
+        raise UsageError("not OURS=THEIRS", field="field", found=", ".join(wrong), expected="such as prompt=question")
+    return {ours: theirs for ours, _, theirs in pairs}
 
 
 def table(summary: dict[str, Any]) -> str:
     """The summary for a person: rows, rules with their first rows, marks, and the split by query type."""
     from curate.pairs.cleaning import RULES
     from curate.pairs.prepare import MARKS
+    from curate.pairs.sources.base import named
 
     how = "detected" if summary["format_detected"] else "as told"
     lines = [f"{summary['source']}: format {summary['format']} ({how})"]
-    lines += [f"  {name:<22}{summary[name]:>8,}" for name in ("read", "kept", "rejected")]
+    single = summary["used"] == summary["kept"]
+    counted = ("read", "kept", "rejected") if single else ("read", "used", "rejected", "made", "kept")
+    lines += [
+        f"  {name + ' pairs' * (name in ('made', 'kept') and not single):<22}{summary[name]:>8,}" for name in counted
+    ]
+    lines += [f"    {rule:<20}{count:>8,}  pairs: {RULES[rule]}" for rule, count in summary["rules_of_pairs"].items()]
     for rule, found in summary["rules"].items():
         rows = ", ".join(map(str, found["first_rows"])) + (", …" if found["count"] > len(found["first_rows"]) else "")
         lines.append(f"    {rule:<20}{found['count']:>8,}  {RULES[rule]}; rows {rows}")
     lines += [f"  {mark:<22}{count:>8,}  {MARKS[mark]}" for mark, count in summary["marks"].items()]
+    if summary["columns"]["unused"]:
+        lines.append(f"  columns not used: {named(summary['columns']['unused'])} (--keep COLUMN keeps one)")
     if summary["labels"]:
-        read, kept = (
-            "{both_ways:,} of {responses:,}".format(**summary["labels"].get(at, {"both_ways": 0, "responses": 0}))
-            for at in ("read", "kept")
-        )
+        read, kept = ("{both_ways:,} of {responses:,}".format(**summary["labels"][at]) for at in ("read", "kept"))
         lines.append(f"  responses labelled both safe and unsafe: {read}; of those kept, {kept}")
     lines.append(f"  {'pairs (prompts)':<22}{'train':>18}{'heldout':>18}")
     for query_type, splits in summary["pairs"].items():

@@ -1,10 +1,11 @@
 """Rules that refuse a row: each has a name, a meaning and, for each row it refuses, a reason (METHOD 5).
 
-The order is that of `RULES`, and a row is refused by the first rule that holds. The first three are found
+The order is that of `RULES`, and a row is refused by the first rule that holds. The first six are found
 while a record is parsed (curate.pairs.sources); the others are expressions on the frame of parsed pairs, which has
 the columns of `curate.pairs.schema.PAIRS` that a record gives, and besides:
 
-    row         0-based row of the source; the frame is sorted by it
+    row         number of the pair, unique; where a row of the source is a pair, its 0-based row
+    at          0-based row of the source that a reason names
     pair_id     identity of the pair
     reverse_id  identity that the pair would have, were its responses swapped
     prompt_key  identity of the prompt
@@ -23,6 +24,9 @@ RULES = {
     "malformed": "the record does not fit the format",
     "null_prompt": "the prompt is null",
     "diverging_transcript": "the two conversations part before their last turn",
+    "no_preference": "the source prefers neither response",
+    "no_label": "the response has no label to rank it by",
+    "unpaired": "no other reply to the prompt stands higher or lower",
     "empty_prompt": "the prompt, or its last user turn, is empty",
     "empty_response": "a response is empty",
     "identical_responses": "the responses are the same but for white space around them",
@@ -101,16 +105,16 @@ def _single_rows(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def _duplicates(pairs: pl.DataFrame) -> pl.DataFrame:
     """All but the first row of each pair."""
-    first = pl.col("row").first().over("pair_id")
-    repeats = pairs.with_columns(first=first).filter(pl.col("row") != pl.col("first"))
+    first = {"first": pl.col("row").first().over("pair_id"), "at_first": pl.col("at").first().over("pair_id")}
+    repeats = pairs.with_columns(**first).filter(pl.col("row") != pl.col("first"))
     return _as_refused(
-        repeats.select("row", rule=pl.lit("duplicate"), reason=pl.format("the same pair as row {}", "first"))
+        repeats.select("row", rule=pl.lit("duplicate"), reason=pl.format("the same pair as row {}", pl.col("at_first")))
     )
 
 
 def _contradictions(pairs: pl.DataFrame, both: bool) -> pl.DataFrame:
     """Pairs that stand in both directions: all of them, or (not `both`) those of the direction seen later."""
-    opposite = pairs.group_by(reverse_id="pair_id").agg(other=pl.col("row").min())
+    opposite = pairs.group_by(reverse_id="pair_id").agg(other=pl.col("at").min())
     found = pairs.join(opposite, on="reverse_id", how="inner", maintain_order="left")
     if not both:
         direction = pl.min_horizontal("pair_id", "reverse_id")
@@ -122,7 +126,7 @@ def _contradictions(pairs: pl.DataFrame, both: bool) -> pl.DataFrame:
 def _over_cap(pairs: pl.DataFrame, cap: int) -> pl.DataFrame:
     """What comes after the first `cap` pairs of a prompt."""
     ranked = pairs.with_columns(
-        rank=pl.int_range(pl.len()).over("prompt_key"), first=pl.col("row").first().over("prompt_key")
+        rank=pl.int_range(pl.len()).over("prompt_key"), first=pl.col("at").first().over("prompt_key")
     ).filter(pl.col("rank") >= cap)
     why = pl.format("the prompt of row {} has " + str(cap) + " pairs already", "first")
     return _as_refused(ranked.select("row", rule=pl.lit("prompt_cap"), reason=why))

@@ -1,4 +1,8 @@
-"""Raw preference data into pairs: read, parse, clean, split by prompt. Nothing vanishes: read = kept + rejected."""
+"""Raw preference data into pairs: read, parse, clean, split by prompt. Nothing vanishes.
+
+Rows read = rows used + rows rejected; where a row is a pair, used = kept. Formats whose rows are single replies or
+rankings make more pairs than rows, or fewer; then pairs made and kept are counted besides.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,18 @@ from typing import Any, NamedTuple
 import polars as pl
 
 import curate
-from curate.base.errors import InputError
+from curate.base.errors import InputError, UsageError
 from curate.base.files import replacing_together, write_json, write_parquet
 from curate.base.progress import say
 from curate.pairs import heldout
 from curate.pairs.cleaning import RULES, clean
 from curate.pairs.identity import question_keys
+from curate.pairs.keeping import kept_columns
 from curate.pairs.schema import OPTIONAL, PAIRS, REJECTS, QueryType, Split
 from curate.pairs.sources.choosing import choose
-from curate.pairs.sources.parsing import parse
+from curate.pairs.sources.format import Format
+from curate.pairs.sources.mapping import mapped
+from curate.pairs.sources.parsing import Frames, parse
 from curate.pairs.sources.reading import Source, read
 from curate.pairs.sources.text import as_json
 from curate.project.params import CleaningParams, DataParams
@@ -55,12 +62,12 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
         UsageError: `data.format` is no format.
     """
     source = read(data)
-    form = choose(data.format, source.records, source.path)
-    parsed, refused, crlf = parse(source, form, strict=strict)
-    kept, more = clean(parsed, cleaning)
-    refused = pl.concat([refused, more]).sort("row")
-    if kept.height + refused.height != len(source.records):
-        raise AssertionError(f"read {len(source.records)}, kept {kept.height}, rejected {refused.height}")
+    form = _format(data, source)
+    found = parse(source, form, data.pairing, strict=strict)
+    kept, more = clean(found.parsed, cleaning)
+    refused, used = _rejected(found, kept, more)
+    if used + refused.height != len(source.records):
+        raise AssertionError(f"read {len(source.records)}, used {used}, rejected {refused.height}")
     if kept.is_empty():
         raise InputError(
             "no pair is left; nothing was written",
@@ -72,6 +79,9 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
     kept = _unique_ids(kept).with_columns(split=_split(kept, data, source))
     rated = {name: dtype for name, dtype in OPTIONAL.items() if kept[name].count()}
     pairs = kept.select(pl.col(name).cast(dtype) for name, dtype in (PAIRS | rated).items())
+    beside = kept_columns(source.records, kept["at"].to_list(), data.keep, source.path)
+    pairs = pairs.with_columns(beside)
+    unused = [name for name in found.unused if name not in {asked.rpartition("=")[2] for asked in data.keep}]
     rejects = refused.with_columns(
         source=pl.lit(source.name),
         source_row="row",
@@ -81,17 +91,21 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
         "source": source.name,
         "source_digest": source.digest,
         "format": form.name,
-        "format_detected": data.format == "auto",
+        "format_detected": data.format == "auto" and not data.fields,
         "read": len(source.records),
-        "kept": pairs.height,
+        "used": used,
         "rejected": rejects.height,
+        "made": found.parsed.height,
+        "kept": pairs.height,
         "rules": _rules(refused),
-        "marks": _marks(kept, crlf),
-        "labels": {where: found for where, frame in (("read", parsed), ("kept", kept)) if (found := _labels(frame))},
+        "rules_of_pairs": _rules_of_pairs(found, more),
+        "marks": _marks(kept, found.crlf),
+        "labels": _labels(found.labels, kept),
+        "columns": {"unused": unused, "kept": [column.name for column in beside]},
         "pairs": _counts(pairs),
         "params": {"data": data.model_dump(), "cleaning": cleaning.model_dump(), "strict": strict},
     }
-    say(f"prepare: read {summary['read']} = kept {summary['kept']} + rejected {summary['rejected']}")
+    say(f"prepare: {_account(summary)}")
     return Prepared(pairs, rejects, summary)
 
 
@@ -113,6 +127,49 @@ def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: s
         write_json(prepared.summary, new_summary)
 
 
+def _format(data: DataParams, source: Source) -> Format:
+    """The format that the user named, by its name or field by field, or the one that the rows have."""
+    if not data.fields:
+        return choose(data.format, source.records, source.path)
+    if data.format != "auto":
+        raise UsageError(
+            "fields and a format are both named", field="format", found=data.format, expected="one of them"
+        )
+    return mapped(data.fields)
+
+
+def _rejected(found: Frames, kept: pl.DataFrame, more: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The source's rows that no kept pair has, each with the first rule that refused it or its pair; how many are used.
+
+    Returns:
+        curate.pairs.cleaning.REFUSED, `row` the source's, sorted by it; and the number of other rows.
+    """
+    used = found.members.join(kept, on="row", how="semi")["at"].unique()
+    of_pairs = (
+        found.members.join(more.with_row_index("nth"), on="row")
+        .filter(~pl.col("at").is_in(used.implode()))
+        .sort("at", "nth")
+        .unique("at", keep="first", maintain_order=True)
+        .select(row="at", rule="rule", reason="reason")
+    )
+    return pl.concat([found.refused, of_pairs]).sort("row"), used.len()
+
+
+def _rules_of_pairs(found: Frames, more: pl.DataFrame) -> dict[str, int]:
+    """Pairs refused by each rule, where a row is not a pair: a row that another pair uses is no reject."""
+    if found.parsed["row"].equals(found.parsed["at"]):
+        return {}
+    return dict(more["rule"].value_counts(sort=True).iter_rows())
+
+
+def _account(summary: dict[str, Any]) -> str:
+    """Where the rows went, in one line."""
+    read, used, rejected, made, kept = (summary[name] for name in ("read", "used", "rejected", "made", "kept"))
+    if used == kept:
+        return f"read {read} = kept {kept} + rejected {rejected}"
+    return f"read {read} = used {used} + rejected {rejected}; pairs made {made}, kept {kept}"
+
+
 def _unique_ids(pairs: pl.DataFrame) -> pl.DataFrame:
     """Where duplicates are kept, the second of a pair gets -1 after its id, the third -2, in row order."""
     nth = pl.int_range(pl.len()).over("pair_id")
@@ -130,7 +187,7 @@ def _split(pairs: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
         raise InputError(
             "a prompt is on both sides of the split that the file brings",
             file=source.path,
-            row=torn["row"][0],
+            row=torn["at"][0],
             field="split",
             found=f"{torn['question_key'].n_unique()} such prompts",
             expected="each prompt in train or in heldout, also where its system turns differ",
@@ -156,19 +213,24 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 def _marks(kept: pl.DataFrame, crlf: set[int]) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
-    counts["crlf"] = len(crlf.intersection(kept["row"]))
+    counts["crlf"] = len(crlf.intersection(kept["at"]))
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
     return {mark: counts[mark] for mark in MARKS if counts[mark]}
 
 
-def _labels(parsed: pl.DataFrame) -> dict[str, int]:
+def _labels(read: dict[bytes, set[bool]], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Responses (texts to a prompt) with a safety label, and those labelled both safe and unsafe, in different rows."""
+    if not read:
+        return {}
     sides = [
-        parsed.select("prompt_key", reply=pl.col(side).list.last().struct.field("content"), safe=f"{side}_safe")
+        kept.select("prompt_key", reply=pl.col(side).list.last().struct.field("content"), safe=f"{side}_safe")
         for side in ("chosen", "rejected")
     ]
-    labels = pl.concat(sides).drop_nulls("safe").group_by("prompt_key", "reply").agg(pl.col("safe").n_unique())["safe"]
-    return {"responses": labels.len(), "both_ways": int((labels > 1).sum())} if labels.len() else {}
+    left = pl.concat(sides).drop_nulls("safe").group_by("prompt_key", "reply").agg(pl.col("safe").n_unique())["safe"]
+    return {
+        "read": {"responses": len(read), "both_ways": sum(len(labels) > 1 for labels in read.values())},
+        "kept": {"responses": left.len(), "both_ways": int((left > 1).sum())},
+    }
 
 
 def _counts(pairs: pl.DataFrame) -> dict[str, dict[str, dict[str, int]]]:

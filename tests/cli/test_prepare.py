@@ -54,6 +54,17 @@ def test_cleaning_options_reach_the_rules(raw, tmp_path, monkeypatch, capsys):
     assert (code, pl.read_parquet(tmp_path / "p.parquet").height) == (0, 9)
 
 
+def test_fields_and_columns(tmp_path, monkeypatch, capsys):
+    path, out = tmp_path / "raw.jsonl", tmp_path / "p.parquet"
+    path.write_text("\n".join(json.dumps({"q": f"Q{i}", "a": "yes", "b": "no", "id": i, "tag": "x"}) for i in range(4)))
+    names = ("--field", "prompt=q", "--field", "chosen=a", "--field", "rejected=b")
+    code, seen = call(monkeypatch, capsys, path, "--out", out, *names, "--keep", "id")
+    assert (code, pl.read_parquet(out)["id"].to_list()) == (0, [0, 1, 2, 3])
+    assert "columns not used: tag" in seen
+    code, seen = call(monkeypatch, capsys, path, "--out", out, "--field", "prompt")
+    assert (code, "not OURS=THEIRS" in seen) == (2, True)
+
+
 def test_faults_are_messages_with_exit_codes(raw, tmp_path, monkeypatch, capsys):
     out = tmp_path / "p.parquet"
     for code, part, arguments in (

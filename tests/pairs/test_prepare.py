@@ -32,16 +32,19 @@ def check(prepared: Prepared) -> Prepared:
     """What holds of every result."""
     pairs, rejects, summary = prepared
     rated = {name: dtype for name, dtype in OPTIONAL.items() if name in pairs.columns}
-    assert dict(pairs.schema) == PAIRS | rated
+    kept = summary["columns"]["kept"]
+    assert pairs.columns == [*PAIRS, *rated, *kept]
+    assert dict(pairs.drop(kept).schema) == PAIRS | rated
     assert all(pairs[name].count() for name in rated)
     assert dict(rejects.schema) == REJECTS
-    assert summary["read"] == summary["kept"] + summary["rejected"]
+    assert summary["read"] == summary["used"] + summary["rejected"]
+    assert summary["made"] == summary["kept"] + sum(summary["rules_of_pairs"].values()) or not summary["rules_of_pairs"]
     assert (summary["kept"], summary["rejected"]) == (pairs.height, rejects.height)
     assert {rule: found["count"] for rule, found in summary["rules"].items()} == Counter(rejects["rule"])
     assert sum(side["pairs"] for sides in summary["pairs"].values() for side in sides.values()) == pairs.height
     assert pairs["pair_id"].is_unique().all()
     assert pairs.group_by("prompt_key").agg(pl.col("split").n_unique())["split"].max() == 1
-    assert pairs.drop("chosen_safe", "rejected_safe", *rated).null_count().row(0) == (0,) * (len(PAIRS) - 2)
+    assert pairs.drop("chosen_safe", "rejected_safe", *rated, *kept).null_count().row(0) == (0,) * (len(PAIRS) - 2)
     return prepared
 
 
@@ -172,6 +175,71 @@ def test_same_params_same_bytes_and_row_order_does_not_move_the_split(tmp_path):
     turned = run(tmp_path, records[::-1]).pairs
     here = dict(read_artefact(tmp_path / "a" / "pairs.parquet", "pairs").select("pair_id", "split").iter_rows())
     assert dict(turned.select("pair_id", "split").iter_rows()) == here
+
+
+def single(prompt, response, safe) -> dict:
+    return {"prompt": prompt, "response": response, "is_safe": safe}
+
+
+def test_rows_that_are_single_replies_are_paired_and_accounted_for(tmp_path, capsys):
+    """Q: 2 safe over 2 unsafe, of which one pair repeats; R: one alone; S: one text labelled both ways."""
+    records = [single("Q", "a", True), single("Q", "x", False), single("Q", "a", True), single("Q", "x", False)]
+    records += [single("R", "a", True), single("S", "y", True), single("S", "y", False), single("Q", None, True)]
+    pairs, rejects, summary = run(tmp_path, records)
+    assert (summary["format"], pairs.height, summary["used"], summary["made"]) == ("beavertails", 1, 2, 3)
+    assert dict(rejects.select("source_row", "rule").iter_rows()) == {
+        2: "duplicate",
+        3: "duplicate",
+        4: "unpaired",
+        5: "identical_responses",
+        6: "identical_responses",
+        7: "empty_response",
+    }
+    assert [json.loads(row) for row in rejects["row"]] == [records[row] for row in rejects["source_row"]]
+    assert rejects["reason"][0] == "the same pair as row 0"
+    assert summary["rules_of_pairs"] == {"duplicate": 1, "identical_responses": 1}
+    assert summary["labels"]["read"] == {"responses": 4, "both_ways": 1}
+    assert "read 8 = used 2 + rejected 6; pairs made 3, kept 1" in capsys.readouterr().err
+
+
+def test_a_row_of_which_one_pair_is_refused_is_used(tmp_path):
+    row = {"prompt": "Q", "responses": ["a", "b", " a"], "scores": [3, 2, 1]}
+    pairs, rejects, summary = run(tmp_path, [row, row | {"prompt": "R", "scores": [1, 1, 1]}], pairing="all")
+    assert (pairs.height, rejects["rule"].to_list()) == (2, ["unpaired"])
+    assert (summary["made"], summary["rules_of_pairs"]) == (3, {"identical_responses": 1})
+    assert pairs.select("chosen_reward", "rejected_reward").rows() == [(3.0, 2.0), (2.0, 1.0)]
+
+
+def test_columns_are_named_or_kept(tmp_path):
+    beside = {"topic": "x", "n": 1, "share": 0.5, "ok": True, "tags": ["a"], "mixed": 1}
+    rows = [trl() | beside, trl("R") | beside | {"n": None, "mixed": "one", "a sentence, not a name": 1}]
+    plain = run(tmp_path, rows)
+    assert plain.summary["columns"]["unused"] == [*beside, "a sentence, not a name"]
+    kept = run(tmp_path, rows, keep=["topic", "n", "share", "ok", "tags", "other=mixed"])
+    assert kept.pairs.select(kept.summary["columns"]["kept"]).rows() == [
+        ("x", 1, 0.5, True, '["a"]', "1"),
+        ("x", None, 0.5, True, '["a"]', '"one"'),
+    ]
+    assert kept.summary["columns"]["unused"] == ["a sentence, not a name"]
+    assert kept.pairs.select(list(PAIRS)).equals(plain.pairs)
+    with pytest.raises(InputError, match="no such column to keep"):
+        run(tmp_path, rows, keep=["nothing"])
+    for name in ("split=topic", "chosen_pmi=n"):
+        with pytest.raises(UsageError, match="cannot be kept"):
+            run(tmp_path, rows, keep=[name])
+
+
+def test_fields_named_by_the_user(tmp_path):
+    rows = [{"q": f"Q{i}", "better": "yes", "worse": "no", "note": ""} for i in range(3)]
+    fields = {"prompt": "q", "chosen": "better", "rejected": "worse"}
+    prepared = run(tmp_path, rows, fields=fields)
+    assert (prepared.summary["format"], prepared.pairs.height) == ("mapped", 3)
+    assert prepared.summary["columns"]["unused"] == ["note"]
+    with pytest.raises(UsageError, match="fields and a format"):
+        run(tmp_path, rows, fields=fields, format="trl")
+    with pytest.raises(InputError, match="none of the formats") as error:
+        run(tmp_path, rows)
+    assert error.value.details["found"] == "fields better, note, q, worse"
 
 
 def test_unwritable_output(tmp_path):

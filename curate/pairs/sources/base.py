@@ -151,6 +151,21 @@ def optional_number(record: Record, name: str) -> float | None:
     return number
 
 
+def number(value: object, name: str) -> float:
+    """A finite number that must be there; `name` says where it stands."""
+    found = optional_number({name: value}, name)
+    if found is None:
+        raise Malformed(name, kind(value), "a number")
+    return found
+
+
+def listed(record: Record, name: str) -> list[Any]:
+    value = field(record, name, "list")
+    if not isinstance(value, list):
+        raise Malformed(name, kind(value), "list")
+    return value
+
+
 def user(content: str) -> Message:
     return {"role": "user", "content": content}
 

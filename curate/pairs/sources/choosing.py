@@ -36,6 +36,8 @@ def choose(name: str, records: Sequence[Any], source: str) -> Format:
     if len(winner) > 1 or 2 * most <= votes.total():
         fitting = ", ".join(f"{' or '.join(names)} ({count:,} rows)" for names, count in votes.most_common(4))
         raise InputError("the rows fit several formats", file=source, found=fitting, expected="one", remedy=REMEDY)
+    if FORMATS[winner[0]].refusal:
+        raise InputError("this file has no pairs", file=source, found=FORMATS[winner[0]].refusal)
     return FORMATS[winner[0]]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from curate.pairs.sources.base import Parsed, Record
+from curate.pairs.sources.pairing import Replies
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,12 @@ class Format:
     name: str  # what `--format` takes
     about: str  # one line: the fields, and what they mean
     needs: tuple[frozenset[str], ...]  # sets of fields, any of which makes a row this format's; the larger first
-    parse: Callable[[Record], Parsed]  # raises `Refused` where the record gives no pair
+    parse: Callable[[Record], Parsed | Replies]  # raises `Refused` where the record gives no pair
     reads: frozenset[str] = frozenset()  # fields read besides, where there
     looks: Callable[[Record], bool] | None = None  # what detection asks of a record besides its fields' names
     detected: bool = True  # whether `auto` may choose it
+    pooled: bool = False  # whether the rows of one prompt are paired with each other
+    refusal: str = ""  # why such a file is not read at all
     card: str = ""  # where the schema is published
 
     def fits(self, record: Record) -> frozenset[str] | None:

@@ -13,7 +13,7 @@ class DataParams(Section):
     """Which pairs."""
 
     source: str = Field(
-        "sample", description="`sample`, a file (JSON, JSONL, CSV, Parquet, also .gz), or hub:owner/name"
+        "sample", description="`sample`, a file (JSON, JSONL, CSV, TSV, Parquet, also .gz or .zst), or hub:owner/name"
     )
     watch: str = Field(
         SAMPLE_FOLDER,
@@ -21,6 +21,14 @@ class DataParams(Section):
         min_length=1,
     )
     format: str = Field("auto", description="a name that `curate prepare --help` lists; `auto` looks at the rows")
+    fields: dict[str, str] = Field(
+        {}, description="for a file in no known format: our name of a field -> the file's, e.g. {prompt: question}"
+    )
+    pairing: Literal["best", "adjacent", "all"] = Field(
+        "best",
+        description="of rankings and single replies: each worse with the best, with the next better, or with all",
+    )
+    keep: list[str] = Field([], description="columns of the source to keep, unread; NAME=COLUMN renames one")
     hub_config: str | None = Field(None, description="configuration of a Hub dataset")
     hub_split: str = Field("train", description="split of a Hub dataset")
     hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")

@@ -8,6 +8,7 @@ from curate.pairs.identity import pair_id
 from curate.pairs.schema import OPTIONAL, QueryType, Split
 from curate.pairs.sources import FORMATS
 from curate.pairs.sources.base import Malformed, NullPrompt, Parsed, Ratings, Refused
+from tests.pairs.sources.rows import ROWS, turn
 
 
 def parse(form: str, record: dict) -> Parsed:
@@ -18,10 +19,6 @@ def said(pair: Parsed) -> tuple:
     """prompt turns, chosen, rejected as plain text"""
     prompt = [(turn["role"], turn["content"]) for turn in pair.prompt]
     return prompt, pair.chosen[0]["content"], pair.rejected[0]["content"]
-
-
-def turn(role: str, content: object) -> dict:
-    return {"role": role, "content": content}
 
 
 PKU = {
@@ -73,10 +70,8 @@ EXAMPLES = {
     "hh": HH,
     "openai": OPENAI,
     "sharegpt": SHAREGPT,
-    "orca": {"system": "Be brief.", "question": "Q", "chosen": "yes", "rejected": "no"},
-    "query": {"query": "Q", "chosen": "yes", "rejected": "no", "history": [["A", "B"]]},
-    "alpaca": {"instruction": "Add.", "input": "1 and 2", "chosen": "3", "rejected": "4"},
     "trl": TRL,
+    **ROWS,
 }
 
 
@@ -210,19 +205,7 @@ def test_trl_makes_no_prompt_of_the_responses_where_a_field_could_be_it(name):
         parse("trl", {name: "Q", "chosen": "It is 1", "rejected": "It is 2"})
 
 
-@pytest.mark.parametrize(
-    ("form", "prompt"),
-    [
-        ("orca", [("system", "Be brief."), ("user", "Q")]),
-        ("query", [("user", "A"), ("assistant", "B"), ("user", "Q")]),
-        ("alpaca", [("user", "Add.\n1 and 2")]),
-    ],
-)
-def test_prompts_under_other_names(form, prompt):
-    assert said(parse(form, EXAMPLES[form]))[0] == prompt
-
-
-@pytest.mark.parametrize("form", ["trl", "orca", "alpaca", "pku_ranked", "hh"])
+@pytest.mark.parametrize("form", ["trl", "query", "alpaca", "pku_ranked", "hh"])
 def test_a_system_field_is_a_turn_and_two_that_differ_are_refused(form):
     pair = parse(form, EXAMPLES[form] | {"system": "In French."})
     assert pair.prompt[0] == turn("system", "In French.")

@@ -1,0 +1,51 @@
+"""Columns of the source that go along with the pairs, unread, through every later stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from curate.base.errors import InputError, UsageError
+from curate.pairs.schema import OPTIONAL, STAGES, columns
+from curate.pairs.sources.base import named
+from curate.pairs.sources.text import as_json, unix_lines
+
+
+def kept_columns(records: Sequence[Any], rows: Sequence[int], keep: Sequence[str], source: str) -> list[pl.Series]:
+    """Columns of `records` at `rows`, each asked for as COLUMN or as NAME=COLUMN, where NAME is what it is called then.
+
+    Texts, whole numbers, numbers and booleans keep their type; values of other types, or of several, are JSON text.
+
+    Raises:
+        UsageError: a name that a column of ours has, or that stands twice.
+        InputError: no row has the column.
+    """
+    wanted = [(asked.partition("=")[0], asked.partition("=")[2] or asked) for asked in keep]
+    names = [name for name, _ in wanted]
+    for name in names:
+        if name in columns(*STAGES) | OPTIONAL or names.count(name) > 1:
+            raise UsageError(
+                "a column cannot be kept under this name", field="keep", found=name, remedy=f"--keep my_{name}={name}"
+            )
+    have = {name for record in records if isinstance(record, dict) for name in record}
+    missing = [column for _, column in wanted if column not in have]
+    if missing:
+        raise InputError(
+            "no such column to keep", file=source, field=", ".join(missing), found=f"columns {named(have)}"
+        )
+    return [pl.Series(name, *_typed([records[row].get(column) for row in rows])) for name, column in wanted]
+
+
+def _typed(values: list[Any]) -> tuple[list[Any], Any]:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {bool}:
+        return values, pl.Boolean
+    if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return values, pl.Int64
+    if kinds <= {int, float}:
+        return [None if value is None else float(value) for value in values], pl.Float64
+    if kinds == {str}:
+        return [unix_lines(value) for value in values], pl.String
+    return [None if value is None else as_json(value) for value in values], pl.String

@@ -1,0 +1,57 @@
+"""A file's own names for the fields, named by the user: `--field prompt=question --field chosen=answer_a`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from curate.base.errors import UsageError
+from curate.pairs.sources import trl
+from curate.pairs.sources.base import Malformed, Parsed, Record
+from curate.pairs.sources.format import Format
+from curate.pairs.sources.replies import COSTS, LABELS, RATED, SYSTEM
+
+SIDES = ("chosen", "rejected")
+TARGETS = ("prompt", SYSTEM[0], *SIDES, *LABELS, *RATED[0], *COSTS, "margin")
+
+
+def mapped(fields: Mapping[str, str]) -> Format:
+    """The format in which our names are theirs; a name that is not mapped stands for itself where a row has it.
+
+    A dot goes into objects and lists: `answers.0.text`.
+
+    Raises:
+        UsageError: a name on the left that is none of TARGETS.
+    """
+    odd = [ours for ours in fields if ours not in TARGETS]
+    if odd:
+        raise UsageError("no such field of a pair", field="field", found=", ".join(odd), expected=", ".join(TARGETS))
+
+    def parse(record: Record) -> Parsed:
+        ours = {name: value for name in TARGETS if (value := _found(record, fields.get(name, name))) is not _NOTHING}
+        for name in SIDES:
+            if name not in ours:
+                raise Malformed(fields.get(name, name), "missing", f"the {name} response")
+        if "prompt" not in ours and ("prompt" in fields or not trl.in_turns(ours)):
+            raise Malformed(fields.get("prompt", "prompt"), "missing", "the prompt")
+        return trl.parse(ours)
+
+    about = ", ".join(f"{ours} is {theirs}" for ours, theirs in fields.items())
+    return Format("mapped", about, (frozenset(fields.values()),), parse)
+
+
+_NOTHING = object()
+
+
+def _found(record: Record, path: str) -> Any:
+    if path in record:
+        return record[path]
+    value: Any = record
+    for part in path.split("."):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return _NOTHING
+    return value

@@ -1,0 +1,62 @@
+"""Rankings: a prompt and several replies, Nectar's with ranks from 1, others with ranks or scores beside them."""
+
+from __future__ import annotations
+
+from curate.pairs.sources.base import Malformed, Message, Record, kind, listed, number, prompt_text, text, user
+from curate.pairs.sources.format import Format, fields
+from curate.pairs.sources.pairing import Replies, Reply
+from curate.pairs.sources.replies import SYSTEM, asked, with_system
+from curate.pairs.sources.turns import transcript
+
+
+def parse_nectar(record: Record) -> Replies:
+    """The prompt is a transcript that ends with the assistant's marker; rank 1 is the best."""
+    replies = []
+    for i, answer in enumerate(listed(record, "answers")):
+        if not isinstance(answer, dict):
+            raise Malformed(f"answers[{i}]", kind(answer), "object with answer and rank")
+        replies.append(Reply(text(answer, "answer").strip(), -number(answer.get("rank"), f"answers[{i}].rank")))
+    return Replies(_spoken(prompt_text(record)), replies)
+
+
+def parse(record: Record) -> Replies:
+    """A rank's lowest number is the best, a score's highest."""
+    name = "ranks" if "ranks" in record else "scores"
+    texts, numbers = listed(record, "responses"), listed(record, name)
+    if len(texts) != len(numbers):
+        raise Malformed(name, f"a list of {len(numbers)}", f"as many as responses, {len(texts)}")
+    ranked = name == "ranks"
+    replies = []
+    for i, said in enumerate(texts):
+        held = number(numbers[i], f"{name}[{i}]")
+        reply = (
+            Reply(text({"responses": said}, "responses"), -held)
+            if ranked
+            else Reply(text({"responses": said}, "responses"), held, reward=held)
+        )
+        replies.append(reply)
+    return Replies(with_system(record, asked(record, "prompt")), replies)
+
+
+def _spoken(prompt: str) -> list[Message]:
+    turns = transcript("\n\n" + prompt.lstrip())
+    if not turns:
+        return [user(prompt)]
+    return turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns
+
+
+NECTAR = Format(
+    "nectar",
+    "Nectar: prompt (a transcript), answers: [{answer, rank}]",
+    fields("prompt answers"),
+    parse_nectar,
+    looks=lambda record: isinstance(record["answers"], list | None),
+    card="https://huggingface.co/datasets/berkeley-nest/Nectar",
+)
+FORMAT = Format(
+    "ranking",
+    "prompt, responses: [texts], ranks: [1 is best] or scores: [highest is best]; optional system",
+    fields("prompt responses ranks", "prompt responses scores"),
+    parse,
+    reads=frozenset(SYSTEM),
+)
