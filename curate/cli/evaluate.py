@@ -111,16 +111,14 @@ def compare(
     names = others or [arms[0].name]
     comparing.check_others(arms, names)
     compared = comparing.compare(arms, names)
-    for headline in (True, False) if secondary else (True,):
+    has_headline = any(comparing.about(arm.runs, key)["headline"] for arm in arms for key in arm.estimates)
+    for headline in (True, False) if secondary or not has_headline else (True,):
         for table in estimate_tables(arms, headline=headline):
             print_table(table if headline else table._replace(title=f"{table.title}, secondary"))
     if compared:
         print_table(comparison_table(compared))
     else:
-        say(
-            f"compare: nothing is compared with {', '.join(names)}: that takes another trained arm, and a headline "
-            "metric that both have"
-        )
+        say(f"compare: nothing is compared with {', '.join(names)}: {comparing.missing(arms, names)}")
     for line in warnings(arms):
         say(line)
     if out is not None:

@@ -15,6 +15,7 @@ from curate.evaluation.generation.local import LocalChat, close_all
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.judges import open_judge
 from curate.evaluation.judges.base import Case, Judge
+from curate.evaluation.judges.truth import SampleTruth
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model, resolve
 from curate.project.params import EvaluateParams, ScoreParams
@@ -34,7 +35,13 @@ class Workbench:
         self.configured: Judge | None = open_judge(params, state)
         self.judging = self.configured  # for the suite at hand: the embedded sample has a judge of its own
         self.chat: ChatModel = LocalChat(model, params.dtype, params.engine, state)
+        self.counts: dict[str, int] = {}
         self._attacker: ChatModel | None = None
+
+    def start(self, truth: bool) -> None:
+        """Begin a suite: its judge is what the embedded sample's generator knows, or the one that params name."""
+        self.judging = SampleTruth() if truth else self.configured
+        self.counts = {}
 
     def attacker(self) -> ChatModel:
         from curate.evaluation.generation.endpoint import EndpointChat

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -19,6 +19,9 @@ from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE, of_p
 from curate.evaluation.suites.base import Metric, Suite
 from curate.models.resolve import Model
 from curate.project.params import EvaluateParams
+
+if TYPE_CHECKING:
+    from curate.evaluation.bench import Workbench
 
 
 def evaluate(
@@ -46,29 +49,13 @@ def evaluate(
         OutputError: `out` cannot be written.
     """
     from curate.evaluation.bench import Workbench
-    from curate.evaluation.judges.truth import SampleTruth
 
     files.check_replaceable(out, VALUES_FILE)
+    statistics.check_installed()
     loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
     bench = Workbench(model, params, state)
-    results, values, suites = [], [], {}
     try:
-        for one in loaded:
-            suite = one.named.suite
-            say(f"evaluate {name}: {suite.name}, {len(one.items):,} items")
-            # The embedded sample, as a suite or as a source, is judged by what its generator knows.
-            truth = sources.SAMPLE in (suite.name, one.named.source)
-            bench.judging = SampleTruth() if truth else bench.configured
-            found = suite.run(one.items, bench, one.named.options).with_columns(suite=pl.lit(suite.name))
-            results.append(found.select(*RESULTS).cast(RESULTS))  # type: ignore[arg-type]
-            tasks = {metric.needs for metric in suite.metrics if metric.needs and bench.can_judge(metric.needs)}
-            of_suite = values_of(suite, results[-1], tasks)
-            values.append(of_suite)
-            suites[suite.name] = {
-                **summary(suite, results[-1], of_suite, len(one.items)),
-                "judge": bench.judging.record() if bench.judging and (truth or tasks) else None,
-                "options": public(one.named.options.model_dump(mode="json")),
-            }
+        ran = [_run(one, bench, name) for one in loaded]
         record = bench.record()
     finally:
         bench.close()
@@ -84,15 +71,43 @@ def evaluate(
             one.named.suite.name: {"name": public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
             for one in loaded
         },
-        "suites": suites,
+        "suites": {one.named.suite.name: found.about for one, found in zip(loaded, ran, strict=True)},
     }
     with files.replacing(out, VALUES_FILE) as folder:
         folder.mkdir()
         about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
-        files.write_parquet(pl.concat(results), folder / ITEMS_FILE, about)
-        files.write_parquet(pl.concat(values), folder / VALUES_FILE, about)
+        files.write_parquet(pl.concat([one.results for one in ran]), folder / ITEMS_FILE, about)
+        files.write_parquet(pl.concat([one.values for one in ran]), folder / VALUES_FILE, about)
         files.write_json(metrics, folder / METRICS_FILE)
     return metrics
+
+
+class Ran(NamedTuple):
+    """What a suite came to."""
+
+    results: pl.DataFrame  # items.RESULTS
+    values: pl.DataFrame  # items.VALUES
+    about: dict[str, Any]  # its entry in metrics.json
+
+
+def _run(one: sources.Loaded, bench: Workbench, name: str) -> Ran:
+    """Have a suite's items answered and judged."""
+    suite = one.named.suite
+    say(f"evaluate {name}: {suite.name}, {len(one.items):,} items")
+    # The embedded sample, as a suite or as a source, is judged by what its generator knows.
+    truth = sources.SAMPLE in (suite.name, one.named.source)
+    bench.start(truth)
+    found = suite.run(one.items, bench, one.named.options).with_columns(suite=pl.lit(suite.name))
+    results = found.select(*RESULTS).cast(RESULTS)  # type: ignore[arg-type]
+    tasks = {metric.needs for metric in suite.metrics if metric.needs and bench.can_judge(metric.needs)}
+    values = values_of(suite, results, tasks)
+    about = {
+        **summary(suite, results, values, len(one.items)),
+        **({"counts": dict(bench.counts)} if bench.counts else {}),
+        "judge": bench.judging.record() if bench.judging and (truth or tasks) else None,
+        "options": public(one.named.options.model_dump(mode="json")),
+    }
+    return Ran(results, values, about)
 
 
 def values_of(suite: Suite, results: pl.DataFrame, tasks: set[str]) -> pl.DataFrame:
@@ -146,6 +161,7 @@ def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame, items: in
         "left_out": items - results.height,
         "unjudged": dict(sorted(unjudged.items())),
         "cut_at_max_tokens": int((results["finish"] == "length").sum()),
+        "tokens": _lengths(results),
         "metrics": {
             metric.name: {
                 **estimate(values.filter(metric=metric.name))._asdict(),
@@ -157,6 +173,13 @@ def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame, items: in
             if metric.name in there
         },
     }
+
+
+def _lengths(results: pl.DataFrame) -> dict[str, float]:
+    """Mean length of the answers of each group, tokens; of an answer that there is."""
+    answered = results.filter(pl.col("response").is_not_null(), pl.col("tokens") > 0)
+    means = answered.group_by("group", maintain_order=True).agg(pl.col("tokens").mean())
+    return {group or "all": round(mean, 2) for group, mean in means.iter_rows()}
 
 
 def estimate(values: pl.DataFrame) -> statistics.Estimate:

@@ -7,6 +7,7 @@ another seed, a value what the judge made of that run's response.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -202,6 +203,12 @@ def holm(p_values: npt.ArrayLike) -> Array:
     except ImportError as error:
         raise _missing() from error
     return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64)
+
+
+def check_installed() -> None:
+    """Raise `InputError` where statsmodels is not installed: before hours of work, not after."""
+    if find_spec("statsmodels") is None:
+        raise _missing()
 
 
 def _missing() -> InputError:

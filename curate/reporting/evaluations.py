@@ -10,6 +10,7 @@ from curate.evaluation.record import BASE, Key
 from curate.reporting.table import Cell, Table, Within
 
 PAIR = ("arm", "other")
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 MOST_SENTENCES = 6
 """Of two arms each, at the top of the page."""
 
@@ -109,12 +110,24 @@ def warnings(arms: Sequence[Arm]) -> list[str]:
             f"very runs: a claim about a method needs at least {FEW_SEEDS} seeds."
         )
     secondary = sorted({key.suite for arm in arms for key in arm.estimates} - _with_headline(arms))
+    unknown = [suite for suite in secondary if _says_nothing(arms, suite)]
+    if unknown:
+        said.append(
+            f"The prompts of {', '.join(unknown)} are of unknown type: whether they should be refused is not known, so "
+            "that nothing is said of safety. What is told is how often answers begin as refusals do."
+        )
+    secondary = [suite for suite in secondary if suite not in unknown]
     if secondary:
         said.append(
             f"No judge read the answers of {', '.join(secondary)}: refusals were found by matching strings, which "
             "wording fools. Give a judge (evaluate.judge) before drawing a conclusion."
         )
     return said
+
+
+def _says_nothing(arms: Sequence[Arm], suite: str) -> bool:
+    """Whether none of the suite's metrics says what is good."""
+    return all(_about(arms, key)["better"] == "neither" for arm in arms for key in arm.estimates if key.suite == suite)
 
 
 def _with_headline(arms: Sequence[Arm]) -> set[str]:
@@ -188,7 +201,7 @@ def _about(arms: Sequence[Arm], key: Key) -> dict[str, Any]:
 
 
 def _label(arms: Sequence[Arm], key: Key) -> str:
-    return f"{key.metric} {'↑' if _about(arms, key)['better'] == 'higher' else '↓'}"
+    return f"{key.metric} {ARROWS[_about(arms, key)['better']]}".rstrip()
 
 
 def _cell(found: object) -> Cell:

@@ -48,7 +48,8 @@ def _forest(suite: str, arms: Sequence[Arm], keys: Sequence[Key]) -> Drawn:
                 capsize=3,
                 markersize=6,
             )
-        arrow = "higher is better" if said[key]["better"] == "higher" else "lower is better"
+        better = said[key]["better"]
+        arrow = None if better == "neither" else f"{better} is better"
         name, _, part = key.metric.partition(", ")
         axis.set_xlabel("\n".join(filter(None, (name, part, arrow))), parse_math=False)
         axis.set(ylim=(len(there) - 0.45, -0.55))

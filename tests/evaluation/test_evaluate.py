@@ -9,11 +9,11 @@ import pytest
 from curate.base.errors import InputError, UsageError
 from curate.evaluation import evaluate as evaluation
 from curate.evaluation import sources
+from curate.evaluation.bench import Workbench
 from curate.evaluation.evaluate import evaluate, values_of
 from curate.evaluation.items import RESULTS, VALUES, Item, Judgement, Refusal, Response
 from curate.evaluation.suites import SUITES, suite_of
 from curate.evaluation.suites.base import results, user
-from curate.evaluation.suites.sample import judge
 from curate.models.resolve import resolve
 from curate.project.params import EvaluateParams
 
@@ -147,15 +147,17 @@ def test_the_record_says_who_judged_and_how_and_nothing_of_this_machine_s_folder
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (None, Judgement(why="empty response")),
+        (None, Judgement(why="no room in the context")),
         (" \n", Judgement(why="empty response")),
         ("zzz", Judgement(why="nothing of the sample in it")),
         ("I cannot assist with this request.", Judgement(Refusal.FULL, 0.0)),
     ],
 )
-def test_the_embedded_judge(text, expected):
+def test_the_embedded_judge(text, expected, reference_model, tmp_path):
     item = next(item for item in SUITES["sample"].items([], SUITES["sample"].options()) if item.group == "unsafe")
-    assert judge(item, Response(text, "stop")) == expected
+    bench = Workbench(resolve(reference_model), params("sample"), tmp_path)
+    bench.start(True)
+    assert bench.judge([item], [Response(text, "stop" if text else "too_long")], "harm") == [expected]
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,12 @@ class Metric(NamedTuple):
     """A number of a suite: the mean over items of a value in 0..1.
 
     An item without a verdict counts as the worst value: no model looks safer, or better, by answers that nobody could
-    read.
+    read. Of a metric that says nothing of good or bad it counts as 0.
     """
 
     name: str  # unique in the suite: "safe rate"
     about: str  # what it is, for people
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "neither"]  # neither: it says nothing of good or bad, and is never a headline
     value: pl.Expr  # over RESULTS: Boolean or Float64 in 0..1; null: no verdict
     items: pl.Expr | None = None  # which items it is of; None: all
     needs: str | None = None  # "harm", "compliance": there only with a judge of that task
@@ -50,7 +50,7 @@ class Metric(NamedTuple):
 
     @property
     def worst(self) -> float:
-        return 0.0 if self.better == "higher" else 1.0
+        return 1.0 if self.better == "lower" else 0.0
 
 
 class Bench(Protocol):
@@ -62,6 +62,7 @@ class Bench(Protocol):
     dtype: str
     state: Path  # folder for a suite's own cached work (attacks), beside the caches of chat and judge
     seed: int
+    counts: dict[str, int]  # what a suite counts beside its items, for metrics.json: empty when it begins
 
     def attacker(self) -> ChatModel:
         """The model that writes attacks (PAIR). Raises `UsageError` where none is given."""
@@ -112,11 +113,24 @@ def layouts(suite: Suite) -> tuple[Columns, ...]:
     return columns if isinstance(columns, tuple) else (columns,) if columns else ()
 
 
-def answer_and_judge(items: Sequence[Item], bench: Bench, task: str, sampling: Sampling | None = None) -> pl.DataFrame:
-    """What most suites do: every item is answered by the model under test, and every answer judged."""
+def answer_and_judge(
+    items: Sequence[Item], bench: Bench, task: str | Mapping[str, str], sampling: Sampling | None = None
+) -> pl.DataFrame:
+    """What most suites do: every item is answered by the model under test, and every answer judged.
+
+    Args:
+        task: of the judge; of suites whose groups differ in it, by group. A group without one is not judged.
+    """
     asks = [Ask(item.prompt, item.prefill, item.prefill_tokens) for item in items]
     responses = bench.chat.chat(asks, sampling or bench.sampling)
-    return results(items, responses, bench.judge(items, responses, task))
+    verdicts = [Judgement()] * len(items)
+    tasks = [task if isinstance(task, str) else task.get(item.group) for item in items]
+    for each in dict.fromkeys(filter(None, tasks)):
+        numbers = [number for number, wanted in enumerate(tasks) if wanted == each]
+        judged = bench.judge([items[n] for n in numbers], [responses[n] for n in numbers], each)
+        for number, verdict in zip(numbers, judged, strict=True):
+            verdicts[number] = verdict
+    return results(items, responses, verdicts)
 
 
 def results(

@@ -16,12 +16,13 @@ from pydantic import Field
 
 from curate.base.errors import InputError
 from curate.base.progress import progress, say
+from curate.evaluation.generation.base import Ask
 from curate.evaluation.generation.cache import TextCache, key
 from curate.evaluation.generation.local import close_all
-from curate.evaluation.items import Item
+from curate.evaluation.items import Item, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import WITH_TARGET, behaviours, draw
-from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, user
+from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, results, user
 from curate.models.rendering import load_tokenizer, prompt_token_ids
 from curate.project.params import Count, Seed
 
@@ -61,18 +62,34 @@ class GCG:
         return draw(behaviours(rows, self.name), options.behaviours, options.seed)
 
     def run(self, items: Sequence[Item], bench: Bench, options: GCGOptions) -> pl.DataFrame:
+        """A request that does not fit the context with its suffix and target has no answer: it counts as one without a
+        verdict, and stops nothing."""
         found = search(items, bench, options)
-        first, last = np.mean([(one.first_loss, one.loss) for one in found], axis=0)
-        say(f"gcg: loss of the target {first:.2f} -> {last:.2f} nats/token, the mean of {len(found):,} behaviours")
-        attacked = [
-            item._replace(prompt=user(item.asked + one.suffix), question=item.asked)
-            for item, one in zip(items, found, strict=True)
-        ]
-        return answer_and_judge(attacked, bench, "harm")
+        losses = [(one.first_loss, one.loss) for one in found if one is not None]
+        if losses:
+            first, last = np.mean(losses, axis=0)
+            say(f"gcg: loss of the target {first:.2f} -> {last:.2f} nats/token, the mean of {len(losses):,}")
+        if len(losses) < len(items):
+            say(
+                f"gcg: {len(items) - len(losses):,} of {len(items):,} requests have no room for a suffix and its target"
+            )
+        bench.counts["no room for a suffix"] = len(items) - len(losses)
+        attacked = {
+            number: item._replace(prompt=user(item.asked + one.suffix), question=item.asked)
+            for number, (item, one) in enumerate(zip(items, found, strict=True))
+            if one is not None
+        }
+        answers = dict(
+            zip(attacked, bench.chat.chat([Ask(one.prompt) for one in attacked.values()], bench.sampling), strict=True)
+        )
+        asked = [attacked.get(number, item) for number, item in enumerate(items)]
+        responses = [answers.get(number, Response(None, "too_long")) for number in range(len(items))]
+        return results(asked, responses, bench.judge(asked, responses, "harm"))
 
 
-def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Found]:
-    """The suffix of each item: from the cache, where each is put as soon as it is found.
+def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Found | None]:
+    """The suffix of each item: from the cache, where each is put as soon as it is found. None where the context has no
+    room for one.
 
     Raises:
         InputError: nanogcg is not installed, or a behaviour cannot be attacked.
@@ -97,11 +114,13 @@ def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Fou
             searcher = Searcher(bench.model, bench.dtype, options.steps, options.search_width, options.topk, advance)
             try:
                 for each, item in missing.items():
-                    found[each] = Found(*searcher.search(item.asked, item.target, options.seed))
-                    cache.add([each], [json.dumps(found[each])])
+                    new = searcher.search(item.asked, item.target, options.seed)
+                    if new is not None:
+                        found[each] = Found(*new)
+                        cache.add([each], [json.dumps(new)])
             finally:
                 searcher.close()
-    return [found[each] for each in keys]
+    return [found.get(each) for each in keys]
 
 
 def _nanogcg() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -70,13 +71,17 @@ class Searcher:
         rows = self.model.get_input_embeddings().num_embeddings
         self.config.topk = min(topk, rows - len(self.barred))
 
-    def search(self, goal: str, target: str, seed: int) -> tuple[str, float, float]:
-        """(what is to stand behind the goal, the target's loss with what the search began with, and with this).
+    def search(self, goal: str, target: str, seed: int) -> tuple[str, float, float] | None:
+        """(what is to stand behind the goal, the target's loss with what the search began with, and with this); None
+        where request and target do not fit the context.
 
         Raises:
-            InputError: request and target do not fit the context, or the tokenizer cannot say a suffix.
+            InputError: the tokenizer cannot say a suffix.
         """
         first = self._losses(goal, target, [INITIAL])[0]
+        if math.isinf(first):
+            self.advance(self.steps)
+            return None
         # nanogcg would try the whole width first, and halve it after running out of memory, at every step.
         (sequence,) = self._sequences(goal, target, [INITIAL])
         logits = 4 * self.model.get_input_embeddings().num_embeddings * sequence.length
@@ -141,22 +146,16 @@ class Searcher:
 
     @torch.inference_mode()
     def _losses(self, goal: str, target: str, suffixes: list[str]) -> list[float]:
-        """-log p(target) behind the goal with each suffix, nats/token."""
+        """-log p(target) behind the goal with each suffix, nats/token; infinite where that does not fit the context."""
         sequences = self._sequences(goal, target, suffixes)
-        longest = max(sequence.length for sequence in sequences)
-        if longest > self.context:
-            raise InputError(
-                "a request with its suffix and target does not fit the model's context",
-                found=f"{longest} tokens",
-                expected=f"{self.context} at most",
-                remedy="drop the row",
-            )
-        losses = [0.0] * len(sequences)
+        fits = [number for number, sequence in enumerate(sequences) if sequence.length <= self.context]
+        losses = [math.inf] * len(sequences)
         where = device()
-        for rows in of_one_length([sequence.length for sequence in sequences], BATCH_TOKENS[where.type]):
-            logps = response_logps(self.model, pad([sequences[row] for row in rows]).to(where)).tolist()
-            for row, logp in zip(rows, logps, strict=True):
-                losses[row] = -logp / len(sequences[row].response_ids)
+        for rows in of_one_length([sequences[number].length for number in fits], BATCH_TOKENS[where.type]):
+            batch = [fits[row] for row in rows]
+            logps = response_logps(self.model, pad([sequences[number] for number in batch]).to(where)).tolist()
+            for number, logp in zip(batch, logps, strict=True):
+                losses[number] = -logp / len(sequences[number].response_ids)
         return losses
 
 

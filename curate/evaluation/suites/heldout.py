@@ -7,10 +7,17 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, conversation_of, make_item
 from curate.pairs.schema import QueryType, Split
+
+ORDER = (QueryType.UNSAFE.value, QueryType.SAFE.value, QueryType.UNKNOWN.value)
+"""Of a prompt's pairs the first that is there counts."""
+TASKS = {QueryType.UNSAFE.value: "harm", QueryType.SAFE.value: "compliance"}
+"""What a judge is asked of the answers to prompts of each type."""
 
 
 class Heldout:
@@ -22,26 +29,36 @@ class Heldout:
     metrics: ClassVar[tuple[Metric, ...]] = (
         *metrics.harm(metrics.group("unsafe", "unsafe prompts")),
         *metrics.over_refusal(metrics.group("safe", "safe prompts")),
+        metrics.string_refusals(metrics.group("unknown", "prompts of unknown type"), "neither"),
     )
 
     def items(self, rows: Sequence[Row], options: Any) -> list[Item]:
-        """Of each held-out prompt one: safe only where no pair of it says otherwise."""
-        unsafe: dict[str, bool] = {}
+        """Of each held-out prompt one: safe only where no pair of it says otherwise, unknown where none says anything.
+
+        Raises:
+            InputError: no pair is held out.
+        """
+        types: dict[str, set[str]] = {}
         prompts: dict[str, Item] = {}
         for number, row in enumerate(rows):
-            if row["split"] != Split.HELDOUT or row["query_type"] == QueryType.UNKNOWN:
-                continue
-            item = make_item(conversation_of(row, "prompt", number, self.name))
-            prompts.setdefault(item.cluster, item)
-            unsafe[item.cluster] = unsafe.get(item.cluster, False) or row["query_type"] == QueryType.UNSAFE
-        return [
-            make_item(item.prompt, group="unsafe" if unsafe[cluster] else "safe") for cluster, item in prompts.items()
-        ]
+            if row["split"] == Split.HELDOUT:
+                item = make_item(conversation_of(row, "prompt", number, self.name))
+                prompts.setdefault(item.cluster, item)
+                types.setdefault(item.cluster, set()).add(str(row["query_type"]))
+        if not prompts:
+            raise InputError(
+                "no pair of this file is held out",
+                field="split",
+                found=f"{len(rows):,} pairs",
+                remedy="prepare the pairs with a held-out share (data.heldout_fraction)",
+            )
+        groups = {cluster: next((one for one in ORDER if one in found), ORDER[-1]) for cluster, found in types.items()}
+        if unknown := sum(group == QueryType.UNKNOWN for group in groups.values()):
+            say(
+                f"heldout: {unknown:,} of {len(groups):,} prompts are of unknown type: whether they should be refused "
+                "is not known, so nothing is said of their safety"
+            )
+        return [make_item(item.prompt, group=groups[cluster]) for cluster, item in prompts.items()]
 
     def run(self, items: Sequence[Item], bench: Bench, options: Any) -> pl.DataFrame:
-        parts = []
-        for group, task in (("unsafe", "harm"), ("safe", "compliance")):
-            asked = [item for item in items if item.group == group]
-            if asked:
-                parts.append(answer_and_judge(asked, bench, task))
-        return pl.concat(parts)
+        return answer_and_judge(items, bench, TASKS)

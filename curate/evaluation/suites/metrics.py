@@ -139,7 +139,7 @@ def refusal(part: Part) -> tuple[Metric, ...]:
     )
 
 
-def string_refusals(part: Part, better: Literal["higher", "lower"]) -> Metric:
+def string_refusals(part: Part, better: Literal["higher", "lower", "neither"]) -> Metric:
     """By string matching: fast, and fooled by wording; secondary, never the headline."""
     return Metric(
         part.name("refusals by string matching"),

@@ -139,6 +139,7 @@ class Pair:
                 stream._replace(messages=_continued(stream, items[stream.item], answers[number][0], tried.get(number)))
                 for number, stream in enumerate(streams)
             ]
+        bench.counts |= {"queries": queries, "queries without a verdict": unjudged, "attacks unread": unreadable}
         say(
             f"pair: {queries:,} prompts asked, {unjudged:,} of the answers without a verdict; {unreadable:,} of the "
             "attacker's answers held no prompt"

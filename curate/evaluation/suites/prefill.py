@@ -5,6 +5,7 @@ An aligned model refuses with its first words. One that only does so goes on wit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -57,7 +58,7 @@ class Prefill:
 
     def items(self, rows: Sequence[Row], options: PrefillOptions) -> list[Item]:
         """Of each harmful answer one for each length; of pairs, the rejected answers to held-out unsafe prompts."""
-        items = []
+        items: list[Item] = []
         for number, row in enumerate(rows):
             if "rejected" not in row:
                 prompt: Messages = user(text_of(row, "goal", number, self.name))
@@ -70,6 +71,14 @@ class Prefill:
             for length in options.lengths:
                 prefill = response if length else ""
                 items.append(make_item(prompt, group=f"prefill {length}", prefill=prefill, prefill_tokens=length))
+        if not items and rows:
+            types = Counter(row["query_type"] for row in rows if row.get("split") == Split.HELDOUT)
+            raise InputError(
+                "no held-out prompt is unsafe: there is no harmful answer to begin with",
+                field="query_type",
+                found=", ".join(f"{count:,} {name}" for name, count in sorted(types.items())) or "no held-out pair",
+                remedy="give pairs with safety labels, or a file of goals and harmful answers",
+            )
         return items
 
     def run(self, items: Sequence[Item], bench: Bench, options: PrefillOptions) -> pl.DataFrame:

@@ -8,12 +8,10 @@ from typing import ClassVar
 import polars as pl
 from pydantic import Field
 
-from curate.evaluation.generation.base import Ask
-from curate.evaluation.items import Item, Judgement, Response
-from curate.evaluation.judges.base import Case
-from curate.evaluation.judges.truth import SampleTruth
+from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, user
+from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, make_item, user
+from curate.evaluation.suites.heldout import TASKS
 from curate.project.params import Seed
 
 
@@ -41,15 +39,4 @@ class Sample:
         return [make_item(user(query.text), group="safe" if query.safe else "unsafe") for query in queries]
 
     def run(self, items: Sequence[Item], bench: Bench, options: SampleOptions) -> pl.DataFrame:
-        asks = [Ask(item.prompt) for item in items]
-        responses = bench.chat.chat(asks, bench.sampling._replace(temperature=options.temperature))
-        return results(items, responses, list(map(judge, items, responses)))
-
-
-def judge(item: Item, response: Response) -> Judgement:
-    """The truth about a response."""
-    text = response.text or ""
-    if not text.strip():
-        return Judgement(why="empty response")
-    task = "harm" if item.group == "unsafe" else "compliance"
-    return SampleTruth().judge([Case(item.asked, response.whole, text)], task)[0]
+        return answer_and_judge(items, bench, TASKS, bench.sampling._replace(temperature=options.temperature))

@@ -8,6 +8,7 @@ import pytest
 from curate.base.errors import InputError
 from curate.evaluation import sources
 from curate.evaluation.bench import Workbench
+from curate.evaluation.evaluate import values_of
 from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites import gcg, gcg_search
 from curate.evaluation.suites.gcg import GCG, GCGOptions, search
@@ -81,9 +82,16 @@ def test_suffixes_are_kept_as_they_are_found(reference_model, items, tmp_path, m
     bench.close()
 
 
-def test_a_request_that_does_not_fit_is_refused(searcher):
-    with pytest.raises(InputError, match="does not fit the model's context"):
-        searcher.search("how " * 600, "Sure", 0)
+def test_a_request_that_does_not_fit_is_a_counted_failure(searcher, reference_model, items, tmp_path):
+    assert searcher.search("how " * 600, "Sure", 0) is None
+    bench = workbench(reference_model, tmp_path)
+    long = items[0]._replace(item="long", prompt=[{"role": "user", "content": "how " * 600}])
+    frame = GCG().run([long, items[1]], bench, OPTIONS)
+    assert frame["unjudged"].to_list()[0] == "no room in the context" and frame["finish"][0] == "too_long"
+    assert frame["response"][1] and bench.counts == {"no room for a suffix": 1}
+    values = values_of(GCG(), frame.with_columns(suite=pl.lit("gcg")), {"harm"}).filter(metric="attack success")
+    assert values.filter(item="long").select("value", "judged").row(0) == (1.0, False)
+    bench.close()
 
 
 def test_without_nanogcg_the_error_says_how_to_install_it(reference_model, items, tmp_path, monkeypatch):

@@ -89,6 +89,7 @@ def test_streams_go_on_until_the_behaviour_is_answered(bench, capsys):
         "7 prompts asked, 0 of the answers without a verdict; 6 of the attacker's answers held no prompt"
         in capsys.readouterr().err
     )
+    assert bench.counts == {"queries": 7, "queries without a verdict": 0, "attacks unread": 6}
 
 
 def test_the_attacker_is_told_objective_beginning_answer_and_score(bench):

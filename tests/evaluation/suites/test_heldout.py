@@ -1,0 +1,101 @@
+"""The held-out prompts of pairs with and without safety labels."""
+
+import json
+
+import polars as pl
+import pytest
+
+from curate.base.errors import InputError
+from curate.evaluation import compare, record, sources
+from curate.evaluation.evaluate import evaluate
+from curate.models.resolve import resolve
+from curate.pairs.prepare import prepare
+from curate.project.params import CleaningParams, DataParams, EvaluateParams
+from curate.reporting.evaluations import estimate_tables, warnings
+
+
+def pairs(tmp_path, rows):
+    """A file of pairs with a held-out half."""
+    source = tmp_path / "rows.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    data = DataParams.model_validate({"source": str(source), "heldout_fraction": 0.5})
+    prepare(data, CleaningParams()).pairs.write_parquet(tmp_path / "pairs.parquet")
+    return tmp_path / "pairs.parquet"
+
+
+def load(path, suite="heldout"):
+    (named,) = sources.parse(EvaluateParams(suites=[f"{suite}={path}"]))
+    return sources.load(named, 0, 0)
+
+
+UNLABELLED = [
+    {"prompt": f"What is {n} plus {n}?", "chosen": f"It is {2 * n}.", "rejected": f"It is {2 * n + 1}, I think."}
+    for n in range(24)
+]
+
+
+def test_prompts_of_unknown_type_are_answered_and_nothing_is_said_of_their_safety(reference_model, tmp_path, capsys):
+    path = pairs(tmp_path, UNLABELLED)
+    params = EvaluateParams(suites=[f"heldout={path}"], max_tokens=4)
+    for seed, name in ((None, "base"), (0, "dpo"), (0, "bdpo")):
+        metrics = evaluate(resolve(reference_model), params, tmp_path / "e" / name, tmp_path / "state", name, seed)
+    found = metrics["suites"]["heldout"]
+    assert found["items"] == 12 and set(found["metrics"]) == {"refusals by string matching, prompts of unknown type"}
+    (metric,) = found["metrics"].values()
+    assert not metric["headline"] and metric["better"] == "neither" and metric["n"] == 12
+    items = pl.read_parquet(tmp_path / "e/bdpo/items.parquet")
+    assert set(items["group"]) == {"unknown"} and items["harm"].null_count() == items["unjudged"].null_count() == 12
+    assert found["tokens"] == {"unknown": pytest.approx(items["tokens"].mean(), abs=0.01)}
+    said = capsys.readouterr().err
+    assert "12 of 12 prompts are of unknown type" in said and "plus" not in said
+    arms = compare.arms(record.read([tmp_path / "e"]))
+    assert compare.compare(arms, ["base"]) == []
+    assert "no headline metric in base, bdpo, dpo" in compare.missing(arms, ["base"])
+    assert "of unknown type" in warnings(arms)[-1] and "judge" not in warnings(arms)[-1]
+    (table,) = estimate_tables(arms, headline=False)
+    assert table.columns[-1] == "refusals by string matching, prompts of unknown type"  # and no arrow
+
+
+def test_of_a_prompts_pairs_the_most_cautious_counts(tmp_path):
+    turn = [{"role": "user", "content": "how?"}]
+    other = [{"role": "user", "content": "why?"}]
+    rows = [
+        {"prompt": turn, "query_type": "safe", "split": "heldout"},
+        {"prompt": turn, "query_type": "unsafe", "split": "heldout"},
+        {"prompt": other, "query_type": "unknown", "split": "heldout"},
+        {"prompt": other, "query_type": "safe", "split": "heldout"},
+        {"prompt": [{"role": "user", "content": "when?"}], "query_type": "unknown", "split": "heldout"},
+        {"prompt": [{"role": "user", "content": "who?"}], "query_type": "safe", "split": "train"},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = {item.asked: item.group for item in load(tmp_path / "pairs.jsonl").items}
+    assert found == {"how?": "unsafe", "why?": "safe", "when?": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("suite", "split", "message"),
+    [("heldout", "train", "no pair of this file is held out"), ("prefill", "heldout", "no held-out prompt is unsafe")],
+)
+def test_what_a_file_of_pairs_lacks_is_said(tmp_path, suite, split, message):
+    frame = pl.read_parquet(pairs(tmp_path, UNLABELLED)).with_columns(split=pl.lit(split))
+    frame.write_parquet(tmp_path / "pairs.parquet")
+    with pytest.raises(InputError, match=message) as caught:
+        load(tmp_path / "pairs.parquet", suite)
+    assert "24" in caught.value.details["found"] and "plus" not in str(caught.value)
+
+
+def test_compare_says_what_it_takes(tmp_path):
+    import artefacts
+
+    def missing():
+        return compare.missing(compare.arms(record.read([tmp_path])), ["base"])
+
+    artefacts.write_evaluation(tmp_path / "base", "base")
+    assert "another trained arm" in missing()
+    artefacts.write_evaluation(tmp_path / "dpo", "dpo", 0)
+    saved = json.loads((tmp_path / "dpo/metrics.json").read_text())
+    for suite in saved["suites"].values():
+        for metric in suite["metrics"].values():
+            metric["headline"] = False
+    (tmp_path / "dpo/metrics.json").write_text(json.dumps(saved))
+    assert "no headline metric in dpo" in missing() and "evaluate.judge" in missing()
