@@ -52,6 +52,8 @@ def _print(summary: Summary) -> None:
     provenance = [flattened("Made by", summary.provenance)] if summary.provenance else []
     for table in [*summary.tables, *provenance]:
         print_table(table)
+    for warning in summary.warnings:
+        console().print(f"warning: {warning}", soft_wrap=True)
     if summary.faults is not None:
         console().print("faults:" if summary.faults else "no faults found")
         for fault in summary.faults:

@@ -12,6 +12,7 @@ from curate.hub.licences import non_commercial
 from curate.hub.manifest import MANIFEST, Manifest
 from curate.pairs.schema import Split, table
 from curate.project.params import PublishParams
+from curate.selection import measure
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 TAGS = ("curate", "preference", "dpo", "b-dpo", "trl", "safety", "mutual-information", "not-for-all-audiences")
@@ -146,13 +147,16 @@ def _made(manifest: Manifest) -> str:
     steps = {step["stage"]: step for step in chain(manifest.provenance) if isinstance(step.get("stage"), str)}
     scored, weighed = steps.get("score", {}), steps.get("weigh", {})
     model, how, weights = (part or {} for part in (scored.get("model"), scored.get("params"), weighed.get("params")))
+    forms = measure.forms(manifest.provenance)
     facts = {
         "reference model": f"`{model['name']}`" if model.get("name") else None,
         "its commit": f"`{model['commit']}`" if model.get("commit") else None,
         "digest of its weights": f"`{model['digest']}`" if model.get("digest") else None,
         "engine": scored.get("engine"),
         "dtype": how.get("dtype"),
-        "null prompt": how.get("null_prompt"),
+        "null prompt": measure.null_prompt(manifest.provenance),
+        "form of the gap, of the subsets": forms.get("subset_gap", measure.PER_TOKEN if "split" in steps else None),
+        "form of the gap, of the weights": forms.get("balance_gap", measure.PER_TOKEN if weighed else None),
         "scheme of the weights": weights.get("scheme"),
         "alpha": weights.get("alpha"),
         "pair_scale": weights.get("scaling"),

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from curate.reporting.claims import Formula
 from curate.reporting.inputs import Material
+from curate.selection import measure
 
 NULL_PROMPTS = {
     "empty_user": "null is the same chat template with an empty user turn",
     "bos": "null is the beginning-of-sequence token alone",
     "contrastive": "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the query type",
+    measure.OWN_IN_THE_MEAN: "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the "
+    "query type and the own one: MI per token is then mostly log(K + 1)/|y|",
 }
+NORMALISATIONS = {
+    "per_token": "d = MI(x, y_w) − MI(x, y_l)",
+    "total": "d = MI(x, y_w)·|y_w| − MI(x, y_l)·|y_l|",
+    "sqrt": "d = MI(x, y_w)·√|y_w| − MI(x, y_l)·√|y_l|",
+    "residual": "d = MI(x, y_w) − MI(x, y_l) − b₁·log(|y_w| / |y_l|) − b₂·(|y_w| − |y_l|), b of least squares over the "
+    "training pairs",
+}
+"""All but the first are then scaled to the first's median |d| over the training pairs."""
 WEIGHTS = {
     "tanh": "w_w = 1 − tanh(α·d_c / 2), w_l = 1 + tanh(α·d_c / 2), d_c = d clipped to ±4/α",
     "power": "w_w = 2·M_l^α / (M_w^α + M_l^α), w_l = 2 − w_w, M = max(MI, 0.01)",
@@ -43,7 +54,13 @@ def formulas(material: Material) -> list[Formula]:
         ),
     ]
     chosen = {name: str(material.fact(name)) for name in ("null_prompt", "scheme", "scaling", "alpha", "direction")}
-    made += [Formula("Null prompt", text, "ours") for text in _picked(NULL_PROMPTS, chosen["null_prompt"])]
+    null = measure.null_prompt(material.provenance) or chosen["null_prompt"]
+    made += [Formula("Null prompt", text, "ours") for text in _picked(NULL_PROMPTS, null)]
+    forms = measure.forms(material.provenance)
+    for column, what in (("subset_gap", "Gap, of the subsets"), ("balance_gap", "Gap, of the weights")):
+        form = forms.get(column, measure.PER_TOKEN)
+        scaled = "" if form == measure.PER_TOKEN else ", on the scale of the gap per token"
+        made.append(Formula(what, NORMALISATIONS[form] + scaled, "ours"))
     alpha = f"; α = {chosen['alpha']}" if material.fact("alpha") is not None else ""
     turned = "; w_w and w_l exchanged" if chosen["direction"] == "higher_mi_higher_weight" else ""
     made += [

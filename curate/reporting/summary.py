@@ -18,6 +18,9 @@ from curate.reporting import faults, tables
 from curate.reporting.evaluations import estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
 from curate.reporting.table import Cell, Table, from_json
+from curate.selection import measure
+from curate.selection.gap import used
+from curate.selection.length import explained
 from curate.selection.weights import at_bound, params_of
 
 KINDS = (
@@ -27,7 +30,8 @@ KINDS = (
 
 
 class Summary(NamedTuple):
-    """`faults` is None where nothing was checked; `frame` is the Parquet file's content, for its texts."""
+    """`faults` is None where nothing was checked; `frame` is the Parquet file's content, for its texts; `warnings` say
+    what is no fault of the file and matters to who uses it."""
 
     kind: str
     path: Path
@@ -35,6 +39,7 @@ class Summary(NamedTuple):
     faults: list[str] | None
     provenance: dict[str, Any]
     frame: pl.DataFrame | None = None
+    warnings: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The summary as JSON."""
@@ -44,6 +49,7 @@ class Summary(NamedTuple):
             "provenance": self.provenance,
             "tables": {table.title: table.records() for table in self.tables},
             "faults": self.faults,
+            "warnings": list(self.warnings),
         }
 
 
@@ -92,12 +98,16 @@ def _stages(path: Path, frame: pl.DataFrame) -> Summary:
     if present[-1] == "weights" and weighed:
         share = at_bound(frame, weighed)
         found.append(Table("Clipping", ["", "share of pairs"], [["weights that the scheme's bound decides", share]]))
-    return Summary(present[-1], path, found, wrong, provenance, frame)
+    warnings: list[str] = []
+    if "scores" in present:
+        shares = explained(frame, used(frame, "balance_gap", "subset_gap"))
+        warnings = measure.warnings(provenance, {"length_explains": shares._asdict()})
+    return Summary(present[-1], path, found, wrong, provenance, frame, tuple(warnings))
 
 
 _TABLES = {
     "pairs": lambda frame: [tables.pair_counts(frame), tables.sources(frame), tables.lengths(frame)],
-    "scores": lambda frame: [tables.gap_signs(frame), tables.pmi_quantiles(frame)],
+    "scores": lambda frame: [tables.gap_signs(frame), tables.pmi_quantiles(frame), tables.length_shares(frame)],
     "splits": lambda frame: [tables.subset_sizes(frame)],
     "weights": lambda frame: [tables.weight_quantiles(frame)],
     "items": lambda frame: [tables.answers(frame)],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate.pairs.schema import SUBSETS, WEIGHTS, Split
-from curate.reporting.table import Table, from_frame
+from curate.pairs.schema import GAPS, SUBSETS, WEIGHTS, Split
+from curate.reporting.table import Cell, Table, from_frame
+from curate.selection.gap import used
+from curate.selection.length import explained
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -68,8 +70,15 @@ def gap_signs(frame: pl.DataFrame) -> Table:
     return from_frame("Which response has the higher mutual information", _titled(table))
 
 
+def length_shares(frame: pl.DataFrame) -> Table:
+    """How much of each gap in the file is length, over the training pairs (`curate.selection.length`)."""
+    columns = [name for name in ("pmi_gap", *GAPS) if name in frame.columns]
+    rows: list[list[Cell]] = [[name, *explained(frame, name)] for name in columns]
+    return Table("Share of the gap's variance that length explains", ["", "of the gap", "of |gap|", "pairs"], rows)
+
+
 def subset_sizes(frame: pl.DataFrame) -> Table:
-    gap = pl.col("pmi_gap")
+    gap = pl.col(used(frame, "subset_gap"))
     rows = [
         frame.filter(pl.col(subset)).select(
             pl.lit(subset).alias("subset"),

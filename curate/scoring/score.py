@@ -17,6 +17,7 @@ from curate.project.params import ScoreParams
 from curate.scoring.chunks import Pairs, Runner, nothing_left
 from curate.scoring.local import score_here
 from curate.scoring.scorer import Scored
+from curate.selection.length import explained
 
 
 class Result(NamedTuple):
@@ -59,7 +60,7 @@ def score_file(
 ) -> FileResult:
     """`score`, from a Parquet file to another, in memory that hardly grows with the number of pairs.
 
-    What does grow: the pairs set aside, and some 20 bytes a pair while the summary is made.
+    What does grow: the pairs set aside, and some 100 bytes a pair while the summary is made.
 
     Args:
         run: what runs the chunks (`curate.scoring.runners.runner` knows it by the engine's name).
@@ -90,7 +91,8 @@ def score_file(
 
 
 def summarise(scores: pl.LazyFrame, rejected: int, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """score.json: counts, and quantiles of the mutual information by query type, nats/token."""
+    """score.json: counts, quantiles of the mutual information by query type, nats/token, and how much of the gap is
+    length."""
     by_type: dict[str, dict[str, Any]] = {}
     for name in ("pmi_gap", "chosen_pmi", "rejected_pmi"):  # one column at a time: there may be many rows
         for (query_type,), rows in sorted(scores.select("query_type", name).collect().group_by("query_type")):
@@ -105,6 +107,7 @@ def summarise(scores: pl.LazyFrame, rejected: int, provenance: Mapping[str, Any]
         "rejected": rejected,
         "response_tokens": sum(tokens.row(0)),
         "query_types": by_type,
+        "length_explains": explained(scores, "pmi_gap")._asdict(),
         "model": provenance["model"],
         "template": provenance["template"],
         "engine": provenance["engine"],

@@ -29,6 +29,7 @@ from curate.selection.measure import PER_TOKEN
 EXPONENTS = {PER_TOKEN: 1.0, "total": 0.0, "sqrt": 0.5}
 """Of |y| below S(y)."""
 RESIDUAL = "residual"
+ROUNDING = 1e-9  # of the per-token gap's median: a median below it is what rounding left
 
 
 def gap(frame: pl.DataFrame, normalisation: str, forms: Mapping[str, str] | None = None) -> pl.Series:
@@ -80,15 +81,17 @@ def scale(frame: pl.DataFrame, normalisation: str) -> float:
     if normalisation == PER_TOKEN:
         return 1.0
     training = _training(frame)
-    own = training.select(_raw(training, normalisation, frame).abs().median()).item()
-    if not own:
+    own, per_token = (
+        values.abs().median() or 0.0 for values in (_raw(training, normalisation, frame), training["pmi_gap"])
+    )
+    if not own > ROUNDING * per_token > 0:
         raise InputError(
             f"the gap in the form {normalisation} cannot be brought to the per-token form's scale",
             field="normalisation",
-            found=f"median |gap| {own} over {training.height:,} training pairs",
+            found=f"median |gap| {own:.3g}, per token {per_token:.3g}, over {training.height:,} training pairs",
             remedy="use normalisation per_token, or more pairs",
         )
-    return float(training["pmi_gap"].abs().median()) / float(own)  # type: ignore[arg-type]
+    return float(per_token / own)
 
 
 def fit(frame: pl.DataFrame) -> Fit:

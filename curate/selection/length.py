@@ -49,13 +49,14 @@ class Explained(NamedTuple):
         return f"length explains {' and '.join(much)} over {self.pairs:,} training pairs, so it is in part length"
 
 
-def explained(frame: pl.DataFrame, gap: str) -> Explained:
+def explained(frame: pl.DataFrame | pl.LazyFrame, gap: str) -> Explained:
     """How much of the column `gap` is length, over the training pairs whose gap is finite.
 
     Args:
         frame: split, chosen_tokens, rejected_tokens and `gap`.
     """
-    rows = frame.lazy().filter(TRAINING & pl.col(gap).is_finite()).select(_d=gap, **REGRESSORS, **SIZES).collect()
+    told = TRAINING & pl.col(gap).is_finite() & (_W > 0) & (_L > 0)
+    rows = frame.lazy().filter(told).select(_d=gap, **REGRESSORS, **SIZES).collect()
     d = rows["_d"].to_numpy()
     return Explained(
         least_squares(d, [rows[name].to_numpy() for name in REGRESSORS]).explained,

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from curate.objectives.registry import OBJECTIVES
+from curate.selection import measure
 
 
 def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -58,6 +59,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             "",
             f"- model: `{base.get('name')}`, digest `{base.get('digest')}`",
             *(f"- pairs: `{source}`" for source in data["sources"]),
+            *_measured(record.get("from")),
             f"- of them {data['training']:,} to train on and {data['heldout']:,} held out, digest `{data['digest']}`",
             "",
             "## Parameters",
@@ -68,3 +70,14 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _measured(provenance: Any) -> list[str]:
+    """How the pairs' mutual information was measured, where their record says."""
+    null_prompt = measure.null_prompt(provenance)
+    if null_prompt is None:
+        return []
+    forms = measure.forms(provenance)
+    subsets, weights = (forms.get(column, measure.PER_TOKEN) for column in ("subset_gap", "balance_gap"))
+    form = subsets if subsets == weights else f"{subsets} for the subsets, {weights} for the weights"
+    return [f"- their mutual information: null prompt {null_prompt}, gap {form}"]

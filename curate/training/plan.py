@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from curate.base.progress import say
 from curate.models.resolve import Model
 from curate.project.params import ArmParams, TrainParams, WeighParams
+from curate.selection import measure
 from curate.training import arms, checkpoints
 
 
@@ -62,6 +64,8 @@ def plan(
         InputError: no pairs, labels or ratings that the objective needs.
     """
     provenance = dict(provenance or {})
+    for warning in measure.warnings(provenance):
+        say(f"train: warning: {warning}")
     params = arm.training(params)
     objective = arms.plan(arm, params)
     weighing = provenance.get("params", {}) if provenance.get("stage") == "weigh" else {}

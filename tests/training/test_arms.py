@@ -107,6 +107,23 @@ def test_an_arm_weighs_as_it_says(weights):
     )
 
 
+def test_an_arm_has_a_form_of_the_gap_of_its_own(weights):
+    """Anew from the sums; and where the file's form is another than the default, an arm that names none keeps it."""
+    for form in ("total", "residual"):
+        found = select(weights, ArmParams(objective="bdpo", weigh={"normalisation": form})).training
+        expected = weigh(weights, WeighParams(alpha=20, normalisation=form)).filter(pl.col("split") == "train")
+        assert found["chosen_weight"].equals(expected["chosen_weight"])
+        assert not found["chosen_weight"].equals(select(weights, ARMS["bdpo"]).training["chosen_weight"])
+    made = weights.with_columns(balance_gap=pl.col("pmi_gap") * 0.5)
+    arm = ArmParams(objective="bdpo", weigh={"alpha": 3.0})
+    shared = WeighParams(alpha=20, normalisation="sqrt")
+    found = arms.select(made, arm, arms.plan(arm, TrainParams()), shared, 0).training
+    halved = weigh(weights.with_columns(pmi_gap=pl.col("pmi_gap") * 0.5), WeighParams(alpha=3.0))
+    assert found["chosen_weight"].equals(halved.filter(pl.col("split") == "train")["chosen_weight"])
+    with pytest.raises(ValueError, match="as_split is what an arm has"):
+        ArmParams(objective="bdpo", weigh={"normalisation": "as_split"})
+
+
 def test_safedpo_relabels_its_training_pairs(weights):
     turned = relabelling.swap(weights, pl.col("source_row") % 2 == 1).with_columns(
         rejected_safe=pl.when(pl.col("source_row") == 0).then(False).otherwise("rejected_safe"),

@@ -50,6 +50,26 @@ def test_it_says_what_the_model_was_made_of_and_how_well_it_does(run, model):
     assert "of them 48 to train on and 12 held out" in text
 
 
+@pytest.mark.parametrize(
+    ("scored", "split", "weigh", "says"),
+    [
+        ({"null_prompt": "bos"}, {"normalisation": "sqrt"}, {"normalisation": "sqrt"}, "null prompt bos, gap sqrt"),
+        ({"null_prompt": "empty_user"}, {}, {}, "null prompt empty_user, gap per_token"),
+        (
+            {"null_prompt": "contrastive"},
+            {"normalisation": "per_token"},
+            {"normalisation": "residual"},
+            "null prompt contrastive, own prompt in the mean, gap per_token for the subsets, residual for the weights",
+        ),
+    ],
+)
+def test_it_says_how_mutual_information_was_measured(run, scored, split, weigh, says):
+    record, metrics = files.read_json(run / "model" / "curate.json"), files.read_json(run / "metrics.json")
+    made = {"stage": "split", "params": split, "from": {"stage": "score", "params": scored}}
+    text = card.model_card(record | {"from": {"stage": "weigh", "params": weigh, "from": made}}, metrics)
+    assert f"- their mutual information: {says}\n" in text
+
+
 def test_its_parameters_are_yaml_that_is_read_back(run):
     text = (run / "model" / "README.md").read_text()
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
