@@ -60,7 +60,9 @@ class Divergence:
         generator = torch.Generator(device).manual_seed(self.seed)
         left = sorted(self.prompts, key=len, reverse=True)
         while left:
-            at_once = max(1, PACK_TOKENS[device.type] // (len(left[0]) + self.tokens))
+            # One by one where the responses of a batch, which differ in length, would disturb each other.
+            longest = len(left[0]) + self.tokens
+            at_once = max(1, PACK_TOKENS[device.type] // longest) if longest <= policy.curate_unpadded_beyond else 1
             yield self._sample(policy, left[:at_once], generator)
             left = left[at_once:]
 
@@ -71,13 +73,14 @@ class Divergence:
         ends = torch.tensor(self.ends, dtype=torch.long, device=device)
         alive = torch.ones(len(ids), dtype=torch.bool, device=device)
         start, fed, cache = ids.shape[1], ids, None
+        caches = _caches(policy)
         for _ in range(self.tokens):
             out = policy(
                 input_ids=fed,
                 attention_mask=mask,
                 position_ids=(mask.cumsum(-1) - 1).clamp_min(0)[:, -fed.shape[1] :],
                 past_key_values=cache,
-                use_cache=True,
+                use_cache=caches,
                 logits_to_keep=1,
             )
             probabilities = out.logits[:, -1].float().softmax(-1)
@@ -93,7 +96,7 @@ class Divergence:
             alive = alive & ~torch.isin(drawn.squeeze(1), ends) & (mask.sum(1) < self.context)
             if not alive.any():
                 break
-            fed, cache = drawn, out.past_key_values
+            fed, cache = (drawn, out.past_key_values) if caches else (ids, None)
         drawn_ids, lengths = ids[:, start:].int().cpu().numpy(), mask[:, start:].sum(1).tolist()
         return [
             TokenSequence(prompt, row[:length]) for prompt, row, length in zip(prompts, drawn_ids, lengths, strict=True)
@@ -104,6 +107,8 @@ class Divergence:
         device = device_of(policy)
         bytes_each = 4 * self.tokens * policy.config.get_text_config().vocab_size
         at_once = max(1, CHUNK_BYTES[device.type] // bytes_each)
+        if any(sequence.length > policy.curate_unpadded_beyond for sequence in sequences):
+            at_once = 1
         for start in range(0, len(sequences), at_once):
             batch = pad(sequences[start : start + at_once]).to(device)
             logps = response_logits(policy, batch)[0].log_softmax(-1)
@@ -112,6 +117,13 @@ class Divergence:
                 reference_logps = response_logits(reference, batch)[0].log_softmax(-1)
             each = kl_div(reference_logps, logps, log_target=True, reduction="none").sum(-1).double()
             yield from (part.sum().item() for part in each.split(batch.response_lengths.tolist()))
+
+
+def _caches(policy: Any) -> bool:
+    """Whether the model gives back keys and values for the next token; else it reads the whole again for each (Mamba,
+    RWKV, RecurrentGemma, GPT-1)."""
+    one = torch.zeros((1, 1), dtype=torch.long, device=device_of(policy))
+    return getattr(policy(input_ids=one, use_cache=True), "past_key_values", None) is not None
 
 
 def divergence_from(

@@ -20,7 +20,7 @@ from curate.base.errors import UsageError
 from curate.base.progress import say
 from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention, probe
-from curate.scoring.packing.forward import pad, response_logits, response_logps
+from curate.scoring.packing.forward import pad, response_logits, response_logps, stretches_beyond
 from curate.scoring.packing.packs import Pack
 from curate.training.head import token_logps
 from curate.training.linear import speed_up
@@ -59,6 +59,10 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     if fault:
         say(f"train: this model runs without packs, which is slower: {fault}")
     model.curate_packs = fault is None
+    model.curate_unpadded_beyond = stretches_beyond(model.config.get_text_config())
+    if fault and (unpadded := probe.padding_fault(model, str(next(model.parameters()).dtype).removeprefix("torch."))):
+        say(f"train: and in batches of one length: {unpadded}")
+        model.curate_unpadded_beyond = 0
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": attention.across_checkpoint})
     return model
@@ -141,7 +145,7 @@ def _of_packs(model: Any, work: Work) -> Iterator[Part]:
 
 def _of_buckets(model: Any, work: Work) -> Iterator[Part]:
     """The same, by the model's own attention and head."""
-    for numbers, batch in work.buckets():
+    for numbers, batch in work.buckets(model.curate_unpadded_beyond):
         # Not model(...): this already runs within its call, hooks and all.
         logits, targets, _ = response_logits(partial(type(model).forward, model), batch.to(device_of(model)))
         logps = -cross_entropy(logits, targets, reduction="none")

@@ -40,13 +40,15 @@ class Work:
     def packs(self, device: torch.device) -> Iterator[Pack]:
         return packs(self.sequences, PACK_TOKENS[device.type])
 
-    def buckets(self) -> Iterator[tuple[list[int], Batch]]:
-        """Sequences of like length, left-padded, with their numbers."""
+    def buckets(self, unpadded_beyond: float = np.inf) -> Iterator[tuple[list[int], Batch]]:
+        """Sequences of like length, left-padded, with their numbers; those longer than `unpadded_beyond` tokens beside
+        others of their own length alone."""
         order = sorted(range(len(self)), key=lambda number: -self.sequences[number].length)
         start = 0
         for end in range(1, len(order) + 1):
             longest = self.sequences[order[start]].length
-            if end == len(order) or longest > PADDING * self.sequences[order[end]].length:
+            ratio = PADDING if longest <= unpadded_beyond else 1
+            if end == len(order) or longest > ratio * self.sequences[order[end]].length:
                 yield order[start:end], pad([self.sequences[number] for number in order[start:end]])
                 start = end
 

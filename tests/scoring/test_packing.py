@@ -147,6 +147,42 @@ def test_a_rotary_embedding_that_stretches_runs_long_sequences_alone(tmp_path):
     assert np.abs(engine.logps(edge) - alone(plain, edge)).max() < 1e-3
 
 
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_a_packed_model_goes_beyond_its_original_context(kind, tmp_path):
+    """Which lies above what the probe tries: short sequences in packs, long ones by the model's own attention."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0 + i for i in range(8)]} if kind == "longrope" else {}
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 200, **factors}
+    more = {"original_max_position_embeddings": 200} if kind == "longrope" else {}
+    config = small("phi3" if kind == "longrope" else "llama", rope_parameters=rope, max_position_embeddings=800, **more)
+    engine = TransformersEngine(save(tmp_path, config), "float32")
+    assert engine.head is not None and engine.alone_beyond == 200
+    plain = TransformersEngine(resolve(tmp_path), "float32", packed=False)
+    sequences = [*forest(), *(TokenSequence(*ids(60, total - 60)) for total in (199, 200, 201, 260, 260))]
+    tokens = np.array([len(sequence.response_ids) for sequence in sequences])
+    for _ in range(2):  # packs again after what was beyond them
+        assert (np.abs(engine.logps(sequences) - alone(plain, sequences)) / tokens).max() < 1e-5
+    assert engine.model.config._attn_implementation == attention.TREE
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "unpadded"),
+    [
+        ("llama", {}, False),
+        ("bloom", {}, False),
+        ("mamba", {}, False),
+        ("rwkv", {"context_length": 128}, True),
+        ("cpmant", {}, True),
+        ("recurrent_gemma", {"block_types": ["recurrent", "attention"], "attention_window_size": 16}, True),
+    ],
+)
+def test_padding_that_disturbs_a_model_is_found(kind, more, unpadded):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(small(kind, **more)).eval()
+    assert (probe.padding_fault(model, "float32") is not None) == unpadded
+
+
 def test_neither_order_nor_company_changes_a_number(model):
     """Within 1e-5 nats a token, float32: METHOD asks no more, and less is not had from another batch's GEMM."""
     engine = TransformersEngine(model, "float32")

@@ -93,7 +93,12 @@ KINDS = {
     "gemma2": {"attn_logit_softcapping": None, "final_logit_softcapping": 3.0, "sliding_window": 8},
     "granite": {"logits_scaling": 8.0},
     "gpt2": {"n_positions": 128},  # learned positions
+    "openai-gpt": {"n_positions": 128},  # no cache
+    "mamba": {},  # a cache of another kind
+    "rwkv": {"context_length": 128},  # and padding that its state reads
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"], "attention_window_size": 16},
 }
+ALONE = {"rwkv", "recurrent_gemma"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,13 +108,19 @@ def test_what_is_drawn_is_the_policys_whatever_the_padding_and_the_cache(kind):
     prompts = ids(12, 5, 1)
     with torch.no_grad(), own_attention(policy):
         found = sampled(estimator(prompts, 10, ends=[VOCABULARY]), policy)
-        rows = [prompt.tolist() for prompt in prompts]
         generator = torch.Generator().manual_seed(0)
-        for _ in range(10):
-            logits = [policy(input_ids=torch.tensor([row])).logits[0, -1] for row in rows]
-            drawn = torch.multinomial(torch.stack(logits).softmax(-1), 1, generator=generator)
-            rows = [[*row, int(token)] for row, token in zip(rows, drawn, strict=True)]
-    assert [np.concatenate(sequence).tolist() for sequence in found] == rows
+        expected = []
+        for part in [[prompt] for prompt in prompts] if kind in ALONE else [prompts]:
+            rows = [prompt.tolist() for prompt in part]
+            for _ in range(10):
+                logits = [policy(input_ids=torch.tensor([row]), use_cache=False).logits[0, -1] for row in rows]
+                drawn = torch.multinomial(torch.stack(logits).softmax(-1), 1, generator=generator)
+                rows = [[*row, int(token)] for row, token in zip(rows, drawn, strict=True)]
+            expected += rows
+    assert [np.concatenate(sequence).tolist() for sequence in found] == expected
+    assert (policy.curate_unpadded_beyond == 0) == (kind in ALONE)
+    estimate = estimator(prompts, 5, own(policy_of(kind, seed=1, **KINDS[kind])))
+    assert estimate(policy) > 0.01 and estimate(policy) == estimate(policy)
     assert policy.curate_packs == (policy.config._attn_implementation == "curate_tree")
 
 

@@ -30,6 +30,17 @@ PADDED = {
     "gemma2": {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
     "granite": {"logits_scaling": 8.0, "attention_multiplier": 0.25},
     "mamba": {},
+    "rwkv": {"context_length": 128},  # which padding disturbs
+    "phi3": {
+        "original_max_position_embeddings": 32,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0] * 8,
+            "long_factor": [2.0 + i for i in range(8)],
+            "factor": 4.0,
+        },
+    },
 }
 
 
@@ -126,9 +137,11 @@ def test_packs_give_plain_values_and_gradients(kind, monkeypatch, capsys):
 @pytest.mark.parametrize("kind", PADDED)
 def test_a_model_that_packs_do_not_suit_gives_them_too(kind, capsys):
     model = model_of(kind, PADDED[kind])
+    # Of like length, on both sides of where phi3's rotary embedding begins to stretch.
+    edge = [TokenSequence(*ids(10, total - 10)) for total in (31, 32, 33, 34)]
     policy = make_policy(copy.deepcopy(model)).train()
     assert not policy.curate_packs and "without packs" in capsys.readouterr().err
-    check(policy, model, work_of(forest() + forest(seed=7), alignment=True))
+    check(policy, model, work_of([*forest(), *forest(seed=7), *edge], alignment=True))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "granite"])

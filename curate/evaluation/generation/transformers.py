@@ -16,13 +16,15 @@ import torch
 from curate.base import memory
 from curate.base.device import device
 from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.evaluation.generation.base import Generated, Request
 from curate.evaluation.generation.batches import batches
 from curate.evaluation.generation.draw import Draw
 from curate.models.load import load_model
 from curate.models.resolve import Model
 from curate.scoring.engines import installed
-from curate.scoring.engines.transformers import stretches_beyond
+from curate.scoring.packing import probe
+from curate.scoring.packing.forward import stretches_beyond
 
 BATCH_TOKENS = {"cpu": 32_768, "cuda": 131_072}  # of a batch, prompts and answers at their longest
 CACHE_BYTES = {"cpu": 2**31, "cuda": 2**34}  # keys and values of a batch, at most (or one request)
@@ -57,6 +59,10 @@ class TransformersGeneration:
         )
         self.rows = max(1, LOGITS_BYTES // (4 * config.vocab_size))
         self.alone_beyond = stretches_beyond(config)
+        unpadded = probe.padding_fault(self.model, dtype)
+        if unpadded:
+            say(f"evaluate: this model answers one request at a time, which is slower: {unpadded}")
+            self.alone_beyond = 0
         if self.device.type == "cpu":
             memory.keep_freed()
 

@@ -22,7 +22,7 @@ from curate.models.load import load_model
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 from curate.scoring.packing import attention, probe
-from curate.scoring.packing.forward import of_one_length, pad, response_logps
+from curate.scoring.packing.forward import of_one_length, pad, response_logps, stretches_beyond
 from curate.scoring.packing.head import Head, repack_linears, repacks
 from curate.scoring.packing.packs import Pack, packs
 
@@ -45,6 +45,7 @@ class TransformersEngine:
             memory.keep_freed()
         self.window = getattr(config, "sliding_window", None)
         self.alone_beyond = stretches_beyond(config)
+        self.own_attention = self.model.config._attn_implementation
         self.head: Head | None = None
         if packed:
             self._try_packs(config, dtype)
@@ -57,7 +58,7 @@ class TransformersEngine:
         try:
             for score, numbers in (
                 (self._packed, np.flatnonzero(packed)),
-                (self._unpacked, np.flatnonzero(~packed)),
+                (self._beyond_packs, np.flatnonzero(~packed)),
             ):
                 if numbers.size:
                     out[numbers] = score([sequences[number] for number in numbers])
@@ -104,6 +105,17 @@ class TransformersEngine:
             ).last_hidden_state[0]
         return self.head.logps(states[rows], targets).double().cpu().numpy(), windows
 
+    def _beyond_packs(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        """`_unpacked`, by the model's own attention where packs have put theirs in its place."""
+        used = self.model.config._attn_implementation
+        if used == self.own_attention:
+            return self._unpacked(sequences)
+        self.model.set_attn_implementation(self.own_attention)
+        try:
+            return self._unpacked(sequences)
+        finally:
+            self.model.set_attn_implementation(used)
+
     def _unpacked(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         out = np.empty(len(sequences), dtype=np.float64)
         for rows in of_one_length([sequence.length for sequence in sequences], self.unpacked_budget):
@@ -126,17 +138,3 @@ class TransformersEngine:
             self.head = None
         elif repacks(self.device):
             repack_linears(self.model, keep=self.model.get_output_embeddings())
-
-
-def stretches_beyond(config: Any) -> float:
-    """Length from which the rotary embedding depends on the longest sequence of the forward pass: such run alone."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    each = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    return min(
-        (
-            one["original_max_position_embeddings"]
-            for one in each
-            if one.get("rope_type") in ("dynamic", "longrope") and "original_max_position_embeddings" in one
-        ),
-        default=np.inf,
-    )

@@ -78,3 +78,17 @@ def response_logps(model: Any, batch: Batch) -> torch.Tensor:
     # A scatter, not index_add: each row's own columns, summed in a fixed order.
     per_token = torch.zeros(scored.shape, dtype=token_logps.dtype, device=targets.device)
     return per_token.masked_scatter(scored, token_logps).sum(-1)
+
+
+def stretches_beyond(config: Any) -> float:
+    """Length from which the rotary embedding depends on the longest sequence of the forward pass: such run alone."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    each = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return min(
+        (
+            one["original_max_position_embeddings"]
+            for one in each
+            if one.get("rope_type") in ("dynamic", "longrope") and "original_max_position_embeddings" in one
+        ),
+        default=np.inf,
+    )

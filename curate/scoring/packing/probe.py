@@ -10,6 +10,7 @@ import torch
 
 from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention
+from curate.scoring.packing.forward import pad, response_logps, stretches_beyond
 from curate.scoring.packing.packs import Pack, packs
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}  # packed against alone, nats/token
@@ -55,6 +56,34 @@ def fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
         model.set_attn_implementation(own)
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     return None
+
+
+@torch.inference_mode()
+def padding_fault(model: Any, dtype: str) -> str | None:
+    """Why left-padded batches do not suit `model`, in a few words; None if they give what each sequence gives alone.
+
+    A recurrent state reads the padding, and so does what counts positions for itself (RWKV, RecurrentGemma, CPMAnt).
+    """
+    config = model.config.get_text_config()
+    where, apart = next(model.parameters()).device, stretches_beyond(config)
+    every = sequences(config.vocab_size, 0)
+    # And short ones, most of a row padding, all of them within a convolution's reach of it.
+    every += [TokenSequence(s.prompt_ids[:1], s.response_ids[:2]) for s in (every[0], every[-1])]
+    # Those on one side of the length from which a rotary embedding goes by the longest of the batch.
+    some = max(([s for s in every if (s.length <= apart) is short] for short in (True, False)), key=len)
+    tokens = np.array([len(sequence.response_ids) for sequence in some])
+    alone = np.array([float(response_logps(model, pad([sequence]).to(where))[0]) for sequence in some])
+    batch = pad(some)
+    # Padded with a token that means something: that of padding may be all zeros in a model that has not been trained.
+    seen = batch.input_ids.masked_fill(batch.attention_mask == 0, int(some[0].prompt_ids[0]))
+    try:
+        together = response_logps(model, batch._replace(input_ids=seen).to(where)).double().cpu().numpy()
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    difference = float((np.abs(together - alone) / tokens).max())
+    return None if difference <= TOLERANCE[dtype] else f"padding moves a sequence by {difference:.1e} nats/token"
 
 
 def sequences(vocabulary: int, seed: int) -> list[TokenSequence]:
