@@ -27,7 +27,7 @@ Train = Callable[..., Any]
 def aligned_model(of: Plan, train: Train) -> Model:
     """The DPO arm of the same pairs, params and seed as the W-DOOR run `of`, trained once and kept in its state."""
     dpo = ArmParams(subset=of.arm.subset)
-    params = of.params.model_copy(update={"kl_prompts": 0})  # of which nobody reads the curve
+    params = of.params.model_copy(update={"kl_prompts": 0, "save": "merged"})  # of which nobody reads the curve
     kept = of.state / "aligned"
     given = (of.weights, of.model, params, dpo, "dpo")
     folder = kept / plan(*given, kept, of.state, of.provenance, of.seed).key

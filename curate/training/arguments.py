@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from transformers import TrainingArguments
 
-from curate.project.params import TrainParams
 from curate.training.check import processes
+from curate.training.checkpoints import KEPT
+from curate.training.plan import Plan
 
 
-def arguments(params: TrainParams, steps: int, checkpoints: Path, seed: int, *, resuming: bool) -> TrainingArguments:
-    every = max(1, steps // params.evaluations)
+def arguments(plan: Plan, *, resuming: bool) -> TrainingArguments:
+    params, seed, every = plan.params, plan.seed, max(1, plan.steps // plan.params.evaluations)
     found = TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(plan.checkpoints),
         use_cpu=not torch.cuda.is_available(),
         bf16=params.dtype == "bfloat16",
         num_train_epochs=params.epochs,
@@ -23,7 +22,7 @@ def arguments(params: TrainParams, steps: int, checkpoints: Path, seed: int, *, 
         gradient_accumulation_steps=params.accumulation,
         learning_rate=params.learning_rate,
         lr_scheduler_type=params.scheduler if params.scheduler != "constant" else "constant_with_warmup",
-        warmup_steps=round(params.warmup_fraction * steps),
+        warmup_steps=round(params.warmup_fraction * plan.steps),
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_grad_norm,
         optim="adamw_torch_fused",
@@ -33,8 +32,8 @@ def arguments(params: TrainParams, steps: int, checkpoints: Path, seed: int, *, 
         eval_steps=every,
         eval_on_start=not resuming,
         save_strategy="steps",
-        save_steps=every if params.early_stop else max(1, steps // params.checkpoints),
-        save_total_limit=2,
+        save_steps=plan.save_every,
+        save_total_limit=KEPT,
         load_best_model_at_end=bool(params.early_stop),
         metric_for_best_model="eval_heldout_rewards/accuracies" if params.early_stop else None,
         greater_is_better=True if params.early_stop else None,

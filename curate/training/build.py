@@ -63,7 +63,7 @@ def build(plan: Plan, train: Train) -> Built:
         beta=params.beta,
         divergence=divergence,
         model=policy,
-        args=arguments(params, plan.steps, plan.checkpoints, plan.seed, resuming=last is not None),
+        args=arguments(plan, resuming=last is not None),
         train_dataset=PairDataset(tokenizer, pairs.training, refusals),
         eval_dataset={
             side: PairDataset(tokenizer, draw(rows, params.eval_pairs, EVALUATED)) for side, rows in evaluated.items()

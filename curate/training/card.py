@@ -20,7 +20,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     base, settings = record["model"], record["settings"]
     objective = settings["objective"]
     front = {
-        "library_name": "transformers",
+        "library_name": "peft" if record["train"].get("save") == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["curate", objective, "preference-optimization", "safety"],
     }

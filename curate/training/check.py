@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 
@@ -13,17 +14,22 @@ from curate.base.errors import UsageError
 from curate.project.params import TrainParams
 from curate.training.curve import CURVE_FILE
 from curate.training.plan import Plan
+from curate.training.record import record_of
+from curate.training.room import check_room
 
 
 def check(plan: Plan) -> None:
     """
     Raises:
         UsageError: a batch that the processes cannot share, FSDP without GPUs, a log that cannot be kept.
-        OutputError: `out` is a folder that is not ours.
+        OutputError: `out` is a folder that is not ours, or what the run writes cannot be written.
     """
     files.check_replaceable(plan.out, CURVE_FILE)
     check_processes(plan.params)
     _check_logs(plan.params.report_to)
+    _check_save(plan)
+    json.dumps(record_of(plan), allow_nan=False)  # a fault of ours, should it fail: better now than after training
+    check_room(plan)
 
 
 def processes() -> int:
@@ -41,6 +47,17 @@ def check_processes(params: TrainParams) -> None:
         )
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not torch.cuda.is_available():
         raise UsageError("FSDP needs GPUs", field="train.accelerate", remedy="use configs/ddp.yaml on a CPU")
+
+
+def _check_save(plan: Plan) -> None:
+    if plan.params.save != "merged" and (not plan.params.lora_rank or plan.model.adapter):
+        raise UsageError(
+            "there is no adapter that could be saved by itself",
+            field="train.save",
+            found=f"{plan.params.save}, and " + ("a base that is an adapter" if plan.model.adapter else "no LoRA"),
+            expected="merged",
+            remedy="train.lora_rank 16, for one, trains adapters; of a base that is an adapter the whole is saved",
+        )
 
 
 def _check_logs(names: Sequence[str]) -> None:

@@ -22,12 +22,14 @@ from curate.training.arms import Pairs
 from curate.training.pairs import NUMBERS
 from curate.training.trainer import stopped
 
+KEPT = 2  # of a run at most; while one is written there is one more
+
 
 def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: int) -> str:
     """SETTINGS-CODE: digests of everything that decides a run's result."""
     digest = hashlib.sha256()
-    shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate"})
-    record = [model.digest, shared, arm.model_dump(), seed]
+    shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate", "save"})
+    record = [model.digest, shared, arm.model_dump(exclude={"train"}), seed]
     digest.update(json.dumps(record, sort_keys=True).encode())
     for rows in (pairs.training, pairs.heldout):
         known = rows.select("pair_id", *(name for name in NUMBERS if name in rows.columns))

@@ -42,6 +42,11 @@ class Plan(NamedTuple):
         return self.steps_an_epoch * self.params.epochs
 
     @property
+    def save_every(self) -> int:
+        """Steps from one checkpoint to the next; an early stop needs one at each evaluation."""
+        return max(1, self.steps // (self.params.evaluations if self.params.early_stop else self.params.checkpoints))
+
+    @property
     def checkpoints(self) -> Path:
         return self.state / "checkpoints" / self.key
 

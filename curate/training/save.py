@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
-from curate import __version__
 from curate.base import files
-from curate.base.public import public
-from curate.pairs.identity import digest
-from curate.project.params import PIPELINE_KEYS
+from curate.models.resolve import Model
 from curate.training import card, checkpoints
-from curate.training.arms import Pairs
 from curate.training.build import Built, plain_policy, with_adapters
 from curate.training.curve import CURVE_FILE, METRICS_FILE
 from curate.training.plan import Plan
 from curate.training.policy import as_plain
+from curate.training.record import record_of
 from curate.training.run import Trained
+
+ADAPTER = "adapter"  # folder in model/ where both are saved
 
 
 def save(plan: Plan, built: Built, trained: Trained) -> None:
@@ -34,7 +34,7 @@ def save(plan: Plan, built: Built, trained: Trained) -> None:
             policy.load_state_dict(gathered)
         record = record_of(plan)
         with files.replacing(plan.out, CURVE_FILE) as folder:
-            as_plain(trainer.accelerator.unwrap_model(policy)).save_pretrained(folder / "model")
+            _save_model(trainer.accelerator.unwrap_model(policy), folder / "model", plan)
             built.tokenizer.save_pretrained(folder / "model")
             files.write_json(record, folder / "model" / "curate.json")
             (folder / "model" / "README.md").write_text(card.model_card(record, trained.metrics), encoding="utf-8")
@@ -45,26 +45,26 @@ def save(plan: Plan, built: Built, trained: Trained) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def record_of(plan: Plan) -> dict[str, Any]:
-    """The model folder's curate.json: what it was made of, and how."""
-    return {
-        "arm": plan.name,
-        "seed": plan.seed,
-        "version": __version__,
-        "model": plan.model.record(),
-        "from": public(plan.provenance),
-        "data": data_of(plan.pairs),
-        "train": public(plan.params.model_dump(exclude=set(PIPELINE_KEYS))),
-        "settings": plan.arm.record() | {"settings": plan.objective.record()},
-    }
+def _save_model(policy: Any, folder: Path, plan: Plan) -> None:
+    """What `train.save` asks for; the adapter goes first, for merging takes it away."""
+    kind = plan.params.save
+    if kind != "merged":
+        _save_adapter(policy, folder if kind == "adapter" else folder / ADAPTER, plan.model)
+    if kind != "adapter":
+        as_plain(policy).save_pretrained(folder)
 
 
-def data_of(pairs: Pairs) -> dict[str, Any]:
-    """What identifies the pairs: a pair's id is a digest of its text."""
-    frames = (pairs.training, pairs.heldout)
-    return {
-        "sources": sorted({source for frame in frames for source in frame["source"].unique()}),
-        "training": pairs.training.height,
-        "heldout": pairs.heldout.height,
-        "digest": digest([frame["pair_id"].sort().to_list() for frame in frames]),
-    }
+def _save_adapter(policy: Any, folder: Path, base: Model) -> None:
+    """In PEFT's format, its base named so that it is found again."""
+    config = policy.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base_name(base), base.commit
+    policy.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's, to be filled in by hand; the model folder has ours
+
+
+def base_name(model: Model) -> str:
+    """A Hub id; of a model on this machine its folder, from here where it lies below the working folder."""
+    if model.commit:
+        return model.name
+    path, here = model.path.absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

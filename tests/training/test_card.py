@@ -11,7 +11,7 @@ from curate.objectives.registry import OBJECTIVES
 from curate.project import params
 from curate.project.params import ArmParams, TrainParams
 from curate.training import arms, card
-from curate.training.save import data_of
+from curate.training.record import data_of
 from curate.training.train import train
 
 hub = pytest.importorskip("huggingface_hub")

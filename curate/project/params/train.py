@@ -37,6 +37,11 @@ class TrainParams(Section):
     lora_targets: list[str] = Field(
         ["all-linear"], description="names of the modules with adapters; all-linear: all but the LM head", min_length=1
     )
+    save: Literal["merged", "adapter", "both"] = Field(
+        "merged",
+        description="with LoRA: one plain model, in bfloat16 rounded; the adapter alone, which names its base; "
+        "or both, the adapter in model/adapter",
+    )
     evaluations: int = Field(10, ge=1, le=10**6, description="evaluations over the run, besides the one before step 1")
     eval_pairs: Positive = Field(256, description="at most so many pairs of each side in an evaluation")
     kl_prompts: Count = Field(
