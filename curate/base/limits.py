@@ -86,7 +86,7 @@ def gunzip(data: bytes, path: str | Path) -> bytes:
     Raises:
         InputError: truncated or damaged, or it unpacks to more than it may.
     """
-    most = limit() if os.environ.get(VARIABLE) else min(limit(), max(SMALL, GZIP_RATIO * len(data)))
+    most = _unpacked_at_most(len(data))
     out = bytearray()
     left = data
     try:
@@ -105,6 +105,38 @@ def gunzip(data: bytes, path: str | Path) -> bytes:
             "the gzipped file is truncated or damaged", file=path, found=error, remedy="copy or download it again"
         ) from None
     return bytes(out)
+
+
+def unzstd(data: bytes, path: str | Path) -> bytes:
+    """`data`, zstandard-compressed, unpacked. Raises as `gunzip`."""
+    import pyarrow as pa
+
+    most = _unpacked_at_most(len(data))
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+            out = bytes(stream.read(most + 1))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            "the zstandard file is truncated or damaged", file=path, found=error, remedy="copy or download it again"
+        ) from None
+    if len(out) > most:
+        raise too_much(path, f"{len(data):,} bytes that unpack to more than {most:,}", most)
+    return out
+
+
+def check_unpacked(size: int, path: str | Path, packed: int) -> None:
+    """Refuse a file of `packed` bytes that says that it unpacks to `size`, where that is more than it may.
+
+    Raises:
+        InputError: so it says.
+    """
+    most = _unpacked_at_most(packed)
+    if size > most:
+        raise too_much(path, f"{packed:,} bytes that unpack to {size:,}", most)
+
+
+def _unpacked_at_most(packed: int) -> int:
+    return limit() if os.environ.get(VARIABLE) else min(limit(), max(SMALL, GZIP_RATIO * packed))
 
 
 def check_rows(rows: int, path: str | Path, size: int) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -175,6 +176,36 @@ def test_same_params_same_bytes_and_row_order_does_not_move_the_split(tmp_path):
     turned = run(tmp_path, records[::-1]).pairs
     here = dict(read_artefact(tmp_path / "a" / "pairs.parquet", "pairs").select("pair_id", "split").iter_rows())
     assert dict(turned.select("pair_id", "split").iter_rows()) == here
+
+
+@pytest.mark.parametrize("depth", [150, 500, 900, 5000])
+def test_a_row_nested_deep_is_one_reject(tmp_path, depth):
+    path = tmp_path / "raw.jsonl"
+    deep = json.dumps(trl())[:-1] + ', "x": ' + "[" * depth + "]" * depth + "}"
+    path.write_text("\n".join([json.dumps(trl("A")), deep, json.dumps(trl("B"))]))
+    pairs, rejects, _ = check(prepare(DataParams(source=str(path)), CleaningParams()))
+    assert (pairs["source_row"].to_list(), rejects["rule"].to_list()) == ([0, 2], ["malformed"])
+    assert "deep" in rejects["reason"][0]
+
+
+def test_odd_cells_of_tables(tmp_path):
+    """A conversation in a CSV cell, one that is broken; a decimal rating and a date out of range in Parquet."""
+    path = tmp_path / "raw.csv"
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "yes"}]
+    other = [turns[0], {"role": "assistant", "content": "no"}]
+    pl.DataFrame({"chosen": [str(turns), str(turns)[:-2]], "rejected": [json.dumps(other)] * 2}).write_csv(path)
+    pairs, rejects, _ = check(prepare(DataParams(source=str(path)), CleaningParams()))
+    assert pairs["prompt"].to_list() == [turns[:1]]
+    assert rejects["reason"].to_list() == [
+        "chosen is text that begins as turns do and is not JSON; expected turns as JSON"
+    ]
+    path = tmp_path / "raw.parquet"
+    pl.DataFrame([trl("A"), trl("B")]).with_columns(
+        chosen_reward=pl.Series([Decimal("1.50"), None]),
+        day=pl.Series([2_000_000_000, 0], dtype=pl.Int32).cast(pl.Date),
+    ).write_parquet(path)
+    pairs, rejects, _ = check(prepare(DataParams(source=str(path)), CleaningParams()))
+    assert (pairs["chosen_reward"].to_list(), rejects.height) == ([1.5, None], 0)
 
 
 def single(prompt, response, safe) -> dict:

@@ -18,6 +18,17 @@ Record = Mapping[str, Any]
 Message = dict[str, str]
 
 
+class Unreadable:
+    """A row or a cell that stands in the file and cannot be held as a value: what it is, and its text."""
+
+    def __init__(self, found: str, text: str) -> None:
+        self.found = found
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Origin(NamedTuple):
     """What a pair of ours already knows of itself; kept when our own file is read again."""
 

@@ -1,42 +1,49 @@
-"""Text into records: JSON arrays, JSON lines and CSV. A fault is an error that names its line or row."""
+"""JSON text into records: arrays, objects one a line or over several lines, and a list inside an object.
+
+A fault of the text is an error that names its line or row; a row that is JSON and cannot be held (nested too deeply)
+is one `Unreadable`, for the rejects.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from curate.base.errors import InputError
+from curate.pairs.sources.base import Unreadable, named
 
 JSON_REMEDY = "mend the file; expected are a JSON array of objects, or one object a line"
+WRAPPERS = ("data", "rows", "examples", "instances", "records", "train")
+LONGEST = 4300  # digits of a whole number, Python's own bound
+DEEP = "JSON that is nested too deeply"
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_GAP = re.compile(r"[\s,]*")
 
 
 def read_json_array(text: str, file: str) -> list[Any]:
     """The elements of one JSON array."""
     try:
-        value = json.loads(text)
+        return list(_loads(text))
     except RecursionError:
-        raise InputError("the JSON is nested too deeply", file=file, remedy=JSON_REMEDY) from None
+        return list(_elements(text, text.index("[") + 1, file, closed=True))
     except ValueError as error:
-        raise InputError(
-            "not a JSON array", file=file, row=_elements_before_fault(text), found=error, remedy=JSON_REMEDY
-        ) from None
-    return list(value)
+        row = sum(1 for _ in _whole(text, text.index("[") + 1))
+        raise InputError("not a JSON array", file=file, row=row, found=error, remedy=JSON_REMEDY) from None
 
 
-def _elements_before_fault(text: str) -> int:
-    """How many elements of a broken array are whole: the 0-based row of its first fault."""
-    decoder, at, whole = json.JSONDecoder(), text.index("[") + 1, 0
+def read_json_objects(text: str, file: str) -> list[Any]:
+    """Objects one a line or over several lines; a single one that holds the list of rows is opened."""
     try:
-        while True:
-            while text[at] in " \t\r\n,":
-                at += 1
-            _, at = decoder.raw_decode(text, at)
-            whole += 1
-    except (ValueError, IndexError):
-        return whole
+        _loads(text.lstrip().split("\n", 1)[0])
+    except RecursionError:
+        pass
+    except ValueError:
+        if next(_whole(text, 0), None) is not None:
+            return _unwrapped(list(_elements(text, 0, file, closed=False)), file)
+    return _unwrapped(read_json_lines(text, file), file)
 
 
 def read_json_lines(text: str, file: str) -> list[Any]:
@@ -46,48 +53,96 @@ def read_json_lines(text: str, file: str) -> list[Any]:
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
+            records.append(_loads(line))
         except RecursionError:
-            raise InputError(
-                f"line {number} is nested too deeply", file=file, row=len(records), remedy=JSON_REMEDY
-            ) from None
+            records.append(Unreadable(DEEP, line))
         except ValueError as error:
             at = f" at character {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long"
+            what = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
             raise InputError(
                 f"line {number} is not JSON", file=file, row=len(records), found=f"{what}{at}", remedy=JSON_REMEDY
             ) from None
     return records
 
 
-def read_csv(text: str, file: str) -> list[dict[str, str]]:
-    """Rows by the names in the first line; every value is text, because CSV has no types."""
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records: list[dict[str, str]] = []
+def _loads(text: str) -> Any:
+    """JSON; a whole number of more digits than Python takes stays text."""
     try:
-        names = next(reader)
-        if len(set(names)) != len(names):
-            raise InputError("a column name stands twice in the first line", file=file, expected="distinct names")
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise InputError(
-                    "a row has not as many values as the first line has names",
-                    file=file,
-                    row=len(records),
-                    found=f"{len(row)} values, ending in line {reader.line_num}",
-                    expected=f"{len(names)} values",
-                    remedy="put values that hold commas, quotes or line breaks in double quotes",
-                )
-            records.append(dict(zip(names, row, strict=True)))
-    except csv.Error as error:
-        raise InputError(
-            f"line {reader.line_num} is not CSV",
-            file=file,
-            row=len(records),
-            found=error,
-            remedy="write the file again",
-        ) from None
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=lambda digits: digits if len(digits) > LONGEST else int(digits))
+
+
+def _elements(text: str, at: int, file: str, *, closed: bool) -> Iterator[Any]:
+    """Values from `at` on, between them commas or white space, to the end or (`closed`) to the bracket before it."""
+    decoder, row = json.JSONDecoder(), 0
+    while (at := _gap(text, at)) < len(text):
+        if closed and text[at] == "]" and not text[at + 1 :].strip():
+            return
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except RecursionError:
+            end = _closing(text, at)
+            if end is None:
+                raise InputError("the JSON is nested too deeply", file=file, row=row, remedy=JSON_REMEDY) from None
+            value, at = Unreadable(DEEP, text[at:end]), end
+        except ValueError as error:
+            line = text.count("\n", 0, at) + 1
+            what = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long"
+            raise InputError(
+                f"line {line} begins a value that is not JSON", file=file, row=row, found=what, remedy=JSON_REMEDY
+            ) from None
+        yield value
+        row += 1
+    if closed:
+        raise InputError("the JSON array does not end", file=file, row=row, remedy=JSON_REMEDY)
+
+
+def _whole(text: str, at: int) -> Iterator[Any]:
+    """The values before the first fault."""
+    decoder = json.JSONDecoder()
+    try:
+        while (at := _gap(text, at)) < len(text):
+            value, at = decoder.raw_decode(text, at)
+            yield value
+    except (ValueError, RecursionError):
+        return
+
+
+def _gap(text: str, at: int) -> int:
+    found = _GAP.match(text, at)
+    return found.end() if found else at
+
+
+def _closing(text: str, at: int) -> int | None:
+    """Where the bracketed value that begins at `at` ends."""
+    depth = 0
+    for token in _TOKEN.finditer(text, at):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    return None
+
+
+def _unwrapped(records: list[Any], file: str) -> list[Any]:
+    """The rows of a file that is one object around them: `{"data": [...]}`."""
+    if len(records) != 1 or not isinstance(records[0], dict):
+        return records
+    (record,) = records
+    lists = [name for name, value in record.items() if _is_rows(value)]
+    if len(lists) > 1 and len(lists) == len(record):
+        raise InputError("the file holds several lists of rows", file=file, found=named(lists), remedy="split it")
+    if len(lists) == 1 and (len(record) == 1 or lists[0] in WRAPPERS):
+        return list(record[lists[0]])
     return records
+
+
+def _is_rows(value: object) -> bool:
+    """Whether it is a list of objects that are no turns of a conversation."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, dict) and "role" not in one and "from" not in one for one in value)
+    )

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from curate.base import limits
 from curate.base.errors import InputError
 from curate.base.files import existing
-from curate.pairs.sources.decoding import read_csv, read_json_array, read_json_lines
+from curate.pairs.sources.decoding import read_json_array, read_json_lines, read_json_objects
+from curate.pairs.sources.tables import read_csv, read_parquet
 
-KINDS = "JSON array, JSON lines, CSV or Parquet, each also gzipped"
+KINDS = "JSON array, JSON lines, CSV, TSV or Parquet, each also as .gz or .zst"
 GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
 PARQUET = b"PAR1"
+PACKED = {".gz": "gzipped", ".zst": "zstandard-compressed"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 FOREIGN = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a zip archive",
-    b"\x28\xb5\x2f\xfd": "zstandard-compressed data",
     b"ARROW1": "an Arrow file",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -30,44 +29,42 @@ FOREIGN = {
 
 
 def read_file(path: str | Path) -> list[Any]:
-    """The records of a JSON, JSON lines, CSV or Parquet file, gzipped or not; objects, where the file is sound.
+    """The records of a JSON, JSON lines, CSV, TSV or Parquet file, compressed or not; objects, where it is sound.
 
     Raises:
-        InputError: missing, a folder, unreadable, empty, truncated, not UTF-8, or not what its name says.
+        InputError: missing, a folder, a pipe or device, unreadable, empty, truncated, not UTF-8, not what its name
+            says, or larger than `curate.base.limits` allow.
     """
     path = existing(path)
-    if path.is_dir():
-        raise InputError("this is a folder, not a file", file=path, expected=KINDS)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError("cannot read the file", file=path, found=error.strerror) from error
-    suffix = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    data = _unzip(data, path, must=suffix.endswith(".gz"))
-    records = _records(data, suffix.removesuffix(".gz").rpartition(".")[2], path)
+    data = limits.read_bytes(path)
+    packed = len(data)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    data, named = _unpacked(data, suffixes[-1:], path), [one for one in suffixes if one not in PACKED]
+    records = _records(data, named[-1].removeprefix(".") if named else "", path, packed)
     if not records:
         raise InputError("the file holds no rows", file=path)
     return records
 
 
-def _unzip(data: bytes, path: Path, must: bool) -> bytes:
-    if not data.startswith(GZIP):
-        if must and data:
-            raise InputError(
-                "the name ends in .gz, but the file is not gzipped", file=path, remedy="take .gz off its name"
-            )
-        return data
-    try:
-        return gzip.decompress(data)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+def _unpacked(data: bytes, suffix: list[str], path: Path) -> bytes:
+    if data.startswith(GZIP):
+        return limits.gunzip(data, path)
+    if data.startswith(ZSTD):
+        return limits.unzstd(data, path)
+    if data and suffix and suffix[0] in PACKED:
         raise InputError(
-            "the gzipped file is truncated or damaged", file=path, found=error, remedy="copy or download it again"
-        ) from error
+            f"the name ends in {suffix[0]}, but the file is not {PACKED[suffix[0]]}",
+            file=path,
+            remedy=f"take {suffix[0]} off its name",
+        )
+    return data
 
 
-def _records(data: bytes, suffix: str, path: Path) -> list[Any]:
+def _records(data: bytes, suffix: str, path: Path, packed: int) -> list[Any]:
     if data.startswith(PARQUET):
-        return _parquet(data, path)
+        return read_parquet(data, path)
+    if len(data) > packed:
+        limits.check_rows(data.count(b"\n"), path, packed)
     text = _decode(data, path)
     start = text.lstrip()[:1]
     if not start:
@@ -76,23 +73,14 @@ def _records(data: bytes, suffix: str, path: Path) -> list[Any]:
         raise InputError("the name says Parquet, but the file is text", file=path, remedy="give it its true suffix")
     if start == "[":
         return read_json_array(text, str(path))
-    if start == "{" or suffix in ("json", "jsonl", "ndjson"):
+    if start == "{":
+        return read_json_objects(text, str(path))
+    if suffix in ("json", "jsonl", "ndjson"):
         return read_json_lines(text, str(path))
-    if suffix == "csv":
-        return read_csv(text, str(path))
-    raise InputError("cannot tell what kind of file this is", file=path, found=f"text named .{suffix}", expected=KINDS)
-
-
-def _parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
-    try:
-        return list(pl.read_parquet(io.BytesIO(data)).iter_rows(named=True))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            "the Parquet file is truncated or damaged",
-            file=path,
-            found=str(error).splitlines()[0],
-            remedy="copy or download it again",
-        ) from error
+    if suffix in DELIMITERS:
+        return read_csv(text, str(path), DELIMITERS[suffix])
+    found = f"text named .{suffix}" if suffix else "text without a suffix"
+    raise InputError("cannot tell what kind of file this is", file=path, found=found, expected=KINDS)
 
 
 def _decode(data: bytes, path: Path) -> str:

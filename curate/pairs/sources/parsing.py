@@ -12,7 +12,7 @@ from curate.base.errors import InputError
 from curate.pairs.cleaning import REFUSED
 from curate.pairs.identity import pair_id, prompt_key
 from curate.pairs.schema import OPTIONAL, PAIRS
-from curate.pairs.sources.base import Malformed, Message, NullPrompt, Parsed, Refused, kind
+from curate.pairs.sources.base import Malformed, Message, NullPrompt, Parsed, Refused, Unreadable, kind
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.pairing import Pairing, Replies, Reply, meetings, paired
 from curate.pairs.sources.reading import Source
@@ -76,6 +76,8 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
     crlf, seen, labels = set(), set[str](), dict[bytes, set[bool]]()
     for row, record in enumerate(source.records):
         try:
+            if isinstance(record, Unreadable):
+                raise Malformed("the row", record.found, "an object")
             if not isinstance(record, dict):
                 raise Malformed("the row", kind(record), "object")
             plain = unix_lines(record)

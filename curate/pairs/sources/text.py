@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from curate.pairs.sources.base import Malformed
+from curate.pairs.sources.base import Malformed, Unreadable
+
+DEEPEST = 100
 
 
-def unix_lines(value: Any, name: str = "") -> Any:
+def unix_lines(value: Any, name: str = "", depth: int = 0) -> Any:
     """The record with every CRLF in it made LF.
 
     Raises:
-        Malformed: a text holds half of a surrogate pair, which no UTF-8 file can store.
+        Malformed: a text holds half of a surrogate pair, which no UTF-8 file can store; a cell cannot be read; or
+            the record is nested more than DEEPEST deep.
     """
+    if depth > DEEPEST:
+        raise Malformed(name, f"nested more than {DEEPEST} deep", "a flatter value")
+    if isinstance(value, Unreadable):
+        raise Malformed(name, value.found, "turns as JSON")
     if isinstance(value, str):
         if not _is_unicode(value):
             raise Malformed(name, "text with a lone surrogate", "text that UTF-8 can hold")
         return value.replace("\r\n", "\n")
     if isinstance(value, dict):
-        return {key: unix_lines(part, name or str(key)) for key, part in value.items()}
+        return {key: unix_lines(part, name or str(key), depth + 1) for key, part in value.items()}
     if isinstance(value, list):
-        return [unix_lines(part, name) for part in value]
+        return [unix_lines(part, name, depth + 1) for part in value]
     return value
 
 
@@ -37,5 +44,10 @@ def _is_unicode(text: str) -> bool:
 
 def as_json(record: object) -> str:
     """A record as JSON text that UTF-8 can hold; what JSON has no word for (dates) becomes its text."""
-    text = json.dumps(record, ensure_ascii=False, default=str)
+    if isinstance(record, Unreadable):
+        return as_json(record.text)
+    try:
+        text = json.dumps(record, ensure_ascii=False, default=str)
+    except RecursionError:
+        return json.dumps("(a row nested too deeply to be written)")
     return text if _is_unicode(text) else json.dumps(record, default=str)

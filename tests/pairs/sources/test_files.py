@@ -3,11 +3,17 @@
 import csv
 import gzip
 import json
+import os
+from datetime import date
+from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from curate.base import limits
 from curate.base.errors import InputError
+from curate.pairs.sources.base import Unreadable
 from curate.pairs.sources.files import read_file
 
 ROWS = [{"prompt": "Q\u2028é", "chosen": 'a,"b"\nc', "rejected": "d"}, {"prompt": "R", "chosen": "e", "rejected": "f"}]
@@ -106,6 +112,120 @@ def test_not_what_the_name_says(tmp_path):
 def test_not_utf8_names_byte_and_line(tmp_path):
     text = fault(write(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n'))
     assert "0xe9 at offset 19, line 2" in text
+
+
+PRETTY = "\n".join(json.dumps(row, indent=2) for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PRETTY,
+        json.dumps({"data": ROWS}),
+        json.dumps({"version": 1, "data": ROWS, "note": ["x"]}, indent=1),
+        json.dumps({"anything": ROWS}, indent=1),
+    ],
+)
+def test_objects_over_several_lines_and_around_the_rows(tmp_path, text):
+    assert read_file(write(tmp_path / "a.json", text)) == ROWS
+
+
+def test_one_object_is_one_row_unless_it_holds_the_rows(tmp_path):
+    for row in (ROWS[0], {"messages": [{"role": "user", "content": "Q"}]}, {"a": ROWS, "b": 1}):
+        assert read_file(write(tmp_path / "a.json", json.dumps(row, indent=1))) == [row]
+    assert "several lists of rows" in fault(write(tmp_path / "a.json", json.dumps({"train": ROWS, "test": ROWS})))
+    text = fault(write(tmp_path / "a.json", PRETTY + '\n{"a":\n}'))
+    assert "row 2" in text
+    assert "row 2" in fault(write(tmp_path / "a.json", PRETTY + "\n]\nmore"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.ndjson.zst"])
+def test_zstandard(tmp_path, name):
+    packed = pa.compress(LINES.encode(), "zstd", asbytes=True)
+    assert read_file(write(tmp_path / name, packed)) == ROWS
+    assert "truncated or damaged" in fault(write(tmp_path / name, packed[:6] + b"no zstandard"))
+    assert "not zstandard" in fault(write(tmp_path / "b.zst", LINES))
+
+
+def test_tsv(tmp_path):
+    assert read_file(write(tmp_path / "a.tsv", "prompt\tchosen\nQ, R\ta")) == [{"prompt": "Q, R", "chosen": "a"}]
+
+
+TURNS = [{"role": "user", "content": 'It\'s "Q"'}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize("cell", [json.dumps(TURNS), str(TURNS), json.dumps(TURNS, indent=1)])
+def test_a_conversation_in_a_cell_is_read_as_one(tmp_path, cell):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["chosen", "rejected"], [cell, "[1] is a footnote"]])
+    assert read_file(tmp_path / "a.csv") == [{"chosen": TURNS, "rejected": "[1] is a footnote"}]
+
+
+@pytest.mark.parametrize("cell", [json.dumps(TURNS)[:-3], json.dumps(TURNS)[:-1] + "," + "[" * 3000])
+def test_turns_that_cannot_be_read_are_marked(tmp_path, cell):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["chosen", "rejected"], [cell, "b"]])
+    (record,) = read_file(tmp_path / "a.csv")
+    assert (type(record["chosen"]), str(record["chosen"])) == (Unreadable, cell)
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_row_nested_too_deeply_is_one_row(tmp_path, array):
+    deep = '{"x": ' + "[" * 5000 + '"]\\""' + "]" * 5000 + "}"
+    rows = [json.dumps(ROWS[0]), deep, json.dumps(ROWS[1])]
+    text = f"[{','.join(rows)}]" if array else "\n".join(rows)
+    records = read_file(write(tmp_path / "a.json", text))
+    assert [records[0], records[2]] == ROWS
+    assert (type(records[1]), str(records[1])) == (Unreadable, deep)
+
+
+def test_a_number_of_5000_digits_is_text(tmp_path):
+    assert read_file(write(tmp_path / "a.jsonl", '{"n": ' + "1" * 5000 + ', "m": 7}')) == [{"n": "1" * 5000, "m": 7}]
+
+
+def test_points_in_time_that_python_cannot_hold(tmp_path):
+    days, moments = pl.Series([0, 2_000_000_000, None], dtype=pl.Int32), pl.Series([0, 2**62, -(2**62)])
+    frame = pl.DataFrame(
+        {
+            "prompt": ["a", "b", "c"],
+            "day": days.cast(pl.Date),
+            "at": moments.cast(pl.Datetime("us", "UTC")),
+            "long": moments.cast(pl.Duration("ms")),
+            "nested": pl.DataFrame({"day": days.cast(pl.Date)}).to_struct(),
+        }
+    )
+    frame.write_parquet(tmp_path / "a.parquet")
+    rows = read_file(tmp_path / "a.parquet")
+    assert [row["prompt"] for row in rows] == ["a", "b", "c"]
+    assert [row["day"] for row in rows] == [date(1970, 1, 1), "2000000000", None]
+    assert [str(row["at"]) for row in rows] == ["1970-01-01 00:00:00+00:00", str(2**62), str(-(2**62))]
+    assert [row["nested"]["day"] for row in rows] == [0, 2_000_000_000, None]
+
+
+def test_keys_that_differ_and_nulls_within_objects_stay_as_they_are(tmp_path):
+    rows = [{"prompt": "Q", "x": [None, ["a"], {"k": None}]}, {"prompt": "R", "x": {"other": 1}}]
+    assert read_file(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))) == rows
+    assert read_file(write(tmp_path / "a.json", json.dumps(rows))) == rows
+    turns = [{"role": "user", "content": "Q", "name": "a"}, {"role": "assistant", "content": "b"}]
+    pl.DataFrame({"chosen": [turns]}).write_parquet(tmp_path / "a.parquet")
+    assert read_file(tmp_path / "a.parquet") == [{"chosen": [turns[0], turns[1] | {"name": None}]}]
+
+
+def test_what_may_never_end_and_what_unpacks_to_far_more(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert "this is a pipe" in fault(tmp_path / "pipe.jsonl")
+    assert "this is a device" in fault(Path("/dev/zero"))
+    monkeypatch.setattr(limits, "SMALL", 1000)
+    blank = b" " * 2_000_000
+    for packed in (gzip.compress(blank), pa.compress(blank, "zstd", asbytes=True)):
+        assert "CURATE_INPUT_LIMIT" in fault(write(tmp_path / "a.jsonl", packed))
+    nulls = pl.DataFrame({"prompt": pl.repeat(None, 300_000, eager=True)})
+    nulls.write_parquet(tmp_path / "nulls.parquet")
+    assert "300,000 rows" in fault(tmp_path / "nulls.parquet")
+    monkeypatch.setattr(limits, "SMALL", 2**26)
+    assert "200,000 rows" in fault(write(tmp_path / "n.jsonl", gzip.compress(b"null\n" * 200_000)))
+    monkeypatch.setenv("CURATE_INPUT_LIMIT", "1GB")
+    assert len(read_file(tmp_path / "nulls.parquet")) == 300_000
 
 
 def test_truncated_parquet(tmp_path):
