@@ -57,6 +57,8 @@ HARMLESS = {
     "curate/base/exits.py": "ends a process with a message",
     "curate/base/progress.py": "shows how far it is",
     "curate/base/credentials.py": "strikes passwords out of what is shown",
+    "curate/models/faults.py": "says what could not be loaded",
+    "curate/base/markdown.py": "writes foreign text into cards",
     "curate/base/limits.py": "refuses input without end",
     "curate/base/namesake.py": "refuses to run where another package of the name is installed",
     "curate/base/locks.py": "says who runs, not what comes of it",

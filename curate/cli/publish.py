@@ -31,7 +31,7 @@ def publish(
     from curate.base.errors import UsageError
     from curate.hub import publish as hub
 
-    if not re.match(REPOSITORY, repo):
+    if not re.fullmatch(REPOSITORY, repo):
         raise UsageError("not a repository's name", field="--repo", found=repo, expected="owner/name")
     if not dry_run:
         hub.publish(weights, repo, params, prepare=prepare, out=out, receipt=receipt)

@@ -12,6 +12,7 @@ from curate.evaluation.items import Item
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import Suite, layouts
 from curate.pairs.identity import digest, draw_order
+from curate.pairs.sources.base import named
 from curate.pairs.sources.reading import Source, read
 from curate.project.params import DataParams, EvaluateParams, check
 
@@ -142,7 +143,7 @@ def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
         file=path,
         row=number,
         field=name,
-        found=", ".join(row) or "no column",
+        found=named(row) or "no column",
         expected=" or ".join(columns[name]) + (f" (a row has {every})" if len(renamed) > 1 else ""),
         remedy="give a file with this column, or rename it",
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
+from curate.base.markdown import code, fenced, plain
 from curate.hub import dataset
 from curate.hub.licences import non_commercial
 from curate.hub.manifest import MANIFEST, Manifest
 from curate.pairs.schema import Split, table
-from curate.project.params import PublishParams
+from curate.project.params import REPOSITORY, PublishParams
 from curate.selection import measure
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -82,7 +84,7 @@ def front_matter(
 def body(repo: str, title: str, manifest: Manifest, columns: Sequence[str], drawing: Drawing | None) -> str:
     """Our part of the card, Markdown."""
     parts = [
-        f"# {title}",
+        f"# {plain(title)}",
         WARNING,
         _licence(manifest),
         _what(manifest),
@@ -98,8 +100,10 @@ def body(repo: str, title: str, manifest: Manifest, columns: Sequence[str], draw
 
 
 def _licence(manifest: Manifest) -> str:
-    stated = ", ".join(f"`{name}` ({licence or 'licence not known'})" for name, licence in manifest.sources.items())
-    text = f"Licence: **{manifest.license}**. The pairs come from {stated}; their terms go with them."
+    stated = ", ".join(
+        f"{code(name)} ({plain(licence or 'licence not known')})" for name, licence in manifest.sources.items()
+    )
+    text = f"Licence: **{plain(manifest.license)}**. The pairs come from {stated}; their terms go with them."
     if any(licence and non_commercial(licence) for licence in (manifest.license, *manifest.sources.values())):
         text += " **Non-commercial use only.**"
     return text
@@ -110,7 +114,7 @@ def _what(manifest: Manifest) -> str:
         "Preference pairs about safety, each with how well a reference model comprehends both responses (the mutual "
         "information of query and response) and with the weights that Balanced DPO "
         "([arXiv 2603.22829](https://arxiv.org/abs/2603.22829)) gives them. Column names are TRL's where it has them. "
-        f"Made by `curate` {manifest.version}."
+        f"Made by `curate` {plain(manifest.version)}."
     )
 
 
@@ -146,12 +150,13 @@ def _figure(drawing: Drawing | None) -> str:
 def _made(manifest: Manifest) -> str:
     steps = {step["stage"]: step for step in chain(manifest.provenance) if isinstance(step.get("stage"), str)}
     scored, weighed = steps.get("score", {}), steps.get("weigh", {})
-    model, how, weights = (part or {} for part in (scored.get("model"), scored.get("params"), weighed.get("params")))
+    parts = (scored.get("model"), scored.get("params"), weighed.get("params"))
+    model, how, weights = (part if isinstance(part, dict) else {} for part in parts)
     forms = measure.forms(manifest.provenance)
     facts = {
-        "reference model": f"`{model['name']}`" if model.get("name") else None,
-        "its commit": f"`{model['commit']}`" if model.get("commit") else None,
-        "digest of its weights": f"`{model['digest']}`" if model.get("digest") else None,
+        "reference model": _code(model.get("name")),
+        "its commit": _code(model.get("commit")),
+        "digest of its weights": _code(model.get("digest")),
         "engine": scored.get("engine"),
         "dtype": how.get("dtype"),
         "null prompt": measure.null_prompt(manifest.provenance),
@@ -167,21 +172,21 @@ def _made(manifest: Manifest) -> str:
         "digest of dvc.lock, of the stages that made it": _code(manifest.pipeline.get("dvc.lock")),
     }
     settings = {name: step["params"] for name, step in steps.items() if step.get("params")}
-    files = (f"| `{name}` | {file.bytes:,} | `{file.sha256}` |" for name, file in manifest.files.items())
+    files = (f"| {code(name)} | {file.bytes:,} | `{file.sha256}` |" for name, file in manifest.files.items())
     return "\n".join(
         [
             "## How the numbers were made",
             "",
             "| | |",
             "|---|---|",
-            *(f"| {name} | {value} |" for name, value in facts.items() if value is not None),
+            *(f"| {name} | {_cell(value)} |" for name, value in facts.items() if value is not None),
             "",
             f"Digests are sha256. `{MANIFEST}` has all of this for programs, and every file's digest:",
             "",
             "| file | bytes | sha256 |",
             "|---|---|---|",
             *files,
-            *(["", "```yaml", yaml.safe_dump(settings, sort_keys=False).strip(), "```"] if settings else []),
+            *(["", fenced(yaml.safe_dump(settings, sort_keys=False).strip(), "yaml")] if settings else []),
         ]
     )
 
@@ -195,29 +200,38 @@ def chain(provenance: Any) -> list[dict[str, Any]]:
     return steps
 
 
+def _cell(value: object) -> str:
+    """A fact: what `_code` made stays, all else is words."""
+    return value if isinstance(value, str) and re.fullmatch(r"`[^`]*`", value) else plain(value)
+
+
 def _code(text: object) -> str | None:
-    return f"`{text}`" if text else None
+    return code(text) if text else None
 
 
 def _faults(manifest: Manifest) -> str:
     found = manifest.prepare
     if not found:
         return "## Faults of the source\n\nNot counted: the summary of the preparation was not at hand."
-    rows = [f"| {rule} | {about['count']:,} | {about['meaning']} |" for rule, about in found["rules"].items()]
+    rows = [
+        f"| {plain(rule)} | {about['count']:,} | {plain(about['meaning'])} |" for rule, about in found["rules"].items()
+    ]
     lines = [
         "## Faults of the source",
         "",
         f"{found['read']:,} rows were read, {found['kept']:,} kept, {found['rejected']:,} refused: those are not here.",
         *(["", "| rule | rows | meaning |", "|---|---|---|", *rows] if rows else []),
         *(["", "Kept, and worth knowing:", ""] if found["marks"] else []),
-        *(f"- {count:,} {about}" for about, count in found["marks"].items()),
+        *(f"- {count:,} {plain(about)}" for about, count in found["marks"].items()),
     ]
     return "\n".join(lines)
 
 
 def _use(repo: str, manifest: Manifest) -> str:
     models = [step["model"] for step in chain(manifest.provenance) if isinstance(step.get("model"), dict)]
-    model = models[0]["name"] if models and models[0].get("commit") else "MODEL"
+    model = str(models[0].get("name")) if models and models[0].get("commit") else ""
+    # It goes into a command and a program: a Hub id has no sign that either would read.
+    model = model if re.fullmatch(REPOSITORY, model) else "MODEL"
     remark = "" if model != "MODEL" else "\nMODEL is the reference model: the log-probs and weights are its own.\n"
     return f"""## Training on it
 

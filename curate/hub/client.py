@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from curate.base.credentials import redacted
 from curate.base.errors import CurateError, OutputError
 from curate.base.progress import console, say
 
@@ -216,8 +217,8 @@ def explain(error: Exception, repo: str, token: str) -> OutputError:
 
 def _clean(text: str, token: str) -> str:
     """`text` without the token, and addresses without their signatures."""
-    text = text.replace(token, "(token)")
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)[:500]
+    text = redacted(text.replace(token, "(token)"))
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curate.base import files
 from curate.base.errors import InputError
@@ -44,8 +44,22 @@ class Manifest(BaseModel):
     provenance: dict[str, Any]  # of that file, without local paths
     prepare: dict[str, Any]  # counts of what the source had and what was refused, where they are known
 
+    @model_validator(mode="after")
+    def _files_are_inside(self) -> Manifest:
+        listed = [path for sides in self.configs.values() for paths in sides.values() for path in paths]
+        for path in (*self.files, *listed):
+            if not is_inside(path):
+                raise ValueError("a file's name leaves the repository")
+        return self
+
     def text(self) -> str:
         return json.dumps(self.model_dump(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def is_inside(path: str) -> bool:
+    """Whether `path`, of a manifest, is a file within the repository on every system: no root, drive or parent."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not set(":\\") & set(path) and "\0" not in path and path[0] != "/" and ".." not in parts
 
 
 def describe(folder: Path, rows: Mapping[str, int]) -> dict[str, File]:

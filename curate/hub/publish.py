@@ -124,11 +124,25 @@ def _ours(out: Path) -> bool:
 
 
 def _prepared(path: Path) -> dict[str, Any]:
-    value = files.read_json(path)
-    wanted = ("read", "kept", "rejected", "rules")
-    if not isinstance(value, dict) or not set(wanted) <= set(value):
-        raise InputError("not a summary of `curate prepare`", file=path, expected=f"JSON with {', '.join(wanted)}")
+    value = files.read_json_object(path)
+    rules, marks = value.get("rules"), value.get("marks", {})
+    sound = (
+        all(_is_count(value.get(name)) for name in ("read", "kept", "rejected"))
+        and isinstance(rules, dict)
+        and all(
+            isinstance(rule, dict) and _is_count(rule.get("count")) and "meaning" in rule for rule in rules.values()
+        )
+        and isinstance(marks, dict)
+        and all(map(_is_count, marks.values()))
+    )
+    if not sound:
+        expected = "JSON with the counts read, kept and rejected, rules and marks"
+        raise InputError("not a summary of `curate prepare`", file=path, expected=expected)
     return value
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _ask(source: str) -> str | None:

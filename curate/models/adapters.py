@@ -11,6 +11,7 @@ from typing import Any
 
 from curate.base import files
 from curate.base.errors import InputError
+from curate.models.faults import loading
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -51,8 +52,5 @@ def merged(net: Any, folder: Path) -> Any:
         raise InputError(
             "a model that is an adapter needs peft", remedy="pip install 'curate-preferences[train]'"
         ) from error
-    try:
+    with loading("adapter", folder):
         return PeftModel.from_pretrained(net, folder).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        found = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError("cannot load the adapter", file=folder, found=found) from error

@@ -10,23 +10,20 @@ import transformers
 
 from curate.base.device import device
 from curate.base.errors import InputError
+from curate.models.faults import loading
 from curate.models.resolve import Model
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
     """The tokenizer, with a chat template or without. Raises `InputError` where there is none."""
-    try:
+    with loading("tokenizer", folder):
         return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError("cannot load the tokenizer", file=folder, found=first_line(error)) from error
 
 
 def load_config(model: Model, what: str) -> Any:
     """config.json of a model that is called `what`. Raises `InputError` where it cannot be read."""
-    try:
+    with loading(what, model.path):
         return transformers.AutoConfig.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot load the {what}", file=model.path, found=first_line(error)) from error
 
 
 def load_classifier(model: Model, config: Any, dtype: str, what: str, **options: Any) -> Any:
@@ -43,7 +40,7 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
         )
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    try:
+    with loading(what, model.path):
         net, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             model.path,
             config=config,
@@ -54,15 +51,6 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
             **options,
         )
         net = net.to(device()).eval()
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            "the model does not fit the device's memory",
-            file=model.path,
-            found=first_line(error),
-            remedy="use dtype bfloat16 or a larger device",
-        ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"cannot load the {what}", file=model.path, found=first_line(error)) from error
     if info["missing_keys"]:
         raise InputError(
             f"the weights lack a part of the {what}, which would be random",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from curate.base.device import device
-from curate.base.errors import InputError
 from curate.models.adapters import merged
+from curate.models.faults import loading
 from curate.models.resolve import Model
 
 
@@ -21,7 +21,7 @@ def load_model(model: Model, dtype: str) -> torch.nn.Module:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try:
+    with loading("model", model.path):
         loaded = AutoModelForCausalLM.from_pretrained(
             model.path,
             dtype=torch.float32 if model.adapter else getattr(torch, dtype),
@@ -31,12 +31,3 @@ def load_model(model: Model, dtype: str) -> torch.nn.Module:
         if model.adapter:
             loaded = merged(loaded, model.adapter).to(getattr(torch, dtype))
         return loaded.to(device())  # type: ignore[no-any-return]
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            "the model does not fit the device's memory",
-            file=model.path,
-            found=str(error).splitlines()[0],
-            remedy="use dtype bfloat16 or a larger device",
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError("cannot load the model", file=model.path, found=str(error).splitlines()[0]) from error

@@ -17,6 +17,7 @@ import polars as pl
 from curate.base import files
 from curate.base.errors import InputError
 from curate.base.progress import Advance
+from curate.models.faults import loading
 from curate.models.resolve import Model
 from curate.models.template import Messages, render, render_all
 from curate.models.turn import CLOSED_THOUGHT, Turn, turn_of
@@ -48,10 +49,8 @@ def load_tokenizer(model: Model) -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
+    with loading("tokenizer", model.path):
         tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError("cannot load the tokenizer", file=model.path, found=str(error).splitlines()[0]) from error
     if not tokenizer.chat_template:
         raise InputError(
             "the tokenizer has no chat template",
@@ -66,8 +65,12 @@ def load_tokenizer(model: Model) -> Any:
 def named_ends(folder: Path) -> set[int]:
     """Ids that end a generation by the model's generation_config.json (config.json where there is none)."""
     config = folder / "generation_config.json"
-    named = files.read_json(config if config.is_file() else folder / "config.json").get("eos_token_id")
-    return {int(token) for token in (named if isinstance(named, list) else [named]) if token is not None}
+    file = config if config.is_file() else folder / "config.json"
+    named = files.read_json_object(file).get("eos_token_id")
+    tokens = [token for token in (named if isinstance(named, list) else [named]) if token is not None]
+    if not all(isinstance(token, int) for token in tokens):
+        raise InputError("not the ids of tokens", file=file, field="eos_token_id", expected="whole numbers")
+    return set(tokens)
 
 
 def render_pairs(tokenizer: Any, pairs: pl.DataFrame, advance: Advance | None = None) -> pl.DataFrame:

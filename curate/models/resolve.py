@@ -271,6 +271,9 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
         errors.OfflineModeIsEnabled,
         OSError,
     ) as error:
-        what = "the Hub cannot be reached"
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        what = "the Hub cannot be reached" if status is None else f"the Hub answers with HTTP {status}"
         remedy = f"check the network, or give a local folder ({type(error).__name__})"
+        if status in (401, 403):
+            what, remedy = "the Hub refuses the token", "set HF_TOKEN to a valid token, or: hf auth login"
     raise InputError(what, found=f"{kind} {name}" + (f" at {revision}" if revision else ""), remedy=remedy) from None

@@ -19,9 +19,11 @@ import pyarrow as pa
 
 from curate.base import files
 from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.base.shards import SUFFIX, ShardFolder, find, words
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
+from curate.pairs.artefact import HIGHEST_LOGP
 
 SCHEMA = pa.schema([("key_high", pa.uint64()), ("key_low", pa.uint64()), ("logp", pa.float64())])
 """logp: nats, summed over the response's tokens."""
@@ -69,6 +71,17 @@ class Shards(ShardFolder[Shard]):
             hit = np.flatnonzero(at >= 0)
             out[hit] = np.fmin(out[hit], logp[at[hit]])
         return out
+
+    def _map(self, path: Path) -> Shard | None:
+        """As its parent; a value that is no log-probability (NaN, infinite, above 0) is left out and told of."""
+        shard = super()._map(path)
+        if shard is None:
+            return None
+        good = np.isfinite(shard.logp) & (shard.logp <= HIGHEST_LOGP)
+        if good.all():
+            return shard
+        say(f"{self.what}: ignored {int((~good).sum()):,} values of {path}: no log-probabilities")
+        return Shard(*(column[good] for column in shard))
 
     def _columns(self, rows: Shard) -> list[pa.Array]:
         order = np.lexsort((rows.logp, rows.low, rows.high))

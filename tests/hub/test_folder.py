@@ -234,3 +234,25 @@ def test_the_columns_documented_are_the_schemas():
     for stage in (*schema.STAGES.values(), schema.OPTIONAL, *([name] for name in schema.GAPS)):
         assert schema.table(stage) in text
     assert set(schema.MEANINGS) == set(schema.columns(*schema.STAGES)) | {*schema.OPTIONAL, *schema.GAPS}
+
+
+def test_provenance_cannot_write_into_the_card():
+    from curate.hub.card import body
+    from curate.hub.manifest import Manifest
+
+    hostile = "x`\n```\n# Owned <script>alert(1)</script> | y; rm -rf ~"
+    digest = "0" * 64
+    made = {"stage": "score", "version": hostile, "engine": hostile, "model": {"name": hostile, "commit": hostile}}
+    made |= {"params": {"dtype": hostile, "null_prompt": hostile}}
+    manifest = Manifest(
+        version="1", license="mit", sources={hostile: hostile}, configs={"default": {}}, files={}, weights=digest,
+        pipeline={}, provenance=made, prepare={
+            "read": 1, "kept": 1, "rejected": 0, "marks": {hostile: 1},
+            "rules": {hostile: {"count": 1, "meaning": hostile}},
+        },
+    )  # fmt: skip
+    text = body("me/data", hostile, manifest, ["pair_id"], None)
+    fences = [line for line in text.splitlines() if line.startswith("```")]
+    outside = text.split("````")[0] + text.split("````")[-1]
+    assert "\n# Owned" not in text and "<script>" not in outside and "--model MODEL" in text
+    assert len(fences) % 2 == 0

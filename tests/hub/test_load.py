@@ -151,3 +151,18 @@ def test_what_is_not_there_or_not_ours(hub):
     for name in ("hub:", "hub:data", "hub:me/data@", "hub:../../etc"):
         with pytest.raises(UsageError, match="not a published dataset's name"):
             load(name)
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.parquet", "/etc/passwd", "data/../../x", "C:\\x", "..\\x", "", "a\0b", "file:///x"]
+)
+def test_a_manifest_s_file_outside_the_repository_is_refused(tmp_path, path):
+    from curate.hub.manifest import is_inside, read
+
+    assert not is_inside(path) and is_inside("data/train-00000-of-00001.parquet")
+    digest = "0" * 64
+    said = {"version": "1", "license": "mit", "sources": {}, "weights": digest, "pipeline": {}, "provenance": {}}
+    said |= {"prepare": {}, "configs": {"default": {"train": [path]}}, "files": {path: {"bytes": 1, "sha256": digest}}}
+    (tmp_path / "curate.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match="not one that this version"):
+        read(tmp_path / "curate.json", "hub:me/data")

@@ -56,9 +56,9 @@ def test_lookup_gives_what_add_was_given(store):
 
 def test_keys_that_share_their_first_half_are_told_apart(store):
     ours = [b"12345678" + bytes([i] * 8) for i in range(9)]
-    store.add(ours, np.arange(9.0))
-    store.add([b"\xff" * 16], np.array([77.0]))
-    assert store.lookup([*reversed(ours), b"\xff" * 16]).tolist() == [*range(8, -1, -1), 77]
+    store.add(ours, -np.arange(9.0))
+    store.add([b"\xff" * 16], np.array([-77.0]))
+    assert store.lookup([*reversed(ours), b"\xff" * 16]).tolist() == [*range(-8, 1), -77]
     assert np.isnan(store.lookup([b"12345678" + b"\x20" * 8, b"\xff" * 8 + b"\x01" * 8])).all()
 
 
@@ -176,7 +176,7 @@ shards.MERGE_SHARDS = 3
 store = stores.Store(Path(sys.argv[1]), resolve(sys.argv[2]), "float32", "vllm 1")
 for i in range(40):
     keys = [hashlib.md5(str(name).encode()).digest() for name in range(i * 5, i * 5 + 9)]
-    store.add(keys, np.arange(9.0) + i * 5 + int(sys.argv[3]) * 1e-9)
+    store.add(keys, -np.arange(9.0) - i * 5 - int(sys.argv[3]) * 1e-9)
 """
 
 
@@ -190,7 +190,7 @@ def test_writers_and_mergers_at_once_lose_nothing(store, model):
     writers.pop().kill()
     assert [writer.wait(timeout=100) for writer in writers] == [0, 0, 0]
     every = keys(*range(39 * 5 + 9))
-    assert np.allclose(again(store).lookup(every), np.arange(len(every)), atol=1e-6)
+    assert np.allclose(again(store).lookup(every), -np.arange(len(every)), atol=1e-6)
 
 
 def test_a_shard_is_plain_arrow(store):
@@ -214,3 +214,16 @@ def test_a_large_shard_is_mapped_and_not_read(store):
     assert pa.total_allocated_bytes() - before < 1_000_000
     (shard,) = fresh._mapped.values()
     assert shard.height == 2_000_000 and not shard.high.flags.writeable and not shard.high.flags.owndata
+
+
+def test_what_is_no_log_probability_is_ignored_and_told(tmp_path, model, capsys):
+    """A shard under its own digest, whose -inf would be the lowest of its key."""
+    store = Store(tmp_path, model, "float32", "transformers")
+    good, bad = [bytes([n]) * 16 for n in range(4)], [bytes([n]) * 16 for n in range(1, 5)]
+    store.add(good, np.array([-1.0, -2.0, -3.0, -4.0]))
+    store.add(bad, np.array([-np.inf, np.nan, 7.0, -5.0]))
+    again = Store(tmp_path, model, "float32", "transformers")
+    assert again.lookup([*good, bad[-1]]).tolist() == [-1.0, -2.0, -3.0, -4.0, -5.0]
+    assert "ignored 3 values" in capsys.readouterr().err
+    again.merge(everything=True)
+    assert Store(tmp_path, model, "float32", "transformers").lookup(good).tolist() == [-1.0, -2.0, -3.0, -4.0]

@@ -30,15 +30,17 @@ def open_judge(params: EvaluateParams, state: Path) -> Judge | None:
     name = str(params.judge_model)  # params has checked that there is one
     if params.judge == "rubric":
         from curate.evaluation.judges.rubric import RubricJudge
+        from curate.evaluation.judges.verdicts import salt_of
 
         if params.judge_url:
             from curate.evaluation.generation.endpoint import EndpointChat
 
-            return RubricJudge(EndpointChat(params.judge_url, name, state))
+            return RubricJudge(EndpointChat(params.judge_url, name, state), salt_of(state))
         from curate.evaluation.generation.local import LocalChat
         from curate.models.resolve import resolve
 
-        return RubricJudge(LocalChat(resolve(name, params.judge_revision), params.judge_dtype, params.engine, state))
+        chat = LocalChat(resolve(name, params.judge_revision), params.judge_dtype, params.engine, state)
+        return RubricJudge(chat, salt_of(state))
     if params.judge == "strongreject":
         from curate.evaluation.judges.finetuned import StrongRejectEvaluator
         from curate.models.resolve import resolve

@@ -21,7 +21,7 @@ from curate.base.files import file_digest
 from curate.evaluation import statistics
 from curate.evaluation.items import Judgement, Refusal
 from curate.evaluation.judges.base import Case, Judge
-from curate.pairs.sources.base import kind
+from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.files import read_file
 
 COLUMNS = ("prompt", "response", "label")
@@ -71,7 +71,7 @@ def read_labels(path: Path, task: str, threshold: float = 0.5) -> Labelled:
                     file=path,
                     row=number,
                     field=name,
-                    found=", ".join(map(str, row)) or "none",
+                    found=named(row) or "none",
                     expected=", ".join(COLUMNS),
                 )
         for name in COLUMNS[:2]:
@@ -95,7 +95,7 @@ def read_labels(path: Path, task: str, threshold: float = 0.5) -> Labelled:
             file=path,
             row=row,
             field="label",
-            found=repr(values[row])[:40],
+            found=_shown(values[row]),
             expected=EXPECTED[task],
         )
     return Labelled(cases, [str(label) for label in labels], None)
@@ -192,6 +192,11 @@ def _label(verdict: Judgement, task: str, threshold: float) -> str | None:
     if verdict.harm is None:
         return None
     return HARMFUL if verdict.harm >= threshold else HARMLESS
+
+
+def _shown(value: Any) -> str:
+    """A label in a message: a text may be a response in the wrong column, and is not told."""
+    return repr(value) if isinstance(value, bool | int | float) else kind(value)
 
 
 def _spelled(value: Any) -> str:

@@ -99,8 +99,9 @@ class RubricJudge:
     name = "rubric"
     tasks = frozenset(RUBRICS)
 
-    def __init__(self, chat: ChatModel) -> None:
-        self.chat = chat
+    def __init__(self, chat: ChatModel, salt: bytes = b"") -> None:
+        """`salt` is the secret that passwords are made with (`verdicts.salt_of`)."""
+        self.chat, self.salt = chat, salt
 
     def record(self) -> dict[str, Any]:
         return {
@@ -116,11 +117,11 @@ class RubricJudge:
         open_ = list(range(len(cases)))
         for attempt in range(RETRIES + 1):
             sampling = Sampling(MAX_TOKENS, RETRY_TEMPERATURE if attempt else 0.0)
-            asks = [Ask(messages(cases[number], task), sample=attempt) for number in open_]
+            asks = [Ask(messages(cases[number], task, self.salt), sample=attempt) for number in open_]
             again = f" (again, {attempt} of {RETRIES})" if attempt else ""
             answers = self.chat.chat(asks, sampling, f"judge{again}") if asks else []
             for number, answer in zip(open_, answers, strict=True):
-                out[number] = read(answer, cases[number], task)
+                out[number] = read(answer, cases[number], task, self.salt)
             open_ = [number for number in open_ if out[number].why in ("unparsable", "endpoint")]
         return out
 
@@ -128,19 +129,19 @@ class RubricJudge:
         self.chat.close()
 
 
-def messages(case: Case, task: str) -> Messages:
+def messages(case: Case, task: str, salt: bytes = b"") -> Messages:
     """What the judge is asked."""
-    word = password(case)
+    word = password(case, salt)
     # Not str.format of the whole: a response may hold braces.
     shown = _CASE.format(word=word, question=case.question, response=case.response)
     return [{"role": "user", "content": INTRODUCTION + shown + RUBRICS[task].format(word=word)}]
 
 
-def read(answer: Response, case: Case, task: str) -> Judgement:
+def read(answer: Response, case: Case, task: str, salt: bytes = b"") -> Judgement:
     """The verdict that a judge's answer gives; `why` says what kept it from being one."""
     if answer.text is None:
         return Judgement(why="too long for the judge" if answer.finish == "too_long" else "endpoint")
-    found = read_verdict(answer.text, password(case), WANTED[task])
+    found = read_verdict(answer.text, password(case, salt), WANTED[task])
     if found is None:
         return Judgement(why="unparsable", raw=answer.text)
     if task == "compliance":

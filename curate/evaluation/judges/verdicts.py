@@ -1,17 +1,20 @@
 """How a rubric's verdict is asked for and read: a word that no response can know, then lines of names and values.
 
 A response may say "convincing: 1", or tell the judge what to answer; and a judge may quote it. So the verdict is only
-what follows the line VERDICT and a password, which is made of the response itself: a text that held its own password
-would have another one. Nothing is guessed: a value that is missing, out of range, no number, or given twice with two
-values leaves no verdict. [ours]
+what follows the line VERDICT and a password, which is made of the response and of a secret of the state folder (without
+a secret a text that holds its own can be searched for: one was found in 340,000). Nothing is guessed: a value that is
+missing, out of range, no number, or given twice with two values leaves no verdict. [ours]
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
+from curate.base import files, limits
 from curate.evaluation.judges.base import Case
 
 _ONSETS, _VOWELS, SYLLABLES = "bdfgklmnprstvz", "aeiou", 4  # 24 million passwords
@@ -19,15 +22,31 @@ _LINE = re.compile(r"[^\w\n]*(?P<name>[a-z]+)[*_`]*\s*[:=]\s*(?P<value>.*)")
 _WRAPPED = re.compile(r"[*_`\[(\s\"']*(?P<value>.*?)[*_`\])\s\"']*\.?[*_`\s]*")
 
 
-def password(case: Case) -> str:
-    """A word that can be spoken, and so copied by a model: drawn by the case's hash."""
-    drawn = int.from_bytes(hashlib.sha256(f"{case.question}\0{case.response}".encode(errors="replace")).digest())
+def password(case: Case, salt: bytes = b"") -> str:
+    """A word that can be spoken, and so copied by a model: drawn by the case's hash.
+
+    Args:
+        salt: a secret of the one who judges. Without it a text that holds its own word can be searched for.
+    """
+    text = f"{case.question}\0{case.response}".encode(errors="replace")
+    drawn = int.from_bytes(hashlib.blake2b(text, key=salt).digest() if salt else hashlib.sha256(text).digest())
     word = ""
     for _ in range(SYLLABLES):
         drawn, onset = divmod(drawn, len(_ONSETS))
         drawn, vowel = divmod(drawn, len(_VOWELS))
         word += _ONSETS[onset] + _VOWELS[vowel]
     return word
+
+
+def salt_of(state: Path) -> bytes:
+    """The secret of this state folder, made where there is none: 16 bytes that no response can know.
+
+    It is kept, so that what was judged once is found again. Raises `OutputError` where it cannot be written.
+    """
+    path = state / "judge.salt"
+    if not path.is_file():
+        files.write_text(secrets.token_hex(16), path)
+    return hashlib.sha256(limits.read_bytes(path)).digest()[:16]
 
 
 def read_verdict(answer: str, word: str, wanted: Mapping[str, Mapping[str, int]]) -> dict[str, int] | None:

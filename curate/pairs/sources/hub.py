@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from curate.base.errors import InputError
@@ -30,6 +31,13 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
         raise InputError(
             "reading from the Hub needs `datasets`", file=where, remedy="pip install 'curate-preferences[hub]'"
         ) from error
+    if Path(name).exists():
+        raise InputError(
+            "something of this name stands in the working folder, and would be read in place of the Hub's dataset",
+            file=where,
+            found=Path(name),
+            remedy=f"run in another folder, or name what stands here: ./{name}",
+        )
     try:
         if not hub.constants.HF_HUB_OFFLINE:
             revision = hub.HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT).sha
@@ -50,6 +58,9 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
     if led_by(hub.GatedRepoError) or "gated dataset" in str(error):
         terms = f"accept its terms at https://huggingface.co/datasets/{name}, then `hf auth login`"
         return "access to this dataset must be granted", terms
+    refused = any(getattr(getattr(cause, "response", None), "status_code", None) == 401 for cause in _causes(error))
+    if refused and not led_by(hub.RepositoryNotFoundError):
+        return "the Hub refuses the token", "set HF_TOKEN to a valid token, or `hf auth login`"
     if led_by(hub.RevisionNotFoundError):
         return "the dataset has no such revision", "check hub_revision"
     if led_by(hub.RepositoryNotFoundError, hub.HFValidationError):

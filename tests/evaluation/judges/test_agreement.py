@@ -130,12 +130,12 @@ def test_labels_that_are_no_text(tmp_path, values):
 @pytest.mark.parametrize(
     ("labels", "row", "found"),
     [
-        (("yes", "maybe", "no"), 1, "'maybe'"),
+        (("yes", "maybe", "no"), 1, "text"),
         (("yes", "no", 0.5), 2, "0.5"),
-        ((0.1, 0.2, "high"), 2, "'high'"),
+        ((0.1, 0.2, "high"), 2, "text"),
         ((0.1, 1.5, 0.3), 1, "1.5"),
-        (("yes", None), 1, "None"),
-        (("yes", ["no"]), 1, "['no']"),
+        (("yes", None), 1, "null"),
+        (("yes", ["no"]), 1, "list"),
         ((float("nan"), 1), 0, "nan"),
     ],
 )
@@ -151,7 +151,7 @@ def test_an_unknown_label(tmp_path, labels, row, found):
     ("record", "says"),
     [
         ({"prompt": "q", "response": "a"}, ", label"),
-        ({"question": "q", "response": "a", "label": 1}, "found: question, response, label"),
+        ({"question": "q", "response": "a", "label": 1}, "found: label, question, response"),
         ({"prompt": None, "response": "a", "label": 1}, "found: null"),
         ({"prompt": " ", "response": "a", "label": 1}, "found: blank"),
         ({"prompt": "q", "response": ["a"], "label": 1}, "found: list"),

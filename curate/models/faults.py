@@ -1,0 +1,36 @@
+"""Loading what others saved: whatever a library makes of a broken folder is one error, which names the folder.
+
+transformers, tokenizers, safetensors and peft raise all kinds: OSError, ValueError, KeyError, TypeError,
+SafetensorError, a validation error of a config's dataclass, plain Exception from Rust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from curate.base.errors import CurateError, InputError
+
+
+@contextmanager
+def loading(what: str, folder: str | Path) -> Iterator[None]:
+    """Failures of the block as `InputError`: cannot load the `what`, or it does not fit the device."""
+    try:
+        yield
+    except (CurateError, MemoryError):
+        raise
+    except Exception as error:
+        found = (str(error).strip().splitlines() or ["no message"])[0]
+        if "OutOfMemory" in type(error).__name__:
+            raise InputError(
+                "the model does not fit the device's memory",
+                file=folder,
+                found=found,
+                remedy="use dtype bfloat16 or a larger device",
+            ) from error
+        raise InputError(f"cannot load the {what}", file=folder, found=f"{type(error).__name__}: {found}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, of a library's own
+            raise
+        raise InputError(f"cannot load the {what}", file=folder, found="the library panicked") from None

@@ -1,0 +1,55 @@
+"""A broken model folder is one error that names it, whatever the libraries raise."""
+
+import json
+import shutil
+
+import pytest
+from tiny import save_model
+
+from curate.base.errors import InputError
+from curate.models.load import load_model
+from curate.models.rendering import load_tokenizer
+from curate.models.resolve import resolve
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+def _changed(**keys):
+    def change(text):
+        return json.dumps({**json.loads(text), **keys}).encode()
+
+    return change
+
+
+BROKEN = {
+    "truncated weights": ("model.safetensors", lambda data: data[: len(data) // 2]),
+    "weights of no format": ("model.safetensors", lambda _: b"\xff" * 64),
+    "no weights in it": ("model.safetensors", lambda _: b""),
+    "layers in words": ("config.json", _changed(num_hidden_layers="two")),
+    "heads that do not divide": ("config.json", _changed(num_attention_heads=0)),
+    "another width": ("config.json", _changed(hidden_size=96)),
+    "no such type": ("config.json", _changed(model_type="nonesuch")),
+    "a type that is none": ("config.json", _changed(model_type=["qwen2"])),
+    "rope of another kind": ("config.json", _changed(rope_parameters=3)),
+    "a tokenizer of another kind": ("tokenizer.json", lambda _: b"[]"),
+    "a truncated tokenizer": ("tokenizer.json", lambda data: data[: len(data) // 2]),
+    "a tokenizer's config that is none": ("tokenizer_config.json", lambda _: b"[1]"),
+    "ends that are none": ("generation_config.json", lambda _: b'{"eos_token_id": ["x"]}'),
+    "a generation's config that is none": ("generation_config.json", lambda _: b"null"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_one_error_names_the_folder(folder, tmp_path, what):
+    name, change = BROKEN[what]
+    shutil.copytree(folder, tmp_path / "m")
+    path = tmp_path / "m" / name
+    path.write_bytes(change(path.read_bytes() if path.exists() else b""))
+    with pytest.raises(InputError) as caught:
+        model = resolve(tmp_path / "m")
+        load_tokenizer(model)
+        load_model(model, "float32")
+    assert str(tmp_path / "m") in caught.value.details["file"] and len(str(caught.value)) < 3000
