@@ -322,6 +322,14 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     return dict(redacted_value(value)) if isinstance(value, dict) else {}
 
 
+def is_ours(path: str | Path) -> bool:
+    """Whether a Parquet file says how it was made, as `write_parquet` has it do."""
+    try:
+        return PROVENANCE in pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+
+
 def file_digest(path: str | Path) -> str:
     """sha256 of a file's bytes, hex. Raises `InputError` where it cannot be read."""
     try:

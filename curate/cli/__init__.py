@@ -36,6 +36,7 @@ from curate.cli import (
 app = typer.Typer(
     name="curate",
     help="Score safety-preference pairs by mutual information, split and weigh them, train B-DPO on the result.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

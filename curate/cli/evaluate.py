@@ -8,9 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from curate.base.progress import safe, say
-from curate.cli.options import with_params
+from curate.cli.options import one_of, quoted, say_next, with_params
 from curate.cli.tables import print_table
 from curate.project.params import EvaluateParams
+
+
+def _suite_names() -> list[str]:
+    from curate.evaluation.suites import SUITES
+
+    return list(SUITES)
 
 
 @with_params(EvaluateParams, skip=("suites", "watch", "options"))
@@ -18,9 +24,19 @@ def evaluate(
     params: EvaluateParams,
     model: Annotated[str, typer.Argument(help="A folder (a run's model/), or a Hub id.")],
     suite: Annotated[
-        list[str], typer.Option(help="NAME or NAME=SOURCE, a file or hub:owner/name; `curate suites`; may repeat.")
+        list[str],
+        typer.Option(
+            help="NAME or NAME=SOURCE, a file or hub:owner/name; `curate suites`; may repeat.",
+            autocompletion=one_of(_suite_names),
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for items.parquet, values.parquet and metrics.json.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for items.parquet, values.parquet and metrics.json [default: evaluations/NAME, with "
+            "/seed-SEED of a trained model]."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What the model is called beside others [default: its arm].")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="SUITE.KEY=VALUE, a suite's own setting (`curate suites`); may repeat.")
@@ -44,13 +60,23 @@ def evaluate(
     record = resolved.path / "curate.json"
     made: dict[str, Any] = files.read_json_object(record) if record.is_file() else {}
     name = name or made.get("arm") or BASE
-    metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, made.get("seed"), made)
+    seed = made.get("seed")
+    out = out or Path("evaluations", _folder_name(name), *([] if seed is None else [f"seed-{seed}"]))
+    metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, seed, made)
     for suite_name, found in metrics["suites"].items():
         for metric, value in found["metrics"].items():
             said = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], n = {value['n']}"
             missed = f", {value['unjudged']} without a verdict" if value["unjudged"] else ""
             typer.echo(safe(f"{suite_name}: {metric}: {said}{missed}"))
     say(f"evaluate {name} -> {out}")
+    say_next(f"curate show {quoted(out)}", "curate compare FOLDERS of several models")
+
+
+def _folder_name(name: str) -> str:
+    """A model's name as a folder's: nothing in it leads elsewhere."""
+    import re
+
+    return re.sub(r"[^\w.+-]", "-", name).strip(".-") or "model"
 
 
 def _options(given: list[str]) -> dict[str, dict[str, Any]]:

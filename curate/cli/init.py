@@ -9,12 +9,22 @@ from typing import Annotated
 import typer
 
 from curate.base.errors import InputError, UsageError
+from curate.cli.options import one_of
+
+
+def _preset_names() -> list[str]:
+    from curate.project import presets
+
+    return list(presets.presets())
 
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Made if it is not there; no file in it is overwritten.")] = Path(),
     preset: Annotated[
-        str, typer.Option(help="Where params.yaml starts from; `curate presets` lists them.")
+        str,
+        typer.Option(
+            help="Where params.yaml starts from; `curate presets` lists them.", autocompletion=one_of(_preset_names)
+        ),
     ] = "default",
     data: Annotated[
         str | None, typer.Option(help="A preference file, or hub:owner/name [default: the preset's].")

@@ -1,4 +1,7 @@
-"""What several commands read: a pairs file of ours, or a raw file that is prepared on the way; weighted pairs."""
+"""What several commands read: a pairs file of ours, or a raw file that is prepared on the way; weighted pairs.
+
+A dataset that was published may lie in a folder, downloaded or written by `curate publish --dry-run`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,34 @@ class Pairs(NamedTuple):
 
 
 @contextmanager
-def pairs(path: Path) -> Iterator[Pairs]:
-    """A pairs file: `path` itself where it is one of ours; else it is prepared with the defaults, for this block."""
+def pairs(path: Path, limit: int = 0) -> Iterator[Pairs]:
+    """A pairs file: `path` itself where it is one of ours; else it is made for this block.
+
+    A raw file is prepared with the defaults. With a `limit` the file has the first so many pairs.
+
+    Raises:
+        InputError: nothing there.
+    """
+    with _pairs(path) as found:
+        if not limit:
+            yield found
+            return
+        first = pl.scan_parquet(found.file, glob=False).head(limit).collect()
+        with _as_file(first, files.read_provenance(found.file)) as file:
+            yield Pairs(file, found.rejects)
+
+
+@contextmanager
+def _pairs(path: Path) -> Iterator[Pairs]:
+    if not (str(path) == "sample" or str(path).startswith("hub:")):
+        files.existing(path)
+    if path.is_dir():
+        from curate.hub.load import load_folder
+
+        loaded = load_folder(path, "pairs")
+        with _as_file(loaded.frame, loaded.provenance) as file:
+            yield Pairs(file, pl.DataFrame(schema=REJECTS))
+        return
     if path.suffix == ".parquet" and path.is_file():
         try:
             ours = set(PAIRS) <= set(pl.read_parquet_schema(path))
@@ -37,18 +66,32 @@ def pairs(path: Path) -> Iterator[Pairs]:
 
     say(f"{path} is raw: preparing it first (`curate prepare` has options for this)")
     prepared = prepare(DataParams(source=str(path)), CleaningParams())
-    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
-        file = Path(folder) / "pairs.parquet"
-        files.write_parquet(prepared.pairs, file, {})
+    with _as_file(prepared.pairs, {}) as file:
         yield Pairs(file, prepared.rejects)
 
 
+@contextmanager
+def _as_file(frame: pl.DataFrame, provenance: dict[str, Any]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
+        file = Path(folder) / "pairs.parquet"
+        files.write_parquet(frame, file, provenance)
+        yield file
+
+
 def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Weighted pairs and their provenance: of a file, or of hub:owner/name[@revision] that was published."""
+    """Weighted pairs and their provenance: of a file, of hub:owner/name[@revision] that was published, or its folder.
+
+    Raises:
+        InputError: they cannot be read, or lack the columns of `stages`.
+    """
     if source.startswith("hub:"):
         from curate.hub.load import load
 
         return load(source, *stages)
+    if Path(source).is_dir():
+        from curate.hub.load import load_folder
+
+        return load_folder(Path(source), *stages)
     return read_artefact(source, *stages), files.read_provenance(source)
 
 

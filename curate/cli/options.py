@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import typer
 
-from curate.base.errors import UsageError
+from curate.base import files
+from curate.base.errors import OutputError, UsageError
+from curate.base.progress import say
 from curate.project import params
 
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes; replaced only when all went well.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Where the result goes; an earlier result of ours is replaced when all went well.")
+]
 
 
 def check_out(out: Path, source: str | Path) -> None:
-    """Refuse an output that is no Parquet file's name, or that would overwrite the input.
+    """Refuse an output that is no Parquet file's name, or that would overwrite the input or somebody's own file.
 
     Raises:
-        UsageError: either.
+        UsageError: either of the first.
+        OutputError: a file stands there that is not ours.
     """
     if out.suffix != ".parquet" or out.is_dir():
         found = "a folder" if out.is_dir() else out.name
         raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
     if out.resolve() == Path(source).resolve():
         raise UsageError("--out is the input itself", field="out", found=out, remedy="give another name")
+    if out.is_file() and not files.is_ours(out):
+        raise OutputError(
+            "a file that curate did not write stands where the output goes",
+            file=out,
+            remedy="choose another --out, or move the file away",
+        )
+
+
+def say_next(*commands: str) -> None:
+    """What a person is likely to call next, as a line that can be pasted; one of several."""
+    say("next: " + "\n  or: ".join(commands))
+
+
+def quoted(path: object) -> str:
+    """A path or a name as a shell reads it."""
+    return shlex.quote(str(path))
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Completes an option's value; `names` is called when a shell asks, and not before."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def _formats() -> list[str]:
+    from curate.pairs.sources import FORMATS
+
+    return ["auto", *FORMATS]
+
+
+COMPLETED = {"format": one_of(_formats)}
+"""Options made from params whose values a shell completes, beside those that list theirs."""
 
 
 def _annotation(annotation: Any) -> Any:
@@ -48,7 +85,10 @@ def with_params(section: type[params.Section], skip: tuple[str, ...] = ()) -> Ca
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.default,
-                annotation=Annotated[_annotation(field.annotation), typer.Option(help=field.description)],  # type: ignore[misc]
+                annotation=Annotated[  # type: ignore[misc]
+                    _annotation(field.annotation),
+                    typer.Option(help=field.description, autocompletion=COMPLETED.get(name)),
+                ],
             )
             for name, field in fields.items()
         ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from curate.base.errors import UsageError
 from curate.cli.inputs import rejects_path
-from curate.cli.options import Out, check_out, with_params
+from curate.cli.options import Out, check_out, quoted, say_next, with_params
 from curate.pairs.sources import FORMATS
 from curate.project.params import CleaningParams, DataParams
 
@@ -20,8 +21,8 @@ class _Options(DataParams, CleaningParams):
 @with_params(_Options, skip=("source", "watch", "fields", "keep"))
 def prepare(
     source: Annotated[str, typer.Argument(metavar="INPUT", help=DataParams.model_fields["source"].description)],
-    out: Out,
     params: _Options,
+    out: Out = Path("pairs.parquet"),
     field: Annotated[
         list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As --field prompt=question; may be given often.")
     ] = None,
@@ -44,6 +45,7 @@ def prepare(
     write(prepared, out, rejects, summary)
     say(table(prepared.summary))
     say(f"wrote {out}, {rejects.name}, {summary.name}")
+    say_next(f"curate score {quoted(out)} --model MODEL")
 
 
 prepare.__doc__ = """Read preference data, clean it, split it by prompt, and write one file of pairs.
@@ -81,7 +83,7 @@ def table(summary: dict[str, Any]) -> str:
     for rule, found in summary["rules"].items():
         rows = ", ".join(map(str, found["first_rows"])) + (", …" if found["count"] > len(found["first_rows"]) else "")
         lines.append(f"    {rule:<20}{found['count']:>8,}  {RULES[rule]}; rows {rows}")
-    lines += [f"  {mark:<22}{count:>8,}  {MARKS[mark]}" for mark, count in summary["marks"].items()]
+    lines += [f"  {'':<22}{count:>8,}  {MARKS[mark]}" for mark, count in summary["marks"].items()]
     if summary["columns"]["unused"]:
         lines.append(f"  columns not used: {named(summary['columns']['unused'])} (--keep COLUMN keeps one)")
     if summary["labels"]:

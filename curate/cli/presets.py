@@ -6,10 +6,21 @@ from typing import Annotated
 
 import typer
 
+from curate.cli.options import one_of
+
+
+def _names() -> list[str]:
+    from curate.project.presets import presets
+
+    return list(presets())
+
 
 def presets(
     name: Annotated[
-        str | None, typer.Argument(help="Print this one's params.yaml.", show_default="list them all")
+        str | None,
+        typer.Argument(
+            help="Print this one's params.yaml.", show_default="list them all", autocompletion=one_of(_names)
+        ),
     ] = None,
 ) -> None:
     """List the presets, complete params files, with what each is and takes; or print one."""

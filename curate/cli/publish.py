@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from curate.cli.options import with_params
+from curate.cli.options import quoted, say_next, with_params
 from curate.project.params import REPOSITORY, PublishParams
 
 
@@ -41,3 +41,4 @@ def publish(
     for name, size, rows, digest in found.iter_rows():
         typer.echo(f"{digest}  {size:>12,} bytes  {'' if rows is None else f'{rows:,} rows':>14}  {name}")
     typer.echo(f"{found.height} files, {found['bytes'].sum():,} bytes; a card that is there keeps its own text")
+    say_next(f"curate publish {quoted(weights)} --repo {quoted(repo)}, without --dry-run")

@@ -12,7 +12,7 @@ from curate.cli.options import Out
 
 def rate(
     pairs: Annotated[Path, typer.Argument(help="What `curate prepare` or a later stage wrote.")],
-    out: Out,
+    out: Out = Path("rated.parquet"),
     reward: Annotated[str | None, typer.Option(help="A reward model's folder or Hub id (helpfulness).")] = None,
     cost: Annotated[str | None, typer.Option(help="A cost model's folder or Hub id (harmfulness).")] = None,
     reward_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit, on the Hub.")] = None,
@@ -28,7 +28,7 @@ def rate(
     """
     from curate.base.errors import UsageError
     from curate.base.progress import say
-    from curate.cli.options import check_out
+    from curate.cli.options import check_out, quoted, say_next
     from curate.models.resolve import resolve
     from curate.pairs.artefact import scan_artefact
 
@@ -50,3 +50,4 @@ def rate(
         for rating in resolved
     )
     say(f"rate: {frame.height:,} pairs, {shares} -> {out}")
+    say_next(f"curate score {quoted(out)} --model MODEL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +15,8 @@ _DATA = DataParams()
 
 @with_params(ReferenceParams)
 def reference(
-    out: Out,
     params: ReferenceParams,
+    out: Out = Path("reference"),
     sample_pairs: Annotated[int, typer.Option(help="Pairs that `sample` makes.", min=1)] = _DATA.sample_pairs,
     heldout_fraction: Annotated[
         float, typer.Option(help="Of the prompts of preference files, not read: as given to `curate prepare`.")
@@ -31,6 +32,7 @@ def reference(
     """
     from curate.base import files
     from curate.base.progress import say
+    from curate.cli.options import quoted, say_next
     from curate.models.resolve import REFERENCE_FILE
     from curate.models.scratch.pretrain import train_reference
     from curate.models.scratch.texts import Kind, kind
@@ -49,3 +51,4 @@ def reference(
     )
     summary = train_reference(params, data, CleaningParams(), out)
     say(f"reference: {summary['parameters']:,} parameters, {summary['vocab_size']:,} tokens of vocabulary -> {out}")
+    say_next(f"curate score pairs.parquet --model {quoted(out)}")

@@ -12,7 +12,9 @@ Optional = Annotated[Path | None, typer.Option(help="The summary that this step 
 
 def report(
     weights: Annotated[Path, typer.Option(help="What `curate weigh` wrote from splits.")],
-    out: Annotated[Path, typer.Option(help="Folder for index.html, figures/, plots/ and metrics.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for index.html, figures/, plots/ and metrics.json.")] = Path(
+        "report"
+    ),
     runs: Annotated[Path | None, typer.Option(help="Folder of runs: ARM/seed-SEED, or of `curate train`.")] = None,
     evaluations: Annotated[
         Path | None, typer.Option(help="Folder of evaluations: ARM/seed-SEED, or of `curate evaluate`.")

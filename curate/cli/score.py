@@ -13,16 +13,20 @@ from curate.project.params import ScoreParams
 
 @with_params(ScoreParams)
 def score(
-    pairs: Annotated[Path, typer.Argument(help="What `curate prepare` wrote, or any file that it reads.")],
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="What `curate prepare` wrote, a file that it reads, or a published dataset's folder."),
+    ],
     model: Annotated[str, typer.Option(help="A model's folder or Hub id; the reference model.")],
-    out: Out,
     params: ScoreParams,
+    out: Out = Path("scores.parquet"),
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
     store: Annotated[
         Path | None,
         typer.Option(help="Folder of the score store [default: .curate/scores in the working folder]."),
     ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Score the first so many pairs, for a try (0: all).")] = 0,
 ) -> None:
     """Score pairs: log p(y|x), log p(y|null) and their mutual information, both responses.
 
@@ -32,15 +36,16 @@ def score(
     from curate.base import files
     from curate.base.progress import say
     from curate.cli import inputs
-    from curate.cli.options import check_out
+    from curate.cli.options import check_out, quoted, say_next
     from curate.models.resolve import resolve
     from curate.scoring.runners import runner
     from curate.scoring.score import score_file
 
     check_out(out, pairs)
-    with inputs.pairs(pairs) as found, inputs.with_rejects(out, "score") as (new, keep):
+    with inputs.pairs(pairs, limit) as found, inputs.with_rejects(out, "score") as (new, keep):
         resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
         folder = store or files.state_folder() / "scores"
         result = score_file(found.file, resolved, params, folder, new, runner(params.engine))
         rejects = keep(result.provenance, found.rejects, result.rejects)
     say(f"score: {result.summary['pairs']:,} pairs -> {out}" + (f"; set aside -> {rejects}" if rejects else ""))
+    say_next(f"curate split {quoted(out)}")

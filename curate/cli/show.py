@@ -25,24 +25,38 @@ TEXTS = {"rejects": ("row",), "items": ("prompt", "prefill", "response", "judge_
 
 def show(
     path: Annotated[
-        Path, typer.Argument(help="A Parquet file or JSON summary of ours; a folder of a run, evaluation or reference.")
-    ],
+        Path,
+        typer.Argument(
+            help="A Parquet file or JSON summary of ours; a folder: a project, runs, evaluations, a reference, a "
+            "published dataset.",
+            show_default="the working folder",
+        ),
+    ] = Path(),
     show_text: Annotated[int, typer.Option(min=0, help="Print the texts of the first so many rows.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without texts.")] = False,
 ) -> None:
     """Say what a file or folder holds, and what is wrong in it; texts only if asked for."""
     from curate.base.errors import UsageError
+    from curate.hub.load import is_published
     from curate.reporting.summary import summarise
 
     if as_json and show_text:
         raise UsageError("--json prints no texts", remedy="leave out --json or --show-text")
-    summary = summarise(path)
+    summary = _dataset(path) if is_published(path) else summarise(path)
     if as_json:
         typer.echo(json.dumps(summary.record(), indent=2, ensure_ascii=False, allow_nan=False))
         return
     _print(summary)
     if show_text and summary.frame is not None:
         _print_texts(summary.frame.head(show_text), TEXTS.get(summary.kind, ("prompt", "chosen", "rejected")))
+
+
+def _dataset(folder: Path) -> Summary:
+    from curate.hub.load import load_folder
+    from curate.reporting.summary import of_frame
+
+    loaded = load_folder(folder, "pairs", "scores", "weights")
+    return of_frame(folder, loaded.frame, loaded.provenance)
 
 
 def _print(summary: Summary) -> None:

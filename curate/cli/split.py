@@ -13,12 +13,14 @@ from curate.project.params import SplitParams
 
 @with_params(SplitParams)
 def split(
-    scores: Annotated[Path, typer.Argument(help="What `curate score` wrote.")], out: Out, params: SplitParams
+    scores: Annotated[Path, typer.Argument(help="What `curate score` wrote.")],
+    params: SplitParams,
+    out: Out = Path("splits.parquet"),
 ) -> None:
     """Mark the balanced, imbalanced and random training pairs (|MI gap| low, high, any; matched)."""
     from curate.base import files
     from curate.base.progress import say
-    from curate.cli.options import check_out
+    from curate.cli.options import check_out, quoted, say_next
     from curate.pairs.artefact import read_artefact
     from curate.selection import measure, subsets
 
@@ -31,3 +33,4 @@ def split(
         say(f"split: warning: {warning}")
     sizes = {name: subset["pairs"] for name, subset in summary["subsets"].items()}
     say(f"split: {', '.join(f'{name} {count:,}' for name, count in sizes.items())} -> {out}")
+    say_next(f"curate weigh {quoted(out)}")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from curate.cli.options import Out, with_params
+from curate.cli.options import one_of, quoted, say_next, with_params
 from curate.project.params import DEFAULT_ARMS, PIPELINE_KEYS, ArmParams, TrainParams, check
 
 
 @with_params(TrainParams, skip=PIPELINE_KEYS)
 def train(
     model: Annotated[str, typer.Option(help="The model that scored the pairs: a folder or a Hub id.")],
-    out: Out,
     params: TrainParams,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; no finished one is replaced [default: runs/ARM/seed-SEED].")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Argument(help="What `curate weigh` wrote, or hub:owner/name that was published.")
+        str | None,
+        typer.Argument(help="What `curate weigh` wrote, or a published dataset: hub:owner/name or its folder."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="The same, as an option.")] = None,
-    arm: Annotated[str, typer.Option(help=f"One of: {', '.join(DEFAULT_ARMS)}.")] = "bdpo",
+    arm: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(DEFAULT_ARMS)}.", autocompletion=one_of(lambda: DEFAULT_ARMS))
+    ] = "bdpo",
     subset: Annotated[
         Literal["all", "balanced", "imbalanced", "random"] | None,
         typer.Option(help="Which training pairs [default: the arm's]."),
@@ -30,6 +36,9 @@ def train(
         typer.Option(help="NAME=NUMBER, a setting of the objective (`curate objectives` lists them); may repeat."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of the pairs.", min=0)] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Train and measure on the first so many pairs of each side, for a try (0: all).")
+    ] = 0,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
 ) -> None:
@@ -37,6 +46,10 @@ def train(
 
     An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
+    import difflib
+
+    import polars as pl
+
     from curate.base import files
     from curate.base.errors import UsageError
     from curate.base.progress import say
@@ -53,7 +66,15 @@ def train(
             expected="what `curate weigh` wrote, or hub:owner/name",
         )
     if arm not in DEFAULT_ARMS:
-        raise UsageError("no such arm", field="--arm", found=arm, expected=", ".join(DEFAULT_ARMS))
+        close = difflib.get_close_matches(arm, DEFAULT_ARMS, n=1)
+        raise UsageError(
+            "no such arm",
+            field="--arm",
+            found=arm,
+            expected=f"{close[0]}?" if close else None,
+            remedy="`curate train --help` lists the arms; one of your own stands in a project's params.yaml",
+        )
+    out = out or _new_run(Path("runs") / arm / f"seed-{seed}")
     changes = {"subset": subset} if subset is not None else {}
     settings = check(ArmParams, DEFAULT_ARMS[arm].record() | changes | {"settings": _numbers(setting or [])})
     code = launch(params.accelerate, "curate", sys.argv[1:])
@@ -61,6 +82,9 @@ def train(
         raise typer.Exit(code)
     stages = ["pairs", "scores", "weights"] + (["splits"] if settings.subset != "all" else [])
     frame, provenance = inputs.weighted(source, *stages)
+    if limit:
+        frame = frame.filter(pl.int_range(pl.len()).over("split") < limit)
+        provenance = provenance | {"limit": limit}
     resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
 
     from curate.training.train import train as train_arm
@@ -71,6 +95,18 @@ def train(
         f"train {arm}: held-out accuracy {heldout['rewards/accuracies']:.3f}, "
         f"margin {heldout['rewards/margins']:.3f} -> {out}"
     )
+    say_next(f"curate evaluate {quoted(out / 'model')} --suite heldout={quoted(source)}", f"curate show {quoted(out)}")
+
+
+def _new_run(folder: Path) -> Path:
+    """`folder`, where no run is finished: hours of work are replaced only by name."""
+    from curate.base.errors import OutputError
+
+    if (folder / "model").exists():
+        raise OutputError(
+            "a finished run stands here already", file=folder, remedy=f"name another --out; --out {folder} replaces it"
+        )
+    return folder
 
 
 def _numbers(given: list[str]) -> dict[str, str]:

@@ -14,13 +14,13 @@ from curate.project.params import WeighParams
 @with_params(WeighParams)
 def weigh(
     splits: Annotated[Path, typer.Argument(help="What `curate split` or `curate score` wrote.")],
-    out: Out,
     params: WeighParams,
+    out: Out = Path("weights.parquet"),
 ) -> None:
     """Give every pair its weights: chosen_weight, rejected_weight and pair_scale."""
     from curate.base import files
     from curate.base.progress import say
-    from curate.cli.options import check_out
+    from curate.cli.options import check_out, quoted, say_next
     from curate.pairs.artefact import read_artefact
     from curate.selection import measure, weights
 
@@ -36,3 +36,5 @@ def weigh(
         f"weigh: {frame.height:,} pairs, chosen pushed less in {summary['chosen_pushed_less']:.1%}, "
         f"mean chosen_weight {summary['chosen_weight']['mean']:.3f} -> {out}"
     )
+    model = (before.get("from") or before).get("model") or {}
+    say_next(f"curate train {quoted(out)} --model {quoted(model.get('name', 'MODEL'))} --arm bdpo")

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from curate.base import files
 from curate.base.errors import InputError, UsageError
 from curate.hub import dataset
-from curate.hub.manifest import MANIFEST, read, verify
+from curate.hub.manifest import MANIFEST, Manifest, read, verify
 from curate.models.resolve import hub_call
 from curate.pairs.artefact import check_values
 from curate.pairs.schema import check_columns
@@ -49,9 +50,44 @@ def load(name: str, *stages: str) -> Loaded:
             remedy=f"`curate prepare {PREFIX}{repo}` reads any preference dataset; then score, split and weigh it",
         )
     manifest = read(folder / MANIFEST, where)
+    names = _data_files(manifest)
+    loaded = _checked(manifest, _snapshot(repo, commit, [MANIFEST, *names]), names, where, *stages)
+    return Loaded(loaded.frame, loaded.provenance | {"published": {"repository": repo, "commit": commit}})
+
+
+def load_folder(folder: Path, *stages: str) -> Loaded:
+    """`load`, from a folder: one that was downloaded whole, or that `curate publish --out` kept.
+
+    Raises:
+        InputError: it is no such folder, a file is missing or is not the one that was published, or columns are
+            missing.
+    """
+    if not is_published(folder):
+        raise InputError(
+            "this folder is no dataset that curate published",
+            file=folder,
+            expected=f"{MANIFEST} of a published dataset, and the files that it lists",
+            remedy="give a file",
+        )
+    manifest = read(folder / MANIFEST, str(folder))
+    return _checked(manifest, folder, _data_files(manifest), str(folder), *stages)
+
+
+def is_published(folder: Path) -> bool:
+    """Whether `folder` holds a published dataset's manifest; a trained model has a file of that name, too."""
+    try:
+        return "configs" in files.read_json_object(folder / MANIFEST)
+    except InputError:
+        return False
+
+
+def _data_files(manifest: Manifest) -> list[str]:
     sides = manifest.configs.get(dataset.DEFAULT, {})
-    names = [path for side in dataset.SPLIT_NAMES.values() for path in sides.get(side, [])]
-    folder = _snapshot(repo, commit, [MANIFEST, *names])
+    return [path for side in dataset.SPLIT_NAMES.values() for path in sides.get(side, [])]
+
+
+def _checked(manifest: Manifest, folder: Path, names: list[str], where: str, *stages: str) -> Loaded:
+    """The rows of these files, whose digests are those of the manifest."""
     verify(manifest, folder, names, where)
     try:
         frame = dataset.read([folder / path for path in names])
@@ -59,7 +95,7 @@ def load(name: str, *stages: str) -> Loaded:
         raise InputError("the data files cannot be read", file=where, found=str(error).splitlines()[0]) from error
     check_columns(frame, *stages, file=where)
     check_values(frame, *stages, file=where)
-    return Loaded(frame, manifest.provenance | {"published": {"repository": repo, "commit": commit}})
+    return Loaded(frame, manifest.provenance)
 
 
 def _snapshot(repo: str, revision: str | None, names: list[str]) -> Path:

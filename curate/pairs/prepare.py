@@ -62,6 +62,8 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
         UsageError: `data.format` is no format.
     """
     source = read(data)
+    if data.limit:
+        source = source._replace(records=source.records[: data.limit])
     form = _format(data, source)
     found = parse(source, form, data.pairing, strict=strict)
     kept, more = clean(found.parsed, cleaning)

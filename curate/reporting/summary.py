@@ -73,14 +73,15 @@ def summarise(path: Path) -> Summary:
         if all(frame.schema.get(name) == dtype for name, dtype in columns.items()):
             found, wrong = _TABLES[kind](frame), faults.CHECKS[kind](frame)
             return Summary(kind, path, found, wrong, read_provenance(path), frame if kind == "items" else None)
-    return _stages(path, frame)
+    return of_frame(path, frame, read_provenance(path))
 
 
 def _rejects(frame: pl.DataFrame) -> list[Table]:
     return [Table("Rows", ["", "value"], [["refused rows", frame.height]]), tables.reject_rules(frame)]
 
 
-def _stages(path: Path, frame: pl.DataFrame) -> Summary:
+def of_frame(path: Path, frame: pl.DataFrame, provenance: dict[str, Any]) -> Summary:
+    """`summarise`, of pairs that were read from `path` already."""
     if not set(PAIRS) <= set(frame.columns):
         raise InputError(
             "no artefact of ours",
@@ -93,7 +94,6 @@ def _stages(path: Path, frame: pl.DataFrame) -> Summary:
     check_columns(frame, *present, file=path)  # (not the values: what is wrong with them is told)
     found = [table for stage in present for table in _TABLES[stage](frame)]
     wrong = [fault for stage in present for fault in faults.CHECKS[stage](frame)]
-    provenance = read_provenance(path)
     weighed = params_of(provenance)
     if present[-1] == "weights" and weighed:
         share = at_bound(frame, weighed)

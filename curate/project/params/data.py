@@ -32,6 +32,7 @@ class DataParams(Section):
     hub_config: str | None = Field(None, description="configuration of a Hub dataset")
     hub_split: str = Field("train", description="split of a Hub dataset")
     hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
+    limit: Count = Field(0, description="read the first so many rows, for a try (0: all)")
     sample_pairs: int = Field(1600, ge=1, le=10**6, description="pairs that `sample` makes")
     heldout_fraction: Fraction = Field(0.2, description="of each query type's prompts, kept out of training")
     seed: Seed = Field(0, description="of the sample and of the held-out draw")

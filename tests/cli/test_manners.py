@@ -1,0 +1,193 @@
+"""What every command does alike: default outputs that spare what is not ours, the next command, -h, completion."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tiny import many, save_model
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from curate import cli
+from curate.base import files
+from curate.base.errors import CurateError
+from curate.pairs.artefact import read_artefact
+
+ROOT = Path(__file__).resolve().parents[2]
+FAST = ("--epochs", "1", "--eval-pairs", "8", "--evaluations", "1", "--checkpoints", "1", "--kl-prompts", "0")
+
+
+def curate(*arguments):
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, CurateError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """raw.jsonl and model/, and what every step made of them under the names that it gives by itself."""
+    folder = tmp_path_factory.mktemp("manners")
+    save_model(folder / "model")
+    text = pl.element().struct.field("content")
+    many(40).select(pl.col("prompt", "chosen", "rejected").list.eval(text).list.first()).write_ndjson(
+        folder / "raw.jsonl"
+    )
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        said = {}
+        for step in (
+            ("prepare", "raw.jsonl"),
+            ("score", "pairs.parquet", "--model", "model", "--engine", "transformers"),
+            ("split", "scores.parquet", "--length-bins", "1"),
+            ("weigh", "splits.parquet"),
+            ("train", "weights.parquet", "--model", "model", "--limit", "6", *FAST),
+            ("publish", "weights.parquet", "--repo", "o/n", "--license", "mit", "--dry-run", "--out", "dataset"),
+        ):
+            said[step[0]] = curate(*step).stderr
+    finally:
+        os.chdir(before)
+    return folder, said
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder[0])
+    return folder[0]
+
+
+def test_every_step_says_the_next_and_the_next_takes_its_output(folder):
+    place, said = folder
+    lasts = {name: text.rpartition("next: ")[2].splitlines()[0] for name, text in said.items()}
+    assert lasts == {
+        "prepare": "curate score pairs.parquet --model MODEL",
+        "score": "curate split scores.parquet",
+        "split": "curate weigh splits.parquet",
+        "weigh": "curate train weights.parquet --model model --arm bdpo",
+        "train": "curate evaluate runs/bdpo/seed-0/model --suite heldout=weights.parquet",
+        "publish": "curate publish weights.parquet --repo o/n, without --dry-run",
+    }
+    made = ("pairs.parquet", "scores.parquet", "splits.parquet", "weights.parquet", "runs/bdpo/seed-0/model")
+    assert all((place / name).exists() for name in made)
+
+
+def test_a_trained_run_is_not_replaced_unless_it_is_named(here):
+    call = ("train", "weights.parquet", "--model", "model")
+    with pytest.raises(CurateError, match="a finished run stands here already"):
+        curate(*call)
+    assert files.read_json(here / "runs/bdpo/seed-0/metrics.json")["pairs"] == 6
+
+
+@pytest.mark.parametrize("step", ["prepare raw.jsonl", "split scores.parquet", "weigh splits.parquet"])
+@pytest.mark.usefixtures("here")
+def test_a_file_that_is_not_ours_stays(tmp_path, step):
+    command, source = step.split()
+    mine = tmp_path / "mine.parquet"
+    pl.DataFrame({"prompt": ["mine"]}).write_parquet(mine)
+    before = mine.read_bytes()
+    with pytest.raises(CurateError, match="a file that curate did not write"):
+        curate(command, source, "--out", mine)
+    assert mine.read_bytes() == before and list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_limit_takes_the_first_pairs(tmp_path):
+    curate("prepare", "raw.jsonl", "--limit", "7", "--out", tmp_path / "p.parquet")
+    assert pl.read_parquet(tmp_path / "p.parquet")["source_row"].to_list() == list(range(7))
+    call = ("score", "pairs.parquet", "--model", "model", "--engine", "transformers", "--limit", "5")
+    curate(*call, "--out", tmp_path / "s.parquet")
+    limited, whole = read_artefact(tmp_path / "s.parquet", "scores"), read_artefact("scores.parquet", "scores")
+    assert limited["pair_id"].to_list() == whole["pair_id"].head(5).to_list()
+
+
+def test_a_published_dataset_s_folder_is_read(here, tmp_path):
+    shown = curate("show", "dataset")
+    assert shown.stdout.startswith("weights: dataset") and "no faults found" in shown.stdout
+    call = ("score", "dataset", "--model", "model", "--engine", "transformers")
+    curate(*call, "--out", tmp_path / "s.parquet")
+    assert read_artefact(tmp_path / "s.parquet", "scores").height == 40
+    done = curate("train", "dataset", "--model", "model", "--limit", "6", *FAST, "--out", tmp_path / "run")
+    assert "held-out accuracy" in done.stderr
+    for name in ("model", "runs/bdpo/seed-0/model"):  # the second has a curate.json as well
+        with pytest.raises(CurateError, match="no dataset that curate published"):
+            curate("score", name, "--model", "model", "--out", tmp_path / "x.parquet")
+    torn = next((here / "dataset" / "data").glob("train*.parquet"))
+    kept = torn.read_bytes()
+    torn.write_bytes(kept + b" ")
+    try:
+        with pytest.raises(CurateError, match="is not the one that was published"):
+            curate("show", "dataset")
+    finally:
+        torn.write_bytes(kept)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_model_within_a_run_is_named():
+    with pytest.raises(CurateError) as caught:
+        curate("evaluate", "runs/bdpo/seed-0", "--suite", "sample")
+    assert caught.value.details["remedy"] == "give runs/bdpo/seed-0/model"
+
+
+@pytest.mark.parametrize("command", ["split", "weigh", "report"])
+def test_a_missing_file_names_the_command_that_makes_it(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["report", "--weights", "none.parquet"] if command == "report" else [command, "none.parquet"]
+    with pytest.raises(CurateError) as caught:
+        curate(*arguments)
+    named = caught.value.details["remedy"].partition("`curate ")[2].rstrip("`")
+    assert named in get_command(cli.app).commands
+
+
+def test_what_is_missing_is_said_before_anything_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CurateError, match="no such file"):
+        curate("score", "nosuch.parquet", "--model", "owner/name")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.usefixtures("here")
+def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(CurateError, match="cannot write the output"):
+        curate("split", "scores.parquet", "--length-bins", "1", "--out", tmp_path / "a" / "b" / "x.parquet")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_in_the_way_of_two_missing_levels_is_a_message(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CurateError, match="cannot write the output"):
+        curate("split", "scores.parquet", "--length-bins", "1", "--out", tmp_path / "file" / "b" / "c" / "x.parquet")
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("store", "merge")])
+def test_h_is_help(command):
+    assert CliRunner().invoke(cli.app, [*command, "-h"]).output.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offers"),
+    [
+        ("train w --arm bdp", {"bdpo"}),
+        ("prepare x --format a", {"auto"}),
+        ("init --preset pku", {"pku-small", "pku-experiments"}),
+        ("presets hh", {"hh-small"}),
+        ("evaluate m --suite xs", {"xstest"}),
+        ("score p --engine v", {"vllm"}),
+    ],
+)
+def test_a_shell_completes_values(typed, offers):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "_CURATE_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"curate {typed}",
+        "COMP_CWORD": str(len(typed.split())),
+    }
+    code = "import sys; sys.argv = ['curate']; from curate.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert offers <= set(done.stdout.split()), done.stderr
