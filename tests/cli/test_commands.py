@@ -111,7 +111,6 @@ def test_match_is_a_list(folder):
         (["score", "pairs.parquet", "--model", "nowhere", "--out", "x.parquet"], 1, "no such model"),
         (["score", "pairs.parquet", "--model", "model", "--out", "x.parquet", "--engine", "vlm"], 2, "vlm"),
         (["score", "pairs.parquet", "--model", "model", "--out", "x.parquet", "--dtype", "int8"], 2, "int8"),
-        (["score", "pairs.parquet", "--model", "model"], 2, "--out"),
         (["split", "pairs.parquet", "--out", "x.parquet"], 1, "curate score"),
         (["weigh", "pairs.parquet", "--out", "x.parquet"], 1, "curate score"),
         (["weigh", "scores.parquet", "--out", "x.parquet", "--alpha", "-1"], 2, "greater than or equal to 0"),

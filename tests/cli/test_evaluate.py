@@ -98,7 +98,7 @@ def test_the_name_is_the_arm_s_unless_one_is_given(curate, reference_model, stat
         (["--option", "sample"], "cannot read an option"),
         (["--option", "queries=5"], "cannot read an option"),
         (["--option", ".queries=5"], "cannot read an option"),
-        (["--option", "sample.queries=["], "cannot read an option's value"),
+        (["--option", "sample.queries=["], "not a YAML file"),
         (["--option", "sample.queries=0"], "sample.queries"),
         (["--option", "sample.queries="], "sample.queries"),
         (["--option", "sample.questions=5"], "sample.questions"),
