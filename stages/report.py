@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from curate.project.params import Params
+from curate.reporting import made
 from curate.reporting.inputs import DOCUMENTS, read_material
 from curate.reporting.write import write_report
 
@@ -14,7 +15,14 @@ def main(params: Params) -> None:
     documents["reference"] = Path(REFERENCE) / "reference.json"
     folder = Path("evaluations")
     material = read_material(Path(WEIGHTS), documents, Path("runs"), params.train.arms, params.train.seeds, folder)
-    write_report(material, Path("report"), params)
+    write_report(material, Path("report"), params, made.now(stages(params)))
+
+
+def stages(params: Params) -> list[str]:
+    """What `.curate/times.jsonl` calls the stages that the page is made from."""
+    runs = [f"{arm} {seed}" for arm in params.train.arms for seed in params.train.seeds]
+    once = ["reference", "prepare", "score", "split", "weigh"]
+    return [*once, *(f"train {run}" for run in runs), "evaluate base", *(f"evaluate {run}" for run in runs)]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+from curate.base import times
 from curate.base.errors import UsageError
 from curate.base.exits import told
 from curate.base.namesake import refuse_namesake
@@ -33,4 +36,6 @@ def run(stage: Callable[[params.Params], None]) -> None:
     """Call `stage` with params.yaml."""
     with told("what was finished is kept, `dvc repro` goes on"):
         refuse_namesake()
+        began = time.monotonic()
         stage(params.load())
+        times.record(" ".join([Path(sys.argv[0]).stem, *sys.argv[1:]]), time.monotonic() - began)

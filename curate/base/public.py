@@ -11,6 +11,7 @@ from typing import Any
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ROOTED = re.compile(r"/|~|\.{1,2}($|[/\\])|[A-Za-z]:[/\\]|\\\\|\w+://|file:")
 _NAMED = re.compile(r"(?P<name>[\w.-]+=)(?P<value>.+)", re.DOTALL)
+_ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:,;'\"]+[/\\])+(?=[^\s/\\])")
 _DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".yaml", ".yml", ".gz", ".zst", ".safetensors", ".gguf")
 """Ends of files' names: `data/pairs.jsonl` has the form of a Hub id and is none."""
 
@@ -52,3 +53,8 @@ def _exists(text: str) -> bool:
         return Path(text).exists()
     except (OSError, ValueError):  # too long, or with a null byte: no path
         return False
+
+
+def without_folders(text: str) -> str:
+    """A text of any kind in which every absolute path is cut to its last part: /home/me/pairs.csv to …/pairs.csv."""
+    return _ABSOLUTE.sub("…/", text)

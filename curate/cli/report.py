@@ -32,6 +32,7 @@ def report(
     from curate.project import params as parameters
 
     try:
+        from curate.reporting import made
         from curate.reporting.inputs import read_material
         from curate.reporting.write import write_report
     except ModuleNotFoundError as error:
@@ -44,7 +45,7 @@ def report(
     given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
     documents = {name: path for name, path in given.items() if path is not None}
     material = read_material(weights, documents, runs, evaluations=evaluations)
-    metrics = write_report(material, out, parameters.load(params) if params else None)
+    metrics = write_report(material, out, parameters.load(params) if params else None, made.now())
     arms = metrics["arms"]
-    made = sum(arm["seeds"] for arm in arms.values())
-    say(f"report: {metrics['pairs']:,} pairs, {len(arms)} arms, {made} runs -> {out / 'index.html'}")
+    trained = sum(arm["seeds"] for arm in arms.values())
+    say(f"report: {metrics['pairs']:,} pairs, {len(arms)} arms, {trained} runs -> {out / 'index.html'}")

@@ -10,27 +10,46 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
+from curate.evaluation.statistics import wilson
+from curate.pairs.schema import Split
 from curate.project.params import ArmParams, Params, WeighParams
 from curate.reporting.inputs import Material, Run
-from curate.reporting.table import Cell, Spread, Table, written
+from curate.reporting.table import Cell, Spread, Table, t_interval, written
+from curate.reporting.words import plain
 from curate.selection.weights import params_of
 
+
+class Outcome(NamedTuple):
+    """A measure of a run at its end. `better` is an arrow, or empty where neither direction is good of itself."""
+
+    label: str
+    part: str  # of metrics.json
+    measure: str
+    better: str = ""
+
+    @property
+    def heading(self) -> str:
+        return f"{self.label} {self.better}".rstrip()
+
+
 OUTCOMES = {
-    "heldout_accuracy": ("held-out accuracy", "heldout", "rewards/accuracies"),
-    "train_accuracy": ("train accuracy", "train", "rewards/accuracies"),
-    "accuracy_gap": ("accuracy gap", "overfitting", "accuracies"),
-    "heldout_margin": ("held-out margin", "heldout", "rewards/margins"),
-    "train_margin": ("train margin", "train", "rewards/margins"),
-    "margin_gap": ("margin gap", "overfitting", "margins"),
-    "heldout_chosen_reward": ("β·Δ(y_w)", "heldout", "rewards/chosen"),
-    "heldout_rejected_reward": ("β·Δ(y_l)", "heldout", "rewards/rejected"),
-    "heldout_kl": ("KL", "heldout", "kl"),
+    "heldout_accuracy": Outcome("held-out accuracy", "heldout", "rewards/accuracies", "↑"),
+    "train_accuracy": Outcome("train accuracy", "train", "rewards/accuracies"),
+    "accuracy_gap": Outcome("accuracy gap", "overfitting", "accuracies", "↓"),
+    "heldout_margin": Outcome("held-out margin", "heldout", "rewards/margins", "↑"),
+    "train_margin": Outcome("train margin", "train", "rewards/margins"),
+    "margin_gap": Outcome("margin gap", "overfitting", "margins", "↓"),
+    "heldout_chosen_reward": Outcome("chosen reward", "heldout", "rewards/chosen", "↑"),
+    "heldout_rejected_reward": Outcome("rejected reward", "heldout", "rewards/rejected", "↓"),
+    "heldout_kl": Outcome("KL", "heldout", "kl", "↓"),
 }
 """Measures of a run at its end (METHOD 6): name in files, name for people, part and key of metrics.json.
 
 `margin_gap` is the training margin minus the held-out one, `accuracy_gap` the same of accuracies: overfitting.
 `heldout_kl` is the KL divergence to the reference on held-out prompts, nats.
 """
+FIRST = ("heldout_accuracy", "train_margin", "heldout_margin", "margin_gap", "heldout_kl")
+"""What the table of arms shows; the others are in a second one."""
 WHAT = {"objective": "objective", "subset": "subset", "alpha": "α"}
 """What an arm is, in the table of runs; α only of B-DPO."""
 KNOWN = ("arm", "seed", "objective", "pairs", "steps")
@@ -43,6 +62,7 @@ class Arm(NamedTuple):
     params: ArmParams | None  # None: neither the runs' records nor params.yaml say
     weigh: WeighParams | None  # of B-DPO: what its weights were made with, where it is known
     runs: list[Run]
+    evaluated: int | None = None  # held-out pairs that its measures are of, where it is known
 
     @property
     def objective(self) -> str | None:
@@ -56,14 +76,30 @@ class Arm(NamedTuple):
     def alpha(self) -> float | None:
         return self.weigh.alpha if self.weigh else None
 
+    @property
+    def own_beta(self) -> bool:
+        """Whether its rewards β·Δ are in units of a β of its own."""
+        return self.params is not None and "beta" in self.params.train
+
     def values(self, outcome: str) -> dict[int, float]:
         """A measure of OUTCOMES by seed."""
-        _, part, measure = OUTCOMES[outcome]
-        found = {run.seed: run.final(part, measure) for run in self.runs}
+        wanted = OUTCOMES[outcome]
+        found = {run.seed: run.final(wanted.part, wanted.measure) for run in self.runs}
         return {seed: value for seed, value in found.items() if value is not None}
 
     def spread(self, outcome: str) -> Spread | None:
         return spread(list(self.values(outcome).values()))
+
+    def interval(self, outcome: str) -> tuple[float, float] | None:
+        """The 95% interval of the measure: over the seeds (Student's t) from three on; below, of a held-out accuracy
+        that of a share of so many pairs (Wilson); else none is known."""
+        found = self.spread(outcome)
+        if found is None or found.n > 2:
+            return found and t_interval(found)
+        if outcome != "heldout_accuracy" or not self.evaluated:
+            return None
+        low, high = wilson(found.mean * self.evaluated, self.evaluated)
+        return low, high
 
 
 class Difference(NamedTuple):
@@ -91,7 +127,10 @@ def arms_of(material: Material, params: Params | None) -> list[Arm]:
     names = list(dict.fromkeys(run.arm for run in material.runs))
     order = {name: place for place, name in enumerate(params.train.arms)} if params else {}
     names.sort(key=lambda name: order.get(name, len(order)))
-    return [_arm(name, [run for run in material.runs if run.arm == name], material, params) for name in names]
+    found = [_arm(name, [run for run in material.runs if run.arm == name], material, params) for name in names]
+    heldout = material.frame.filter(split=Split.HELDOUT.value).height
+    counts = [evaluated([arm], heldout, params) for arm in found]
+    return [arm._replace(evaluated=count[0] if count else None) for arm, count in zip(found, counts, strict=True)]
 
 
 def _arm(name: str, runs: list[Run], material: Material, params: Params | None) -> Arm:
@@ -146,14 +185,22 @@ def evaluated(arms: Sequence[Arm], heldout: int, params: Params | None) -> list[
 
 
 def arm_table(arms: Sequence[Arm]) -> Table:
-    """Every arm: what it is, and mean and standard deviation of each measure over its seeds."""
-    columns = ["arm", "objective", "subset", "seeds", "pairs", "steps", *(label for label, _, _ in OUTCOMES.values())]
+    """Every arm by the measures of FIRST: mean and standard deviation over its seeds."""
+    columns = ["arm", "seeds", *(OUTCOMES[name].heading for name in FIRST)]
+    rows: list[list[Cell]] = [[arm.name, len(arm.runs), *(arm.spread(name) for name in FIRST)] for arm in arms]
+    return Table("Every arm at its end", columns, rows)
+
+
+def about_table(arms: Sequence[Arm]) -> Table:
+    """What every arm is, and the measures that arm_table leaves out."""
+    others = [name for name in OUTCOMES if name not in FIRST]
+    columns = ["arm", "objective", "subset", "α", "pairs", "steps", *(OUTCOMES[name].heading for name in others)]
     rows: list[list[Cell]] = [
-        [arm.name, arm.objective, arm.subset, len(arm.runs), _all(arm, "pairs"), _all(arm, "steps")]
-        + [arm.spread(outcome) for outcome in OUTCOMES]
+        [arm.name, arm.objective, arm.subset, arm.alpha, _all(arm, "pairs"), _all(arm, "steps")]
+        + [arm.spread(name) for name in others]
         for arm in arms
     ]
-    return Table("Every arm at its end", columns, rows)
+    return Table("What every arm is, and its other measures", columns, rows)
 
 
 def _all(arm: Arm, name: str) -> Cell:
@@ -183,9 +230,14 @@ def run_frame(arms: Sequence[Arm]) -> pl.DataFrame:
 
 
 def run_table(arms: Sequence[Arm]) -> Table:
+    """A row an arm and seed: the measures of FIRST, its steps, and whatever else its objective counts."""
     frame = run_frame(arms)
-    labels = WHAT | {name: label for name, (label, _, _) in OUTCOMES.items()}
-    return Table("Every run", [labels.get(name, name) for name in frame.columns], [list(row) for row in frame.rows()])
+    if frame.is_empty():
+        return Table("Every run", [], [])
+    counted = [name for name in frame.columns if name not in (*KNOWN, *WHAT, *OUTCOMES)]
+    frame = frame.select("arm", "seed", "steps", *FIRST, *counted)
+    headings = [OUTCOMES[name].heading if name in OUTCOMES else plain(name) for name in frame.columns]
+    return Table("Every run", headings, [list(row) for row in frame.rows()])
 
 
 def arm_metrics(arm: Arm) -> dict[str, Any]:

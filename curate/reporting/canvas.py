@@ -14,15 +14,25 @@ from matplotlib.figure import Figure
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by people of every colour vision."""
 QUERY_COLOURS = {"safe": PALETTE[0], "unsafe": PALETTE[1], "unknown": "#777777"}
+QUERY_MARKS = {"safe": "o", "unsafe": "s", "unknown": "^"}
 SUBSET_COLOURS = {"balanced": PALETTE[0], "imbalanced": PALETTE[4]}
 INK = "#1b1f24"
 PALE = "#c8cdd3"
+EDGE = "#8a9099"
+GRID = "#e6e8eb"
+PAPER = "#ffffff"
+BASE_COLOUR = "#777777"
+"""Of the model before training, beside trained arms."""
+THEME = {INK: "ink", PALE: "pale", EDGE: "soft", GRID: "line", PAPER: "paper", BASE_COLOUR: "unknown"} | {
+    colour: f"series-{place}" for place, colour in enumerate(PALETTE)
+}
+"""Colour of the figures -> the page's name for it (web/page.css), whose value differs on a dark screen."""
 
 _STYLE = {
     "font.family": "DejaVu Sans",  # matplotlib brings it along
     "font.size": 10.5,
     "axes.titlesize": 11.5,
-    "axes.edgecolor": "#8a9099",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": INK,
     "text.color": INK,
     "xtick.color": INK,
@@ -31,7 +41,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e6e8eb",
+    "grid.color": GRID,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "figure.facecolor": "white",

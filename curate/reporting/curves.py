@@ -8,7 +8,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
+from curate.evaluation.statistics import wilson
 from curate.reporting.arms import Arm
 from curate.reporting.canvas import INK, PALETTE, panels
 from curate.reporting.figures import Drawn
@@ -50,8 +52,17 @@ def accuracies(arms: Sequence[Arm]) -> Drawn:
         f"Share of pairs with a positive reward margin over the steps. {_ends(arms, 'heldout_accuracy')}",
         "The share of pairs whose margin is positive. The dotted line is chance. At step 0 policy and reference are "
         f"the same model and every margin is zero but for rounding, so the first point says nothing. "
-        f"{seeds_said(arms)}{_left_out(arms)}",
+        f"{seeds_said(arms)}{_wilson_said(arms)}{_left_out(arms)}",
         figure,
+    )
+
+
+def _wilson_said(arms: Sequence[Arm]) -> str:
+    alone = any(len(arm.runs) == 1 and arm.evaluated for arm in arms)
+    return (
+        " Where an arm has one seed, the band is the 95% interval of a share of so many pairs (Wilson)."
+        if alone
+        else ""
     )
 
 
@@ -116,6 +127,11 @@ def draw(axis: Axes, arms: Sequence[Arm], measure: str, colours: Sequence[str], 
             )
             if len(arm.runs) > 1:
                 axis.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.16, linewidth=0)
+            elif measure == "rewards/accuracies" and side == "heldout" and arm.evaluated:
+                bounds = [wilson(rate * arm.evaluated, arm.evaluated) for rate in line["mean"]]
+                low, high = zip(*bounds, strict=True)
+                axis.fill_between(line["step"], low, high, color=colour, alpha=0.12, linewidth=0)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def over_seeds(runs: Sequence[Run], side: str, measure: str) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from curate.reporting.arms import Arm
-from curate.reporting.canvas import INK, PALETTE, panels
+from curate.reporting.canvas import INK, PALETTE, PAPER, panels
 
 PANELS = {
     "heldout_accuracy": "held-out accuracy (share of pairs)",
@@ -34,6 +34,8 @@ def by_arm(labels: Mapping[str, Arm], baseline: str | None = None, colours: Mapp
             values = list(arm.values(outcome).values())
             colour = (colours or {}).get(label, PALETTE[0])
             axis.scatter(values, place + _apart(len(values)), s=34, alpha=0.75, linewidths=0, color=colour, zorder=3)
+            if bounds := arm.interval(outcome):
+                axis.plot(bounds, [place] * 2, color=INK, linewidth=1, zorder=2)
             if len(values) > 1:
                 axis.plot([np.mean(values)] * 2, [place - 0.34, place + 0.34], color=INK, linewidth=2.2, zorder=4)
         _reference(axis, labels.get(baseline or ""), outcome)
@@ -42,6 +44,16 @@ def by_arm(labels: Mapping[str, Arm], baseline: str | None = None, colours: Mapp
         axis.margins(x=0.08)
     axes[0].set_yticks(range(len(labels)), list(labels))
     return figure
+
+
+def intervals_said(arms: Iterable[Arm]) -> str:
+    """What the thin bars are, for the figure's words."""
+    fewest, most = (pick(len(arm.runs) for arm in arms) for pick in (min, max))
+    of_seeds = "95% intervals of the mean over the seeds (Student's t)"
+    of_pairs = "95% intervals of an accuracy of so many pairs (Wilson); of a margin in one or two runs none is known"
+    if fewest > 2:
+        return f"Thin bars: {of_seeds}."
+    return f"Thin bars: {of_pairs}." if most < 3 else f"Thin bars: {of_seeds}, below three seeds {of_pairs}."
 
 
 def _apart(count: int) -> np.ndarray:
@@ -62,7 +74,9 @@ def along(points: Sequence[tuple[float, Arm]], label: str, hollow: Sequence[Arm]
         axis.plot(*zip(*means, strict=True), color=INK, linewidth=1.6, zorder=2)
         for x, arm in points:
             values = list(arm.values(outcome).values())
-            fill = "white" if arm in hollow else PALETTE[0]
+            if bounds := arm.interval(outcome):
+                axis.plot([x] * 2, bounds, color=INK, linewidth=1, zorder=2)
+            fill = PAPER if arm in hollow else PALETTE[0]
             axis.scatter(
                 [x] * len(values), values, s=34, alpha=0.75, color=fill, edgecolors=PALETTE[0], linewidths=1.2, zorder=3
             )

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from curate.base.public import without_folders
 from curate.pairs.schema import WEIGHTS, Split
 from curate.reporting.figures import mi_limits
 
@@ -64,7 +65,7 @@ def embedded(frame: pl.DataFrame, first: Sequence[int], most: int) -> Embedded:
         "limits": mi_limits(frame),
         "query_types": types,
         "sides": ["held-out" if name == Split.HELDOUT else name for name in sides],
-        "sources": sources,
+        "sources": [without_folders(name) for name in sources],
         "columns": [[name, kind] for name, kind, _ in parts],
         "numbers": _packed(b"".join(values.astype(f"<{kind}").tobytes() for _, kind, values in parts)),
         "ids": _packed(_json(frame["pair_id"].to_list())),

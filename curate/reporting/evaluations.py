@@ -11,6 +11,8 @@ from curate.reporting.table import Cell, Table, Within
 
 PAIR = ("arm", "other")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+MOST_COLUMNS = 3
+"""Metrics in a table: more do not fit a terminal of 100 columns or a page of 1280 pixels."""
 MOST_SENTENCES = 6
 """Of two arms each, at the top of the page."""
 
@@ -20,8 +22,9 @@ class ShownSuite(NamedTuple):
     about: str
     judge: str | None  # in words; None: none read the answers
     headline: bool
-    table: Table  # headline metrics; of a suite that has none, the others
-    more: Table | None  # the others
+    tables: list[Table]  # headline metrics; of a suite that has none, the others
+    more: list[Table]  # the others
+    metrics: list[tuple[str, str]]  # what each metric is
 
 
 class Shown(NamedTuple):
@@ -32,21 +35,27 @@ class Shown(NamedTuple):
     left_out: int  # sentences
     suites: list[ShownSuite]
     comparisons: Table
-    metrics: list[tuple[str, str]]
 
 
 def shown(arms: Sequence[Arm], compared: Sequence[Comparison]) -> Shown:
     """Everything about the evaluations, for the page."""
-    more = {table.title: table for table in estimate_tables(arms, headline=False)}
+    headline, others = tables_by_suite(arms), tables_by_suite(arms, headline=False)
     suites = [
-        ShownSuite(name, _sentence(arms, name), _judge(arms, name), True, table, more.pop(name, None))
-        for name, table in ((table.title, table) for table in estimate_tables(arms))
+        ShownSuite(
+            name,
+            _sentence(arms, name),
+            _judge(arms, name) if name in headline else None,
+            name in headline,
+            headline.get(name) or others[name],
+            others.get(name, []) if name in headline else [],
+            descriptions(arms, name),
+        )
+        for name in dict.fromkeys([*headline, *others])
     ]
-    suites += [ShownSuite(name, _sentence(arms, name), None, False, table, None) for name, table in more.items()]
     said = sentences(compared)
     left_out = max(0, len(said) - MOST_SENTENCES)
     table = comparison_table(compared)
-    return Shown(warnings(arms), said[:MOST_SENTENCES], left_out, suites, table, descriptions(arms))
+    return Shown(warnings(arms), said[:MOST_SENTENCES], left_out, suites, table)
 
 
 def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str, Any]:
@@ -154,24 +163,37 @@ def _judge(arms: Sequence[Arm], suite: str) -> str | None:
 
 
 def estimate_tables(arms: Sequence[Arm], *, headline: bool = True) -> Iterator[Table]:
-    """Of each suite that has such metrics a table: a row an arm, a column a metric."""
+    """Of each suite that has such metrics its tables, as tables_by_suite."""
+    for found in tables_by_suite(arms, headline=headline).values():
+        yield from found
+
+
+def tables_by_suite(arms: Sequence[Arm], *, headline: bool = True) -> dict[str, list[Table]]:
+    """Of each suite that has such metrics: tables with a row an arm and a column for each of MOST_COLUMNS metrics."""
     every = [
         key
         for key in dict.fromkeys(key for arm in arms for key in arm.estimates)
         if _about(arms, key)["headline"] == headline
     ]
+    by_suite: dict[str, list[Table]] = {}
     for suite in dict.fromkeys(key.suite for key in every):
         of_suite = [key for key in every if key.suite == suite]
-        columns = ["arm", "seeds", "prompts", *(_label(arms, key) for key in of_suite)]
-        rows: list[list[Cell]] = []
-        for arm in arms:
-            there = {key: found for key, found in arm.estimates.items() if key in of_suite}
-            if there:
-                prompts = sorted({found.prompts for found in there.values()})
-                said = "–".join(f"{count:,}" for count in dict.fromkeys((prompts[0], prompts[-1])))
-                cells = [_cell(there.get(key)) for key in of_suite]
-                rows.append([arm.name, len(arm.runs), said, *cells])
-        yield Table(suite, columns, rows)
+        parts = [of_suite[start : start + MOST_COLUMNS] for start in range(0, len(of_suite), MOST_COLUMNS)]
+        by_suite[suite] = [
+            _estimates(suite if part is parts[0] else f"{suite}, continued", arms, part) for part in parts
+        ]
+    return by_suite
+
+
+def _estimates(title: str, arms: Sequence[Arm], metrics: Sequence[Key]) -> Table:
+    rows: list[list[Cell]] = []
+    for arm in arms:
+        there = {key: found for key, found in arm.estimates.items() if key in metrics}
+        if there:
+            prompts = sorted({found.prompts for found in there.values()})
+            said = "–".join(f"{count:,}" for count in dict.fromkeys((prompts[0], prompts[-1])))
+            rows.append([arm.name, len(arm.runs), said, *(_cell(there.get(key)) for key in metrics)])
+    return Table(title, ["arm", "seeds", "prompts", *(_label(arms, key) for key in metrics)], rows)
 
 
 def comparison_table(compared: Sequence[Comparison]) -> Table:
@@ -179,7 +201,7 @@ def comparison_table(compared: Sequence[Comparison]) -> Table:
     rows: list[list[Cell]] = [
         [
             f"{one.arm} − {one.other}",
-            str(one.key),
+            f"{one.key} {ARROWS[one.better]}".rstrip(),
             Within(one.difference.mean, one.difference.low, one.difference.high),
             one.difference.p,
             one.p,
@@ -190,10 +212,10 @@ def comparison_table(compared: Sequence[Comparison]) -> Table:
     return Table("Comparisons", ["arms", "metric", "difference [95%]", "p", "p, corrected", "verdict"], rows)
 
 
-def descriptions(arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """(suite: metric, what it is) of every metric."""
-    found = dict.fromkeys(key for arm in arms for key in keys(arm.runs))
-    return [(str(key), _about(arms, key)["about"]) for key in found]
+def descriptions(arms: Sequence[Arm], suite: str) -> list[tuple[str, str]]:
+    """(metric and its direction, what it is) of a suite's metrics."""
+    found = dict.fromkeys(key for arm in arms for key in keys(arm.runs) if key.suite == suite)
+    return [(_label(arms, key), _about(arms, key)["about"]) for key in found]
 
 
 def _about(arms: Sequence[Arm], key: Key) -> dict[str, Any]:

@@ -144,7 +144,8 @@ def alphas(arms: Sequence[Arm], pairs: str) -> Drawn:
         "alpha",
         "B-DPO by its strength α",
         f"Held-out accuracy (left) and margin gap (right) of B-DPO over alpha. {ends}.",
-        f"Each dot is a seed, the line joins the means ({_count(arms)}; {pairs}). {zero if as_zero else ''}"
+        f"Each dot is a seed, the line joins the means ({_count(arms)}; {pairs}). {dots.intervals_said(arms)} "
+        f"{zero if as_zero else ''}"
         f"The arms differ in α alone. Mean held-out accuracy is highest at α = {best[0]:g} ({_end(best[1])}); "
         "that one of several is the highest is partly chance. "
         + ("See the spread of the seeds." if any(len(arm.runs) > 1 for arm in arms) else CHANCE),
@@ -218,7 +219,7 @@ def _dots(
     reading = [f"Each dot is a seed{', the bar their mean' if several else ''} ({_count(labels.values())}; {pairs})."]
     if baseline:
         reading.append(f"Dotted: the {'mean' if several else 'value'} of {baseline}.")
-    reading += [_extremes(labels), *notes]
+    reading += [dots.intervals_said(list(labels.values())), _extremes(labels), *notes]
     if not several:
         reading.append(CHANCE)
     ends = "; ".join(f"{label}: {_end(arm)}" for label, arm in labels.items())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from curate.pairs.schema import WEIGHTS
 from curate.reporting.canvas import INK, PALE, PALETTE, QUERY_COLOURS, SUBSET_COLOURS, limits, panels
 from curate.reporting.claims import Formula
 from curate.reporting.tables import by_query_type
+from curate.reporting.words import plain
 
 WEIGHT_COLOURS = {"chosen_weight": PALETTE[0], "rejected_weight": PALETTE[1], "pair_scale": PALETTE[2]}
 BINS = 48
@@ -65,8 +68,8 @@ def scatter(frame: pl.DataFrame, points: int) -> Drawn:
         )
         axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axis.set(xlabel=r"MI($x$, $y_l$), rejected (nats/token)", title=f"{query_type} queries ({part.height:,} pairs)")
-        _corner(axis, 0.03, 0.97, f"{above:.0%} above:\nchosen higher")
-        _corner(axis, 0.97, 0.03, f"{below:.0%} below:\nrejected higher")
+        _corner(axis, 0.03, 0.97, f"{_with_interval(part, '>')} above:\nchosen higher")
+        _corner(axis, 0.97, 0.03, f"{_with_interval(part, '<')} below:\nrejected higher")
         said.append(f"{query_type}: {above:.0%} of {part.height:,} pairs above the diagonal, {below:.0%} below")
     axes[0].set_ylabel(r"MI($x$, $y_w$), chosen (nats/token)")
     outside = frame.filter(
@@ -93,6 +96,20 @@ def _share(sign: str) -> pl.Expr:
     return ((pl.col("pmi_gap") > 0) if sign == ">" else (pl.col("pmi_gap") < 0)).mean()
 
 
+def _with_interval(part: pl.DataFrame, sign: str) -> str:
+    above = part["pmi_gap"] > 0 if sign == ">" else part["pmi_gap"] < 0
+    share, low, high = mean_interval(above.cast(pl.Float64))
+    return f"{share:.0%} [{max(0.0, low):.0%}, {min(1.0, high):.0%}]"
+
+
+def mean_interval(values: pl.Series) -> tuple[float, float, float]:
+    """A mean and its 95% interval (normal); without width for one value."""
+    numbers = values.to_numpy()
+    mean = float(numbers.mean())
+    half = 1.96 * float(numbers.std(ddof=1)) / math.sqrt(numbers.size) if numbers.size > 1 else 0.0
+    return mean, mean - half, mean + half
+
+
 def _corner(axis: Axes, x: float, y: float, text: str) -> None:
     axis.text(
         x,
@@ -116,7 +133,7 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
     for axis, (query_type, part) in zip(axes, types, strict=True):
         axis.stairs(_counts(part["pmi_gap"], edges), edges, fill=True, color=PALE, label="all pairs")
         for subset, bound in (("balanced", "max"), ("imbalanced", "min")):
-            gaps = part.filter(pl.col(subset))["pmi_gap"]
+            gaps = part.filter(pl.col(subset))["pmi_gap"] if subset in part.columns else pl.Series()
             if gaps.is_empty():
                 continue
             colour = SUBSET_COLOURS[subset]
@@ -127,22 +144,29 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
                 axis.axvline(sign * edge, color=colour, linewidth=1.2, linestyle=(0, (2, 2)))
             bounds.append(f"{query_type} D_{subset} {word} |gap| {edge:.3f}")
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set(
-            xlabel=r"gap: MI($x$, $y_w$) − MI($x$, $y_l$) (nats/token)", title=f"{query_type} queries", xlim=(low, high)
-        )
+        axis.set(xlabel=r"gap: MI($x$, $y_w$) − MI($x$, $y_l$) (nats/token)", xlim=(low, high))
+        mean, least, most = mean_interval(part["pmi_gap"])
+        axis.set_title(f"{query_type} queries, mean {mean:.3f} [{least:.3f}, {most:.3f}]".replace("-", "−"))
+        axis.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(False, axis="x")
     axes[0].set_ylabel("pairs")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    told = "Histograms of the gap of mutual information by query type."
     return Drawn(
         "gap",
         "Gap of mutual information",
-        f"Histograms of the gap of mutual information by query type. Bounds of the subsets: {'; '.join(bounds)}.",
-        "Grey counts all pairs, the colours those in the balanced (near zero) and the imbalanced (far from zero) "
-        "subset of the training pairs. Dotted lines stand at the largest |gap| in D_balanced and the smallest in "
-        "D_imbalanced; they may overlap, since the subsets are drawn within groups of equal sign and length. "
-        "The outermost bars hold what lies beyond them.",
+        f"{told} Bounds of the subsets: {'; '.join(bounds)}." if bounds else told,
+        f"Grey counts all pairs{_OF_SUBSETS if bounds else '.'} The outermost bars hold what lies beyond them. Above: "
+        "the mean gap with its 95% interval.",
         figure,
     )
+
+
+_OF_SUBSETS = (
+    ", the colours those in the balanced (near zero) and the imbalanced (far from zero) subset of the training pairs. "
+    "Dotted lines stand at the largest |gap| in D_balanced and the smallest in D_imbalanced; they may overlap, since "
+    "the subsets are drawn within groups of equal sign and length."
+)
 
 
 def weights(frame: pl.DataFrame, points: int) -> Drawn:
@@ -152,9 +176,10 @@ def weights(frame: pl.DataFrame, points: int) -> Drawn:
     low, high = limits(frame.select(pl.concat_list(columns).explode()).to_series().drop_nulls().to_numpy(), 0.0)
     edges = np.linspace(low, high, BINS + 1)
     for name in columns:
-        left.stairs(_counts(frame[name], edges), edges, color=WEIGHT_COLOURS[name], linewidth=1.8, label=name)
+        left.stairs(_counts(frame[name], edges), edges, color=WEIGHT_COLOURS[name], linewidth=1.8, label=plain(name))
     left.set(xlabel="weight (no unit)", ylabel="pairs", title="distribution")
     left.grid(False, axis="x")
+    left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     shown = drawn_points(frame, points).sort("pmi_gap")
     for name in columns:
         right.scatter(
@@ -166,14 +191,14 @@ def weights(frame: pl.DataFrame, points: int) -> Drawn:
     right.set(xlabel="gap d (nats/token)", ylabel="weight (no unit)", title="weight of each pair by its gap")
     right.set_xlim(*limits(frame["pmi_gap"].to_numpy(), 0.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    means = ", ".join(f"{name} {frame[name].mean():.3f}" for name in columns)
+    means = ", ".join(f"{plain(name)} {frame[name].mean():.3f}" for name in columns)
     return Drawn(
         "weights",
         "Weights of the loss",
         f"Left: histograms of the weights; means: {means}. Right: the weights of every pair against its gap.",
-        "DPO weighs everything with 1 (dashed line). chosen_weight multiplies the chosen response's term of the "
-        "loss, rejected_weight the rejected one's, pair_scale the whole pair. Where a weight depends on the gap "
-        "alone, its points form a curve.",
+        "DPO weighs everything with 1 (dashed line). The chosen weight multiplies the chosen response's term of the "
+        "loss, the rejected weight the rejected one's, the pair scale the whole pair. Where a weight depends on the "
+        "gap alone, its points form a curve.",
         figure,
     )
 

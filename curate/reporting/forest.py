@@ -10,13 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from curate.base.progress import safe
 from curate.evaluation.compare import Arm, about
 from curate.evaluation.record import Key
-from curate.reporting.canvas import INK, PALETTE, panels
+from curate.reporting.canvas import BASE_COLOUR, INK, PALETTE, panels
 from curate.reporting.figures import Drawn
 from curate.reporting.table import Within, written
 
 MOST_PANELS = 4
 NAME_WIDTH = 24  # characters of an arm's name on a line; it has two
-BASE_COLOUR = "#777777"
 
 
 def forests(arms: Sequence[Arm]) -> list[Drawn]:

@@ -14,7 +14,8 @@ from curate.base.errors import InputError
 from curate.base.files import existing, read_json, read_provenance
 from curate.evaluation import record
 from curate.evaluation.record import BASE, Evaluation
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import check_values, read_artefact
+from curate.pairs.schema import SUBSETS, check_columns
 
 SIDES = ("train", "heldout")
 MEASURES = (
@@ -51,7 +52,7 @@ class Run(NamedTuple):
 class Material:
     """Everything that the report shows."""
 
-    frame: pl.DataFrame  # pairs, scores, splits and weights
+    frame: pl.DataFrame  # pairs, scores, weights and, where they were split, splits
     provenance: dict[str, Any]
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # those of DOCUMENTS that are given
     runs: list[Run] = field(default_factory=list)
@@ -83,8 +84,12 @@ def read_material(
     Raises:
         InputError: a file that was named is missing or is not what it should be.
     """
+    frame = read_artefact(weights, "pairs", "scores", "weights")
+    if set(SUBSETS) & set(frame.columns):  # pairs may be weighed without being split
+        check_columns(frame, "splits", file=weights)
+        check_values(frame, "splits", file=weights)
     return Material(
-        frame=read_artefact(weights, "pairs", "scores", "splits", "weights"),
+        frame=frame,
         provenance=read_provenance(weights),
         documents={name: read_object(path) for name, path in documents.items()},
         runs=[] if runs is None else read_runs(runs, arms, seeds),

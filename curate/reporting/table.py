@@ -18,6 +18,16 @@ class Spread(NamedTuple):
     n: int
 
 
+def t_interval(found: Spread) -> tuple[float, float] | None:
+    """The 95% interval of the mean (Student's t over the seeds); None below three values, of which it says nothing."""
+    if found.sd is None or found.n < 3:
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, found.n - 1)) * found.sd / math.sqrt(found.n)
+    return found.mean - half, found.mean + half
+
+
 class Within(NamedTuple):
     """A value and its 95% interval; `unjudged` of the `n` answers that it is of count as the worst value."""
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import polars as pl
 
 from curate.pairs.schema import GAPS, SUBSETS, WEIGHTS, Split
+from curate.reporting import words
 from curate.reporting.table import Cell, Table, from_frame
 from curate.selection.gap import used
 from curate.selection.length import explained
 
+SIDES = {Split.TRAIN: "train", Split.HELDOUT: "held-out"}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def pair_counts(frame: pl.DataFrame) -> Table:
     """Query type x side of the prompt-wise split; a prompt counts once."""
     counts = [
-        *((pl.col("split") == side.value).sum().alias(f"{side.value} pairs") for side in Split),
+        *((pl.col("split") == side.value).sum().alias(f"{SIDES[side]} pairs") for side in Split),
         pl.len().alias("pairs"),
         pl.col("prompt_key").n_unique().alias("prompts"),
     ]
@@ -80,8 +85,8 @@ def length_shares(frame: pl.DataFrame) -> Table:
 def subset_sizes(frame: pl.DataFrame) -> Table:
     gap = pl.col(used(frame, "subset_gap"))
     rows = [
-        frame.filter(pl.col(subset)).select(
-            pl.lit(subset).alias("subset"),
+        frame.filter(pl.col(name)).select(
+            pl.lit(words.subset(name)).alias("subset"),
             pl.len().alias("pairs"),
             (pl.col("query_type") == "safe").sum().alias("safe"),
             (pl.col("query_type") == "unsafe").sum().alias("unsafe"),
@@ -89,13 +94,16 @@ def subset_sizes(frame: pl.DataFrame) -> Table:
             gap.abs().max().alias("largest |gap|"),
             (gap > 0).mean().alias("chosen higher"),
         )
-        for subset in SUBSETS
+        for name in SUBSETS
     ]
     return from_frame("Subsets of the training pairs", pl.concat(rows, how="vertical_relaxed"))
 
 
-def weight_quantiles(frame: pl.DataFrame) -> Table:
-    rows = [[*_quantile_row(name, frame[name]), frame[name].sum()] for name in WEIGHTS]
+def weight_quantiles(frame: pl.DataFrame, named: Callable[[str], str] = str) -> Table:
+    """Args:
+    named: how a column is called in the table.
+    """
+    rows = [[*_quantile_row(named(name), frame[name]), frame[name].sum()] for name in WEIGHTS]
     return Table("Weights", [*_QUANTILE_COLUMNS, "sum"], rows)
 
 
@@ -111,6 +119,32 @@ def reject_rules(frame: pl.DataFrame) -> Table:
         .sort(["rows", "rule"], descending=[True, False])
     )
     return from_frame("Refused rows by rule", grouped)
+
+
+def prepared(prepare: Mapping[str, Any]) -> list[Table]:
+    """Of prepare.json the rows refused, by rule, and what was noted of those kept."""
+    rules, marks = (prepare.get(name) for name in ("rules", "marks"))
+    found = []
+    if isinstance(rules, Mapping) and rules:
+        rows: list[list[Cell]] = []
+        for name, rule in rules.items():
+            known = rule if isinstance(rule, Mapping) else {"count": rule}
+            example = ", ".join(f"{row:,}" for row in known.get("first_rows", []))
+            rows.append([words.plain(name), known.get("count"), str(known.get("meaning", "–")), example or None])
+        found.append(Table("Rows refused or merged", ["rule", "rows", "meaning", "for example rows"], rows))
+    if isinstance(marks, Mapping) and marks:
+        noted: list[list[Cell]] = [[words.plain(name), count] for name, count in marks.items()]
+        found.append(Table("Kept, and worth knowing", ["", "count"], noted))
+    return found
+
+
+def mean_differences(smd: Mapping[str, Any]) -> Table:
+    """The standardised mean differences of split.json: a row two subsets, a column a confounder."""
+    confounders = list(dict.fromkeys(name for found in smd.values() for name in found))
+    rows: list[list[Cell]] = [
+        [words.subset(names), *(found.get(name) for name in confounders)] for names, found in smd.items()
+    ]
+    return Table("Standardised mean differences", ["compared", *map(words.plain, confounders)], rows)
 
 
 def answers(items: pl.DataFrame) -> Table:

@@ -18,11 +18,16 @@ from curate.reporting.evaluations import Shown, metrics_of, shown
 from curate.reporting.experiments import experiments
 from curate.reporting.figures import Drawn
 from curate.reporting.forest import forests
+from curate.reporting.glance import glance
 from curate.reporting.inputs import Material
+from curate.reporting.made import Made
 
 
-def write_report(material: Material, out: Path, params: Params | None) -> dict[str, Any]:
+def write_report(material: Material, out: Path, params: Params | None, made: Made | None = None) -> dict[str, Any]:
     """Write index.html, figures/, plots/ and metrics.json into `out`; index.html last, when all else is there.
+
+    Args:
+        made: date and run time, which stand in index.html alone; without them its bytes too are the input's alone.
 
     Returns:
         What metrics.json holds.
@@ -55,8 +60,8 @@ def write_report(material: Material, out: Path, params: Params | None) -> dict[s
             drawn = [*draw(material, arms, counts, points), *forests(tested)]
             for figure in drawn:
                 canvas.save(figure.figure, figures_folder, figure.name)
-        text = page.render(material, arms, counts, drawn, figures_folder, params, evaluation)
-        index.write_text(text, encoding="utf-8")
+        results = page.Results(arms, counts, drawn, figures_folder, compared, evaluation)
+        index.write_text(page.render(material, results, params, made), encoding="utf-8")
         write_json(metrics, out / "metrics.json")
     return metrics
 
@@ -70,6 +75,7 @@ def draw(material: Material, arms: Sequence[Arm], counts: Sequence[int], points:
     """
     scored = figures.finite(material.frame)
     drawn = [
+        glance(scored, arms),
         figures.scatter(scored, points),
         figures.gap_histogram(scored),
         figures.weights(scored, points),

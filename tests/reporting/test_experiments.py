@@ -131,7 +131,7 @@ def test_captions_name_seeds_pairs_source_and_what_is_not_shown(every):
 def test_one_seed_makes_no_comparison_and_says_so(made):
     for name, figure in drawn(made, *ARMS, seeds=[1]).items():
         assert not figure.compared
-        assert "bar" not in figure.reading and "band" not in figure.reading, name
+        assert "the bar" not in figure.reading and "band" not in figure.reading, name
         assert "may be chance" in figure.reading or "One seed an arm." in figure.reading, name
 
 

@@ -47,7 +47,7 @@ COLOURS = """() => {
     .map((name) => [rgba(getComputedStyle(document.body).getPropertyValue(`--${name}`)), ground(document.body), name]);
   return {texts, marks};
 }"""
-REGIONS = """() => [...document.querySelectorAll("section[aria-labelledby=evaluation] [role=region]")]
+REGIONS = """() => [...document.querySelectorAll("#evaluation [role=region]")]
   .map((e) => [e.getBoundingClientRect().left, e.getBoundingClientRect().right, e.scrollWidth, e.clientWidth])"""
 FOCUSABLE = """() => [...document.querySelectorAll("a[href], button, input, summary, [tabindex='0']")]
   .filter((e) => e.checkVisibility()).map((e, k) => (e.dataset.place = String(k)))"""
@@ -89,8 +89,8 @@ def browser():
 
 
 @contextmanager
-def opened(browser, path, script=True, **options):
-    """The page, drawn; whatever it logs or asks the network for fails the test."""
+def opened(browser, path, script=True, at="information", **options):
+    """The page, drawn, the sections `at` unfolded; whatever it logs or asks the network for fails the test."""
     complaints = []
     context = browser.new_context(java_script_enabled=script, **options)
     page = context.new_page()
@@ -99,18 +99,23 @@ def opened(browser, path, script=True, **options):
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
 
     def only_the_file(route):
-        if route.request.url == path.as_uri():
+        if route.request.url.partition("#")[0] == path.as_uri():
             return route.continue_()
         complaints.append(f"request: {route.request.url}")
         return route.abort()
 
     page.route("**/*", only_the_file)
-    page.goto(path.as_uri())
-    if script:
+    page.goto(f"{path.as_uri()}#{at}" if at else path.as_uri())
+    if script and at:
         page.locator("#scatter").wait_for()
     yield page
     context.close()
     assert not complaints
+
+
+def unfold(page, *names):
+    for name in names:
+        page.locator(f".fold:has(> #{name}) > summary").click()
 
 
 @pytest.fixture
@@ -198,7 +203,7 @@ def test_a_drag_selects_what_polars_selects_by_the_same_bounds(page):
     assert resized["chosen_pmi"] == moved["chosen_pmi"] and resized["rejected_pmi"][1] == moved["rejected_pmi"][1]
     assert resized["rejected_pmi"][0] < moved["rejected_pmi"][0] - 0.1
 
-    drag(page, (0.8, 0.1), (0.99, 0.02))  # outside, to the corner: a new one, without bounds at the frame
+    drag(page, (0.8, 0.1), (0.995, 0.01))  # outside, to the corner: a new one, without bounds at the frame
     assert bounds(page)["chosen_pmi"][1] == math.inf and bounds(page)["rejected_pmi"][1] == math.inf
     drag(page, (0.2, 0.8), (0.2, 0.8))  # a click outside
     assert said(page)["selected"] == "400 of 400 pairs"
@@ -248,7 +253,7 @@ def said_by(id_, side):
 
 
 def test_tab_reaches_every_control_in_order(page):
-    page.locator("#selected summary").click()
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     page.locator(".pairs li").first.wait_for()
     wanted = page.evaluate(FOCUSABLE)
     assert len(wanted) > 60
@@ -289,7 +294,9 @@ def test_a_text_is_in_the_document_only_while_it_is_shown(page):
 
 def test_an_example_s_hostile_text_is_shown_as_text(page):
     (id_,) = artefacts.frame().sort("pmi_gap").tail(1)["pair_id"]
+    unfold(page, "examples")
     example = page.locator("article", has_text=id_)
+    page.locator("details.example", has_text=id_).locator("summary").click()
     example.get_by_role("button", name="Show the chosen response").click()
     shown = page.locator("article .text:not(.masked)")
     shown.wait_for()
@@ -317,7 +324,7 @@ def test_a_narrow_touch_screen(browser, path):
         expect(page.locator(".text:not(.masked)")).to_have_count(2)
         assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
         regions = page.evaluate(REGIONS)
-        assert len(regions) == 7  # of each suite the figure and two tables; the comparisons
+        assert len(regions) == 8  # of each suite the figure and its tables, of prefill three; the comparisons
         for left, right, inside, shown in regions:
             assert left >= 0 and right <= 360 and inside > shown  # wider than the screen, and scrolls by itself
 
@@ -333,7 +340,7 @@ def contrast(one, other):
 def test_both_colour_schemes_are_readable_and_the_scatter_follows_them(browser, path):
     grounds, pictures = [], []
     with opened(browser, path, color_scheme="light") as page:
-        page.locator("#selected summary").click()
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
         page.locator("#with-texts").check()
         page.locator(".pairs button").first.click()
         for scheme in ("light", "dark"):
@@ -363,7 +370,8 @@ def test_paper_has_the_static_figure_on_white(browser, path):
 
 def test_without_scripts_the_static_figure_shows(browser, path):
     with opened(browser, path, script=False) as page:
-        assert page.locator("figure .plot:visible").count() == page.locator("figure .plot").count()
+        assert page.locator("#information .plot:visible").count() == 2 == page.locator("#information .plot").count()
+        assert page.locator(".first .plot").is_visible() and page.locator("#training").is_hidden()
         assert page.locator("#scatter").is_hidden() and page.locator("#selected").is_hidden()
 
 
@@ -401,3 +409,38 @@ def test_twenty_thousand_pairs_are_there_within_two_seconds(browser, tmp_path):
         drag(page, (0.45, 0.3), (0.7, 0.6))
         count = selected(frame, bounds(page)).height
         assert count > 1000 and said(page)["selected"] == f"{count:,} of {MANY:,} pairs"
+
+
+FOLDED = 16_400 / 3  # CSS pixels: a third of what the page had before its sections folded
+
+
+def test_the_first_screen_answers_and_everything_else_folds(browser, path):
+    with opened(browser, path, at="", viewport={"width": 1280, "height": 900}) as page:
+        assert page.evaluate("document.documentElement.scrollHeight") < FOLDED
+        first = page.locator(".first").bounding_box()
+        assert first["y"] + first["height"] < 900
+        asked, told = (page.locator(f".answers {tag}").all_inner_texts() for tag in ("dt", "dd"))
+        said = dict(zip(asked, told, strict=True))
+        assert list(said) == ["What was asked", "What came out", "How sure that is"]
+        assert "margin gap" in said["What came out"] and said["How sure that is"].startswith("One seed an arm")
+        assert not page.locator(".fold > section:visible").count()
+        page.locator(".fold > summary").first.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#pairs")).to_be_visible()
+        unfold(page, "training")
+        page.wait_for_function("location.hash === '#pairs+training'")
+        page.reload()
+        expect(page.locator("#pairs")).to_be_visible()
+        expect(page.locator("#training")).to_be_visible()
+        assert page.locator("#evaluation").is_hidden()
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        wide = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+        assert not page.evaluate(wide)
+
+
+def test_figures_follow_the_dark_scheme(browser, path):
+    ink = "getComputedStyle(document.querySelector('.first svg [stroke=\"var(--ink)\"]')).stroke"
+    with opened(browser, path, color_scheme="dark") as page:
+        dark = page.evaluate(ink)
+        page.emulate_media(color_scheme="light")
+        assert {dark, page.evaluate(ink)} == {"rgb(228, 232, 237)", "rgb(27, 31, 36)"}

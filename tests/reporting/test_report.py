@@ -11,13 +11,24 @@ import artefacts
 import polars as pl
 import pytest
 
-from curate.base import files
+from curate.base import files, times
 from curate.base.errors import InputError, OutputError
 from curate.project import params
 from curate.reporting.inputs import Material, read_material
+from curate.reporting.made import Made, now
 from curate.reporting.write import write_report
 
-FIGURES = {"mutual-information", "gap", "weights", "margins", "accuracies", "rewards", "divergence", "objectives"}
+FIGURES = {
+    "glance",
+    "mutual-information",
+    "gap",
+    "weights",
+    "margins",
+    "accuracies",
+    "rewards",
+    "divergence",
+    "objectives",
+}
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -161,13 +172,62 @@ def test_the_page_says_what_it_should(text):
         "d" * 64,
         "empty_user",
         "dvc repro",
-        "balanced-imbalanced",
+        "D_balanced and D_imbalanced",
         "margin gap",
         "is our formalisation",
         "scatter_points: 4000",
     ):
         assert words in text
-    assert "/somewhere" not in text
+    assert "/somewhere" not in text and "Made " not in text.partition("<main>")[0]
+
+
+def test_date_and_run_time_stand_on_the_page_alone(root, tmp_path):
+    made = Made("1 May 2026, 10:00 UTC", 254.0, ("train dpo 0", 61.2))
+    write_report(material(root), tmp_path / "dated", params.Params(), made)
+    for path in sorted((root / "report").rglob("*.*")):
+        other = tmp_path / "dated" / path.relative_to(root / "report")
+        assert (path.read_bytes() == other.read_bytes()) == (path.name != "index.html"), path
+    text = (tmp_path / "dated/index.html").read_text()
+    assert "Made 1 May 2026, 10:00 UTC · run time 4 min 14 s, longest: train dpo 0 1 min 1 s" in text
+
+
+def test_stages_times_are_those_of_their_last_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert now(["score"]).took == "not recorded"
+    for stage, seconds in (("score", 50.0), ("train dpo 0", 4000.0), ("score", 10.0), ("train old 0", 9.0)):
+        times.record(stage, seconds)
+    with times.FILE.open("a") as file:
+        file.write('{"stage": "torn')
+    found = now(["score", "split", "train dpo 0"])
+    assert found.seconds == 4010 and found.took == "1 h 6 min, longest: train dpo 0 1 h 6 min"
+
+
+def test_no_folder_and_no_password_is_on_the_page(root, tmp_path):
+    loaded = params.Params()
+    data = loaded.data.model_copy(update={"source": "/home/somebody/secret-project/pairs.jsonl"})
+    evaluate = loaded.evaluate.model_copy(update={"judge_url": "http://me:hunter2@judge.example:8000/v1"})
+    write_report(material(root), tmp_path, loaded.model_copy(update={"data": data, "evaluate": evaluate}))
+    text = (tmp_path / "index.html").read_text()
+    assert "hunter2" not in text and "somebody" not in text and "…/pairs.jsonl" in text
+
+
+def test_figures_have_the_page_s_colours(text):
+    """Every colour of an inline figure is a variable that the page sets for light and for dark screens."""
+    shapes = re.sub(r'href="data:[^"]*"', "", "".join(re.findall("<svg.*?</svg>", text, re.DOTALL)))
+    assert not re.findall(r'(?:fill|stroke)="#[0-9a-f]{3,6}"', shapes)
+    used = set(re.findall(r"var\(--([\w-]+)\)", shapes))
+    style = re.search("<style>(.*?)</style>", text, re.DOTALL)[1]
+    for scheme in (style.partition("@media")[0], style.partition("@media")[2].partition("* {")[0]):
+        assert {"ink", "series-0"} <= used <= set(re.findall(r"--([\w-]+):", scheme))
+
+
+def test_pairs_that_were_not_split_have_a_report_without_subsets(tmp_path):
+    frame = artefacts.frame(40).drop("balanced", "imbalanced", "random")
+    files.write_parquet(frame, tmp_path / "weights.parquet", {})
+    write_report(read_material(tmp_path / "weights.parquet", {}, None), tmp_path / "out", None)
+    text = (tmp_path / "out/index.html").read_text()
+    information = re.search('<section id="information".*?</section>', text, re.DOTALL)[0]
+    assert 'id="splits"' not in text and "D_imbalanced" not in information
 
 
 def test_metrics(root):

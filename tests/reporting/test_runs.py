@@ -11,7 +11,7 @@ from curate.base import files
 from curate.base.errors import InputError
 from curate.project import params
 from curate.project.params import ArmParams
-from curate.reporting.arms import arm_metrics, arm_table, arms_of, compare, evaluated, run_table
+from curate.reporting.arms import about_table, arm_metrics, arm_table, arms_of, compare, evaluated, run_table
 from curate.reporting.curves import over_seeds
 from curate.reporting.inputs import Material, Run, read_run, read_runs
 from curate.reporting.plots import curves
@@ -103,7 +103,7 @@ def test_a_run_without_a_divergence_is_read_and_drawn_without(tmp_path):
     heldout = arms["dpo"].runs[0].curve.filter(pl.col("side") == "heldout")
     assert arms["dpo"].values("heldout_kl") == {0: heldout["kl"][-1]} and arms["half"].values("heldout_kl") == {}
     table = arm_table(list(arms.values()))
-    assert [row[table.columns.index("KL")] is None for row in table.rows] == [False, True, True]
+    assert [row[table.columns.index("KL ↓")] is None for row in table.rows] == [False, True, True]
     write_report(material, tmp_path / "all", None)
     assert (tmp_path / "all/figures/divergence.svg").is_file()
     plotted = pl.read_csv(tmp_path / "all/plots/kl.csv")
@@ -190,7 +190,8 @@ def test_every_run_is_a_row_with_what_its_objective_counts(root):
     assert len(table.rows) == 9 and [row[:2] for row in table.rows[:2]] == [["safedpo", 0], ["safedpo", 1]]
     swapped = table.columns.index("swapped")
     assert table.rows[0][swapped] == 3 and table.rows[8][swapped] is None
-    assert table.rows[8][table.columns.index("α")] == 0.5
+    about = about_table(gathered(root))
+    assert about.rows[2][about.columns.index("α")] == 0.5 and about.rows[1][about.columns.index("objective")] == "dpo"
 
 
 def test_the_files_have_a_row_an_arm_and_seed(root, tmp_path):
