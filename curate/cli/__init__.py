@@ -17,6 +17,7 @@ from curate.base.exits import INTERRUPTED, told
 from curate.base.namesake import refuse_namesake
 from curate.cli import (
     agreement,
+    check,
     evaluate,
     init,
     prepare,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 for command in (
     init.init,
+    check.check,
     presets.presets,
     prepare.prepare,
     reference.reference,

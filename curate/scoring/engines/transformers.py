@@ -7,8 +7,9 @@ is exact for one sequence is exact for a batch, whatever the architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ LOGITS_BYTES = 2**31  # float32 logits of one such batch, at most, whatever the 
 class TransformersEngine:
     """Scores in packs. [tokens x vocabulary] is never held; but for a pass of a model that packs do not suit."""
 
-    def __init__(self, model: Model, dtype: str, *, packed: bool = True) -> None:
+    def __init__(self, model: Model, dtype: str, *, packed: bool = True, tell: Callable[[str], None] = say) -> None:
         self.model: Any = load_model(model, dtype).eval()
         self.device = device()
         config = self.model.config.get_text_config()
@@ -45,10 +46,11 @@ class TransformersEngine:
             memory.keep_freed()
         self.window = getattr(config, "sliding_window", None)
         self.alone_beyond = stretches_beyond(config)
-        self.own_attention = self.model.config._attn_implementation
+        self._own = self.model.config._attn_implementation
         self.head: Head | None = None
+        self.fault: str | None = None  # why packs do not suit
         if packed:
-            self._try_packs(config, dtype)
+            self._try_packs(config, dtype, tell)
 
     @torch.inference_mode()
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
@@ -105,16 +107,22 @@ class TransformersEngine:
             ).last_hidden_state[0]
         return self.head.logps(states[rows], targets).double().cpu().numpy(), windows
 
-    def _beyond_packs(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
-        """`_unpacked`, by the model's own attention where packs have put theirs in its place."""
+    @contextmanager
+    def own_attention(self) -> Iterator[None]:
+        """Within this block the model attends as its makers had it, where packs have put theirs in its place."""
         used = self.model.config._attn_implementation
-        if used == self.own_attention:
-            return self._unpacked(sequences)
-        self.model.set_attn_implementation(self.own_attention)
+        if used == self._own:
+            yield
+            return
+        self.model.set_attn_implementation(self._own)
         try:
-            return self._unpacked(sequences)
+            yield
         finally:
             self.model.set_attn_implementation(used)
+
+    def _beyond_packs(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        with self.own_attention():
+            return self._unpacked(sequences)
 
     def _unpacked(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         out = np.empty(len(sequences), dtype=np.float64)
@@ -124,7 +132,7 @@ class TransformersEngine:
         return out
 
     @torch.inference_mode()
-    def _try_packs(self, config: Any, dtype: str) -> None:
+    def _try_packs(self, config: Any, dtype: str, tell: Callable[[str], None]) -> None:
         """Turn to packs if this model gives the same numbers with them; else say so and leave it."""
 
         def packed(pack: Pack) -> tuple[np.ndarray, set[int | None]]:
@@ -132,9 +140,9 @@ class TransformersEngine:
                 self.head = Head(self.model.get_output_embeddings(), getattr(config, "final_logit_softcapping", None))
             return self._one_pack(pack)  # type: ignore[no-any-return]
 
-        fault = probe.fault(self.model, dtype, lambda sequence: float(self._unpacked([sequence])[0]), packed)
-        if fault:
-            say(f"score: this model runs without packs, which is slower: {fault}")
+        self.fault = probe.fault(self.model, dtype, lambda sequence: float(self._unpacked([sequence])[0]), packed)
+        if self.fault:
+            tell(f"score: this model runs without packs, which is slower: {self.fault}")
             self.head = None
         elif repacks(self.device):
             repack_linears(self.model, keep=self.model.get_output_embeddings())

@@ -1,0 +1,92 @@
+"""`curate check` as a person calls it."""
+
+import json
+import shutil
+
+import pytest
+from tiny import CHATML, byte_tokenizer, pairs, save_model
+from typer.testing import CliRunner
+
+from curate.base import files
+from curate.cli import app
+from curate.models.resolve import resolve
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("check") / "model")
+
+
+def check(*arguments):
+    return CliRunner().invoke(app, ["check", *map(str, arguments)])
+
+
+def test_a_model_that_can_be_used(folder):
+    done = check(folder)
+    assert done.exit_code == 0 and done.stdout.splitlines()[-1].split(maxsplit=1) == ["verdict", "can be used"]
+    assert len(done.stdout.splitlines()) < 25
+    told = json.loads(check(folder, "--json").stdout)
+    assert told["usable"] is True and told["faults"] == []
+    assert told["model"]["digest"] == resolve(folder).digest and told["context"] == 256
+    assert told["end of turn"]["end_of_turn"] == "<|im_end|>" and told["own system"] is None and told["clock"] is None
+    assert told["boundary"] == {"exact": 6, "of": 6}
+    assert told["packs"] is True and told["padding"] is True and told["speed"] > 0
+    assert told["parity"]["one_by_one"] < 1e-5 and told["parity"]["float64"] < 1e-5
+    assert told["family"]["class"] == "Qwen2ForCausalLM"
+
+
+def test_without_a_model_it_says_what_is_installed():
+    done = check()
+    assert done.exit_code == 0
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["curate", "installed", "device"]
+    told = json.loads(check("--json").stdout)
+    assert {"torch", "transformers"} <= told["installed"].keys() and told["usable"] is None
+
+
+def test_the_pairs_that_are_asked_about(folder, tmp_path):
+    frame = pairs(("the fox", "quick secret", "no"), ("a", "brown", "dog"), ("b", "\U0001f98a same", "yes"))
+    files.write_parquet(frame, tmp_path / "pairs.parquet", {})
+    done = check(folder, "--pairs", tmp_path / "pairs.parquet")
+    assert done.exit_code == 0 and "exact in 3 of 3 pairs" in done.stdout and "secret" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (None, "no chat template"),
+        ("{{ raise_exception('never') }}", "never"),
+        ("{{ loop }}{% for m in messages %}{{ messages|length }}{{ m['content'] }}{% endfor %}", "a different"),
+    ],
+)
+def test_a_template_that_cannot_be_used(folder, tmp_path, template, says):
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "chat_template.jinja").unlink()
+    byte_tokenizer(template).save_pretrained(tmp_path / "m")
+    done = check(tmp_path / "m")
+    assert done.exit_code == 1 and "cannot be used" in done.stdout
+    assert "remedy" in done.stderr and (says in done.stderr or says == "a different")
+    # The numbers are looked at all the same, on tokens drawn at random.
+    assert "parity" in done.stdout
+
+
+def test_a_template_that_some_pairs_do_not_suit(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "m")
+    template = "{% if messages[-1]['content']|length == 3 %}{{ raise_exception('three') }}{% endif %}" + CHATML
+    byte_tokenizer(template).save_pretrained(tmp_path / "m")
+    done = check(tmp_path / "m")
+    assert done.exit_code == 0 and "exact in 5 of 6 pairs; 1 set aside: the chat template refuses" in done.stdout
+
+
+@pytest.mark.parametrize("config", ["{}", '{"max_position_embeddings": 8, "model_type": "nothing"}'])
+def test_a_folder_that_is_no_model(folder, tmp_path, config):
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text(config)
+    done = check(tmp_path / "m")
+    assert done.exit_code == 1 and "cannot be used" in done.stdout and "Traceback" not in done.output
+
+
+def test_no_such_model(tmp_path):
+    done = check(tmp_path / "nothing")
+    assert done.exit_code == 1 and "no such model" in done.stderr
+    assert json.loads(check(tmp_path / "nothing", "--json").stdout)["usable"] is False
