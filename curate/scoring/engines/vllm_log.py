@@ -1,0 +1,63 @@
+"""Where vLLM's own words go: a log file, and never the user's screen. It fills pages when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from curate.base import files
+from curate.base.errors import InputError
+
+
+def log_file() -> Path:
+    """The file; its folder is made when something is written."""
+    return files.state_folder() / "logs" / "vllm.log"
+
+
+@contextlib.contextmanager
+def into_log() -> Iterator[None]:
+    """Have all that this process, and the processes that it starts meanwhile, write on output and error go to the log;
+    and what vLLM logs from here on. What started meanwhile goes on writing there."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    with _path().open("ab") as log:
+        kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        try:
+            for stream in streams:
+                stream.flush()
+            for descriptor in kept:
+                os.dup2(log.fileno(), descriptor)
+            yield
+        finally:
+            for stream in streams:
+                stream.flush()
+            for descriptor, before in kept.items():
+                os.dup2(before, descriptor)
+                os.close(before)
+            logger = logging.getLogger("vllm")
+            logger.handlers = [logging.FileHandler(log.name, delay=True)]
+            logger.propagate = False
+
+
+def _path() -> Path:
+    """The log; where it cannot be written nothing keeps what vLLM says, and an error tells its first line alone."""
+    try:
+        log_file().parent.mkdir(parents=True, exist_ok=True)
+        log_file().open("ab").close()
+    except OSError:
+        return Path(os.devnull)
+    return log_file()
+
+
+def failure(what: str, error: Exception, file: Path | None = None) -> InputError:
+    """The error for what vLLM raised: its first line, and where the rest is."""
+    said = " ".join((str(error).splitlines() or [""])[0].split())[:300]
+    return InputError(
+        what,
+        file=file,
+        found=said or type(error).__name__,
+        remedy=f"--engine transformers runs every transformers model; what vLLM says is in {log_file()}",
+    )
