@@ -39,12 +39,13 @@ def init(
     from curate.models.resolve import is_hub_id
     from curate.project import create, presets
 
-    chosen = presets.preset(preset)
+    chosen, read_as = presets.preset(preset), None
     if folder.exists() and not folder.is_dir():
         raise UsageError("a project is a folder", field="FOLDER", found=f"a file {folder}", remedy="give another name")
     is_folder = model is not None and Path(model).is_dir()
     if data is not None and data != "sample" and not data.startswith("hub:"):
-        data = _seen_from(folder, _file(data))
+        read_as = _format(_file(data))
+        data = _seen_from(folder, Path(data))
     if model is not None and is_folder:
         model = _seen_from(folder, Path(model))
     elif model is not None and model != "scratch" and not is_hub_id(model):
@@ -52,6 +53,8 @@ def init(
     params = create.parameters(chosen, data, model, is_folder=is_folder)
     texts = create.contents(params)
     written = create.create(folder, texts)
+    if read_as is not None:
+        say(f"init: {data} is read as {read_as}")
     say(f"init: {', '.join(written)} -> {folder}")
     for name in [name for name in texts if name not in written]:
         has = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -69,6 +72,16 @@ def _file(name: str) -> Path:
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError("cannot read the data", file=path, field="--data", found=found, expected=expected)
     return path
+
+
+def _format(path: Path) -> str:
+    """The format that the rows of this file have. Raises `InputError` where they have none that is known."""
+    from curate.pairs.sources.choosing import choose
+    from curate.pairs.sources.reading import read
+    from curate.project.params import DataParams
+
+    source = read(DataParams(source=str(path)))
+    return choose("auto", source.records, source.path).name
 
 
 def _seen_from(folder: Path, path: Path) -> str:

@@ -244,8 +244,14 @@ curate train --data hub:{repo} --model {model} --arm bdpo --out run
 With TRL:
 
 ```python
-from curate.trl import WeightedDPOTrainer
+import torch
 from datasets import load_dataset
-WeightedDPOTrainer("{model}", train_dataset=load_dataset("{repo}", split="train")).train()
+from trl import DPOConfig
+from curate.trl import WeightedDPOTrainer
+
+gpu = torch.cuda.is_available()
+args = DPOConfig("trl-run", max_length=None, bf16=gpu, use_cpu=not gpu)
+pairs = load_dataset("{repo}", split="train")
+WeightedDPOTrainer("{model}", args=args, train_dataset=pairs).train()
 ```
 {remark}"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import difflib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -20,8 +20,116 @@ KNOWN = {
 
 UNSTATED = ("other", "unknown")
 """Words of the Hub that name no licence."""
-NON_COMMERCIAL = ("fair-noncommercial-research-license",)
+NON_COMMERCIAL = ("fair-noncommercial-research-license", "apple-amlr", "h-research", "intel-research")
 """Licences that forbid commercial use, besides Creative Commons' nc ones."""
+ALIKE = frozenset(
+    [
+        "gpl",
+        "gpl-2.0",
+        "gpl-3.0",
+        "agpl-3.0",
+        "lgpl",
+        "lgpl-2.1",
+        "lgpl-3.0",
+        "lgpl-lr",
+        "gfdl",
+        "odbl",
+        "cdla-sharing-1.0",
+        "osl-3.0",
+        "eupl-1.1",
+        "eupl-1.2",
+        "apple-amlr",
+    ]
+)
+"""Licences, besides Creative Commons' sa ones, under whose own terms alone what is made of the source may go out:
+GPL 3 section 5c, AGPL 3 section 5c, LGPL, GFDL section 4, ODbL 4.2, CDLA-Sharing 3.1, OSL 1c, EUPL 5, and Apple's
+licence for research, whose derived works go out under its own terms (2A)."""
+NAMES = frozenset(
+    [
+        "apache-2.0",
+        "mit",
+        "openrail",
+        "openrail++",
+        "bigscience-openrail-m",
+        "creativeml-openrail-m",
+        "bigscience-bloom-rail-1.0",
+        "bigcode-openrail-m",
+        "afl-3.0",
+        "artistic-2.0",
+        "bsl-1.0",
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "bsd-3-clause-clear",
+        "c-uda",
+        "cc",
+        "cc0-1.0",
+        "cc-by-2.0",
+        "cc-by-2.5",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "cc-by-nc-2.0",
+        "cc-by-nc-3.0",
+        "cc-by-nc-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-nc-nd-3.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-2.0",
+        "cc-by-nc-sa-3.0",
+        "cc-by-nc-sa-4.0",
+        "cdla-sharing-1.0",
+        "cdla-permissive-1.0",
+        "cdla-permissive-2.0",
+        "wtfpl",
+        "ecl-2.0",
+        "epl-1.0",
+        "epl-2.0",
+        "etalab-2.0",
+        "eupl-1.1",
+        "eupl-1.2",
+        "agpl-3.0",
+        "gfdl",
+        "gpl",
+        "gpl-2.0",
+        "gpl-3.0",
+        "lgpl",
+        "lgpl-2.1",
+        "lgpl-3.0",
+        "lgpl-lr",
+        "isc",
+        "h-research",
+        "intel-research",
+        "lppl-1.3c",
+        "ms-pl",
+        "apple-ascl",
+        "apple-amlr",
+        "mpl-2.0",
+        "odc-by",
+        "odbl",
+        "openmdw-1.0",
+        "osl-3.0",
+        "postgresql",
+        "ofl-1.1",
+        "ncsa",
+        "unlicense",
+        "zlib",
+        "pddl",
+        "deepfloyd-if-license",
+        "fair-noncommercial-research-license",
+        "llama2",
+        "llama3",
+        "llama3.1",
+        "llama3.2",
+        "llama3.3",
+        "llama4",
+        "gemma",
+        "grok2-community",
+        "other",
+    ]
+)
+"""The identifiers that the Hub knows; `other` for a licence that has none there."""
 
 _REMEDY = "name the licence under which the data may go out: --license, or publish.license in params.yaml"
 
@@ -47,8 +155,10 @@ def decide(given: str | None, sources: Iterable[str], ask: Callable[[str], str |
     stated = {source: _stated(source, ask) for source in sorted(sources)}
     if given is not None:
         given = given.strip().lower()
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", given) or given == "unknown":
-            raise UsageError("not a licence's identifier", field="license", found=given, expected="such as cc-by-4.0")
+        if given not in NAMES:
+            close = difflib.get_close_matches(given, sorted(NAMES), n=3)
+            expected = f"{' or '.join(close)}?" if close else "such as cc-by-4.0; other, for one that has no identifier"
+            raise UsageError("not a licence's identifier", field="license", found=given, expected=expected)
     for who, licence in {**stated, "license": given}.items():
         if licence and "nd" in _terms(licence):
             raise UsageError(
@@ -85,9 +195,11 @@ def non_commercial(licence: str) -> bool:
 
 
 def _terms(licence: str) -> set[str]:
-    """by, nc, nd, sa of a Creative Commons licence; empty for others."""
+    """by, nc, nd, sa of a Creative Commons licence; sa of others that ask for it (`ALIKE`)."""
     parts = licence.split("-")
-    return set(parts[1:]) & {"by", "nc", "nd", "sa"} if parts[0] == "cc" else set()
+    if parts[0] == "cc":
+        return set(parts[1:]) & {"by", "nc", "nd", "sa"}
+    return {"sa"} if licence in ALIKE else set()
 
 
 def _stated(source: str, ask: Callable[[str], str | None]) -> str | None:

@@ -81,10 +81,26 @@ def parameters(preset: Preset, data: str | None, model: str | None, *, is_folder
         changes["data"] = loaded.data.model_copy(update=own | {"hub_revision": None, "source": data} | watch)
         changes["report"] = loaded.report.model_copy(update={"title": f"B-DPO on {Path(data).name}"})
         # A model from scratch comprehends the pairs that it has read the like of.
+        changes |= _evaluation(loaded) if data != "sample" else {}
         texts = {"texts": [data], "watch": watch.get("watch", ReferenceParams().watch)}
         changes["reference"] = loaded.reference.model_copy(update=texts)
     heading = "".join(f"# {line}\n" for line in preset.heading)
     return f"{heading}#\n{to_yaml(loaded.model_copy(update=changes))}"
+
+
+HELDOUT = "data/pairs.parquet"
+
+
+def _evaluation(loaded: Params) -> dict[str, Any]:
+    """Where the embedded sample's prompts were asked, the held-out ones of the project's own data are.
+
+    They are read from the pairs, which another alpha leaves as they are, and not from the weights.
+    """
+    suites = [suite for suite in loaded.evaluate.suites if suite.partition("=")[2] != "sample" and suite != "sample"]
+    if suites:  # a preset's own files: one path is watched, and it is theirs
+        return {}
+    changed = {"suites": [f"heldout={HELDOUT}"], "watch": HELDOUT}
+    return {"evaluate": loaded.evaluate.model_copy(update=changed)}
 
 
 def contents(params: str) -> dict[str, str]:

@@ -116,6 +116,22 @@ def test_a_licence_is_the_sources_or_one_that_keeps_its_terms(given, sources, ex
     assert licences.decide(given, sources, lambda source: stated.get(source)).name == expected
 
 
+BINDING = ("odbl", "gpl-3.0", "agpl-3.0", "lgpl-3.0", "apple-amlr", "cdla-sharing-1.0", "gfdl")
+"""Licences whose terms bind what is made of the data; none may go out as MIT."""
+
+
+@pytest.mark.parametrize("name", BINDING)
+def test_what_must_be_shared_alike_goes_out_under_its_own_licence(name):
+    assert licences.decide(name, ["me/pairs"], lambda _: name).name == name
+    assert licences.decide(None, ["me/pairs"], lambda _: name).name == name
+
+
+def test_a_licence_nearly_right_is_suggested():
+    with pytest.raises(UsageError) as caught:
+        licences.decide("apache2", ["sample"], lambda _: None)
+    assert "apache-2.0" in caught.value.details["expected"]
+
+
 @pytest.mark.parametrize(
     ("given", "sources", "says"),
     [
@@ -130,10 +146,15 @@ def test_a_licence_is_the_sources_or_one_that_keeps_its_terms(given, sources, ex
         ("cc-by-nc-nd-4.0", ["pairs.jsonl"], "forbids changed copies"),
         ("M I T", ["sample"], "not a licence's identifier"),
         ("unknown", ["sample"], "not a licence's identifier"),
+        ("foo", ["sample"], "not a licence's identifier"),
+        *(("mit", [f"me/{name}"], "shared alike|forbids commercial") for name in BINDING),
+        ("cc-by-nc-4.0", ["me/apple-amlr"], "shared alike"),
+        ("gpl-3.0", ["me/agpl-3.0"], "shared alike"),
     ],
 )
 def test_what_a_licence_forbids(given, sources, says):
     stated = {"me/shared-alike": "cc-by-sa-4.0", "me/unchanged": "cc-by-nd-4.0", "me/other": "other"}
+    stated |= {f"me/{name}": name for name in BINDING}
     with pytest.raises(UsageError, match=says):
         licences.decide(given, sources, lambda source: stated.get(source))
 

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
 import polars as pl
 import pytest
+import yaml
 from huggingface_hub import constants
 from polars.testing import assert_frame_equal
 from tiny import many, save_model
@@ -97,6 +100,29 @@ def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
     commit = hub.repo("me/data").commits[-1][0]
     assert record["from"].pop("published") == {"repository": "me/data", "commit": commit}
     assert record["from"]["params"]["alpha"] == 20 and record["from"]["stage"] == "weigh"
+
+    run_card(hub, tmp_path)
+
+
+def run_card(hub, folder):
+    """Every block of the published card runs as it stands, but for MODEL, which the card says is the reader's."""
+    card = hub.files("me/data")["README.md"].decode()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", card, flags=re.M | re.S)
+    assert sorted(language for language, _ in blocks) == ["", "bibtex", "python", "yaml"]
+    for language, text in blocks:
+        text = text.replace("MODEL", "model")
+        if language == "":
+            for line in text.splitlines():
+                assert line.startswith("curate ")
+                done = process(hub, folder, "-m", *shlex.split(line))
+                assert done.returncode == 0 and (folder / "run" / "model").is_dir(), done.stderr
+        elif language == "python":
+            done = process(hub, folder, "-c", text)
+            assert done.returncode == 0 and "train_runtime" in done.stdout, done.stderr
+        elif language == "yaml":
+            assert yaml.safe_load(text)["weigh"]["alpha"] == 20
+        else:
+            assert text.startswith("@misc{") and text.count("{") == text.count("}")
 
 
 @pytest.mark.usefixtures("no_figure")

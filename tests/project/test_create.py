@@ -88,7 +88,7 @@ def test_the_code_itself_is_never_replaced():
 
 
 def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypatch):
-    (tmp_path / "données 1.jsonl").write_text("{}\n")
+    (tmp_path / "données 1.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
     (tmp_path / "model").mkdir()
     done = curate("init", "p/q", "--preset", "pku-small", "--data", "données 1.jsonl", "--model", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -97,6 +97,8 @@ def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypat
     assert loaded.data.source == loaded.data.watch == "../../données 1.jsonl"
     assert loaded.model.name == loaded.model.watch == "../../model"
     assert loaded.reference.texts == ["../../données 1.jsonl"] and loaded.reference.hidden_size == 192
+    assert loaded.evaluate.suites == ["heldout=data/weights.parquet"]  # the preset's
+    assert "../../données 1.jsonl is read as trl" in done.stderr
     assert Path("params.yaml").read_text().startswith("# B-DPO and DPO on a PKU-SafeRLHF file.")
     assert "not there" not in done.stderr and "git init && dvc init" in done.stderr
 
@@ -115,6 +117,7 @@ def test_hub_names_are_watched_by_the_code_of_the_sample(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = params.load()
     assert (loaded.data.source, loaded.model.name) == ("hub:owner/name", "owner/model")
+    assert (loaded.evaluate.suites, loaded.evaluate.watch) == (["heldout=data/pairs.parquet"], "data/pairs.parquet")
     assert {loaded.data.watch, loaded.model.watch, loaded.reference.watch} == {"curate/sample"}
 
 
@@ -124,11 +127,13 @@ def test_hub_names_are_watched_by_the_code_of_the_sample(tmp_path, monkeypatch):
         (["--preset", "nothing"], 2, "no such preset"),
         (["--data", "nothing.jsonl"], 1, "cannot read the data"),
         (["--data", "."], 1, "a folder"),
+        (["--data", "odd.jsonl"], 1, "none of the formats"),
         (["--model", "nothing"], 1, "no such model"),
         (["--model", "../nothing"], 1, "no such model"),
     ],
 )
 def test_a_mistake_is_one_message_and_writes_nothing(tmp_path, arguments, code, message):
+    (tmp_path / "odd.jsonl").write_text('{"colour": "red"}\n')
     done = curate("init", "new", *arguments, cwd=tmp_path)
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "new").exists()
