@@ -1,10 +1,11 @@
-"""Write docs/options.md from the typed params and the commands' own declarations.
+"""Write docs/options.md from the typed params and the commands' own declarations, and docs/formats.md.
 
 python docs/write.py
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import re
@@ -21,6 +22,7 @@ from curate.cli import app
 from curate.project.params import ArmParams, Params, Section
 
 FILE = Path(__file__).resolve().parent / "options.md"
+FORMATS_FILE = FILE.with_name("formats.md")
 HEAD = """# Options
 
 Written by `python docs/write.py` from `curate/project/params/` and `curate/cli/`; a test holds it to them.
@@ -134,7 +136,9 @@ def command(name: str, function: Callable[..., Any]) -> str:
         rows.append([f"`{shown}`", default, kinds, info.help or ""])
     about, _, listed = (inspect.getdoc(function) or "").partition("\b\n")
     parts = [f"### `{' '.join([name, *arguments])}`", about.strip()]
-    if listed:
+    if listed.startswith("Formats"):
+        parts.append("The formats: [formats.md](formats.md).")
+    elif listed:
         parts.append(re.sub(r"(?m)^(?! {2})(.*)$", r"\1\n", listed.rstrip(), count=1).replace("\n  ", "\n    "))
     if rows:
         parts.append(table("option,default,allowed,what it means", rows))
@@ -147,5 +151,16 @@ def text() -> str:
     return "\n\n".join([HEAD.strip(), *parameters(), "## Commands", *listed]) + "\n"
 
 
+def formats() -> str:
+    """docs/formats.md, whose text is docs/formats.py's, loaded from the file: docs/ is no package."""
+    spec = importlib.util.spec_from_file_location("docs_formats", FORMATS_FILE.with_suffix(".py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.text())
+
+
 if __name__ == "__main__":
     FILE.write_text(text(), encoding="utf-8")
+    FORMATS_FILE.write_text(formats(), encoding="utf-8")

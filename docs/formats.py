@@ -1,0 +1,72 @@
+"""The text of docs/formats.md, its table from the formats' own declarations; `python docs/write.py` writes it."""
+
+from __future__ import annotations
+
+from curate.pairs.sources import FORMATS
+from curate.pairs.sources.format import Format
+from curate.pairs.sources.mapping import TARGETS
+from curate.pairs.sources.replies import BESIDE, RATED
+from curate.pairs.sources.turns import ROLES
+
+TEXT = """# Input formats
+
+Written by `python docs/write.py` from `curate/pairs/sources/`; a test holds it to them.
+
+`curate prepare` reads JSON (an array, objects one a line or over several lines, or one object around the list of
+rows), CSV, TSV and Parquet, each also as .gz or .zst, and `hub:owner/name`. What a file is, its bytes say; its name
+only tells CSV from TSV.
+
+- **One file, one format**, found by the fields that its rows have. Where two fit, the error names both: choose with
+  `--format`.
+- **No prompt is made of the answers.** Two plain texts without a prompt are read only where `--format trl` says so,
+  and never where a field could be the prompt.
+- **No label is made of a file's shape.** `{{prompt, response: [a, b]}}` says which is preferred, nothing of safety;
+  `--format pku_ranked` says that the first is safe and the second is not. Responses that are labelled both safe and
+  unsafe are counted.
+- **A system text** in a field of its own ({system}) becomes the first turn.
+- **Columns not used** are named. `--keep COLUMN` takes one along, `--keep NAME=COLUMN` renames it; of pairs made
+  from several rows it is the chosen response's.
+- **Roles** by any of these names: {roles}. Content may be a list of text parts, which are joined; an image, a tool
+  call or a null is a reject that says so.
+
+## A file of your own
+
+`curate prepare quiz.jsonl --field prompt=question --field chosen=answers.0.text --field rejected=answers.1.text`:
+ours stands left, the file's right; a dot goes into objects and lists. Ours are: {targets}. In params.yaml: `data:
+{{fields: {{prompt: question, chosen: better, rejected: worse}}}}`.
+
+## Rows that are no pairs yet
+
+Rankings, and single replies with a mark (KTO, BeaverTails), are paired within a prompt. `--pairing best` (the
+default) sets each worse reply against a best one, `adjacent` against one a step better, `all` against every better
+one. Replies that are equally good take turns. Rows read are rows used and rows rejected; a reply that meets no
+other is rejected as `unpaired`. Pairs made and kept are counted besides.
+
+## The formats
+
+*Ratings* are two rewards under any of the names {rated}; with them go chosen_cost, rejected_cost, margin, the
+labels chosen_safe, rejected_safe, query_type, and system.
+
+| format | what it is | also read | schema |
+|---|---|---|---|
+{rows}
+"""
+
+
+def text() -> str:
+    """The file."""
+    return TEXT.format(
+        system="`system`, `system_prompt`",
+        roles=", ".join(ROLES),
+        targets=", ".join(TARGETS),
+        rated=", ".join("/".join(names) for names in RATED),
+        rows="\n".join(map(_row, FORMATS.values())),
+    )
+
+
+def _row(known: Format) -> str:
+    own = sorted(known.reads - BESIDE)
+    besides = ", ".join([*own, *(["ratings"] if known.reads >= BESIDE else sorted(known.reads & BESIDE))])
+    card = f"[card]({known.card})" if known.card else ""
+    about = known.about.replace("|", "\\|")
+    return f"| `{known.name}` | {about} | {besides} | {card} |"
