@@ -20,6 +20,9 @@ from typing import Any
 from curate.base.errors import CurateError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+STARTED = "CURATE_LAUNCHED"
+"""Set in the processes that train together, so that they do not start more: a folder that they share."""
+
 AGAIN = "what was finished is kept, run the same command to go on"
 MACHINE = {
     name: getattr(errno, name)
@@ -84,10 +87,10 @@ def told(again: str = AGAIN) -> Iterator[None]:
         if _interrupted:
             raise _interruption(again) from error
         if isinstance(error, CurateError):
-            raise _ended(str(error), error.exit_code) from error
+            raise ended(str(error), error.exit_code) from error
         if isinstance(error, OSError) and error.errno in MACHINE.values() and error.filename is not None:
             found = f"{error.strerror}: {os.fsdecode(error.filename)}"
-            raise _ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
+            raise ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
         raise
     finally:
         if before is not None:
@@ -95,14 +98,26 @@ def told(again: str = AGAIN) -> Iterator[None]:
 
 
 def _interruption(again: str) -> SystemExit:
-    return _ended(f"interrupted; {again}", INTERRUPTED)
+    return ended(f"interrupted; {again}", INTERRUPTED)
 
 
-def _ended(message: str, code: int) -> SystemExit:
-    from curate.base.progress import say
+def ended(message: str, code: int) -> SystemExit:
+    """Say the message and give what to raise. Of processes that train together the first to end says it, whichever
+    it is, and no other."""
+    from curate.base.progress import console, say
 
+    if shared := os.environ.get(STARTED):
+        console.quiet = not _first(shared)
     say(f"curate: {message}")
     return SystemExit(code)
+
+
+def _first(shared: str) -> bool:
+    try:
+        os.close(os.open(os.path.join(shared, "ended"), os.O_CREAT | os.O_EXCL))  # noqa: PTH118
+    except OSError:
+        return False
+    return True
 
 
 def _closed() -> SystemExit:

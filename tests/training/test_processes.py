@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from curate import cli
 from curate.base import files
 from curate.base.errors import InputError, UsageError
 from curate.models.resolve import Model
 from curate.project import params
 from curate.project.params import ArmParams
-from curate.training import launch as launching
 from curate.training.check import check_processes
-from curate.training.launch import STARTED, launch
+from curate.training.launch import PARENT, STARTED, launch
 from curate.training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,44 +95,131 @@ def test_accelerate_reads_every_configuration(path):
     assert yaml.safe_load(path.read_text())["compute_environment"] == "LOCAL_MACHINE"
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """What would be started."""
-    found = []
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from curate.base.errors import InputError
+from curate.base.exits import told
+from curate.training.launch import launch
 
-    def run(command, env, **_):
-        found.append((command, env))
-        return subprocess.CompletedProcess(command, 5)
+kind, folder = sys.argv[1], Path(sys.argv[2])
+with told():
+    assert launch("not there", "worker", []) is None  # in a worker, whatever it says
+    rank = os.environ["RANK"]
+    (folder / f"{rank}.{os.getppid()}.{os.getpid()}").write_text(" ".join(sys.argv[3:]))
+    if kind == "mistake of the second" and rank == "1":
+        raise InputError("a mistake", found=rank, remedy="mend it")
+    if kind == "fault" and rank == "1":
+        raise ZeroDivisionError
+    while kind != "done":
+        time.sleep(0.1)
+"""
+COMMAND = """
+import sys
+from curate.base.exits import told
+from curate.training.launch import launch
 
-    monkeypatch.setattr(launching.subprocess, "run", run)
+with told():
+    sys.exit(launch(sys.argv[1], "worker", sys.argv[2:]))
+"""
+
+
+class Launched:
+    """Two workers that do nothing, under the launcher, under a command."""
+
+    def __init__(self, tmp_path, kind, *arguments):
+        (tmp_path / "worker.py").write_text(WORKER)
+        self.folder = tmp_path / "started"
+        self.folder.mkdir()
+        paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+        environment = {key: value for key, value in os.environ.items() if key not in (STARTED, PARENT)}
+        self.command = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, CONFIGURATIONS[0], kind, self.folder, *arguments],
+            env=environment | {"PYTHONPATH": paths},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_workers(self):
+        """(launcher, workers): their numbers."""
+        until(lambda: len(list(self.folder.iterdir())) == 2)
+        found = [path.name.split(".") for path in sorted(self.folder.iterdir())]
+        assert [rank for rank, *_ in found] == ["0", "1"] and found[0][1] == found[1][1]
+        return int(found[0][1]), [int(worker) for *_, worker in found]
+
+    def end(self):
+        _, said = self.command.communicate(timeout=60)
+        return self.command.returncode, said
+
+
+def until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.05)
+
+
+def gone(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_command_is_started_again_in_each_process(tmp_path):
+    launched = Launched(tmp_path, "done", "a b", "--c")
+    assert launched.end() == (0, "")
+    assert [path.read_text() for path in launched.folder.iterdir()] == ["a b --c"] * 2
+
+
+def test_a_mistake_is_said_once_by_whichever_process_meets_it(tmp_path):
+    code, said = Launched(tmp_path, "mistake of the second").end()
+    assert (code, said) == (1, "curate: a mistake\n  found: 1\n  remedy: mend it\n")
+
+
+def test_a_fault_of_ours_has_its_own_traceback_alone(tmp_path):
+    code, said = Launched(tmp_path, "fault").end()
+    assert code == 1 and said.count("Traceback") == 1 and said.rstrip().endswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_all_of_them(signal_number, tmp_path):
+    launched = Launched(tmp_path, "wait")
+    launcher, workers = launched.wait_for_workers()
+    launched.command.send_signal(signal_number)
+    code, said = launched.end()
+    assert code == 128 + signal_number and said.count("\n") == 1 and "what was finished is kept" in said
+    until(lambda: all(map(gone, [launcher, *workers])), 5)
+
+
+@pytest.mark.parametrize("which", ["command", "launcher", "worker"])
+def test_no_kill_leaves_a_process_behind(which, tmp_path):
+    launched = Launched(tmp_path, "wait")
+    launcher, workers = launched.wait_for_workers()
+    killed = {"command": launched.command.pid, "launcher": launcher, "worker": workers[1]}
+    os.kill(killed[which], signal.SIGKILL)
+    code, said = launched.end()
+    until(lambda: all(map(gone, [launcher, *workers])), 15)
+    says = {"command": "", "launcher": "what started the training", "worker": "process 1 of the training"}[which]
+    assert code == (1 if says else -9) and said.count("\n") == bool(says)
+    assert not says or f"curate: {says} was ended by SIGKILL" in said
+
+
+def test_nothing_is_started_without_a_configuration_or_with_one_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.delenv(STARTED, raising=False)
-    return found
-
-
-def test_launch_starts_the_command_again_once(started, monkeypatch):
-    configuration = str(ROOT / "configs" / "ddp.yaml")
-    assert launch(configuration, "curate", ["train", "a b"]) == 5
-    ((command, environment),) = started
-    assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    assert command[3:] == ["--config_file", configuration, "-m", "curate", "train", "a b"]
-    assert environment[STARTED] == "1" and environment["PATH"] == os.environ["PATH"]
-    assert STARTED not in os.environ
-    monkeypatch.setenv(STARTED, environment[STARTED])
-    assert launch(configuration, "curate", ["train", "a b"]) is None and len(started) == 1
-
-
-def test_nothing_is_started_without_a_configuration_or_with_one_that_is_not_there(started, tmp_path):
     assert launch(None, "curate", []) is None
     with pytest.raises(InputError, match="no such accelerate configuration") as caught:
         launch(str(tmp_path / "none.yaml"), "curate", [])
-    assert caught.value.details["field"] == "train.accelerate" and not started
+    assert caught.value.details["field"] == "train.accelerate"
 
 
-def test_the_commands_code_is_that_of_the_processes(started, tmp_path):
-    """`curate train --accelerate` does nothing of its own: the files it names need not be there."""
-    arguments = ["train", "none.parquet", "--model", "nowhere", "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(cli.app, [*arguments, "--accelerate", str(ROOT / "configs" / "ddp.yaml")])
-    assert done.exit_code == 5 and len(started) == 1 and not (tmp_path / "run").exists()
+def test_the_commands_code_and_message_are_those_of_the_processes(tmp_path):
+    """`curate train --accelerate` does nothing of its own; what is wrong with the files is said once."""
+    arguments = ["train", "none.parquet", "--model", "nowhere", "--out", "run"]
+    done = curate(*arguments, "--accelerate", ROOT / "configs" / "ddp.yaml", cwd=tmp_path)
+    alone = curate(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (alone.returncode, alone.stderr) and done.stderr.count("curate: ") == 1
+    assert not list(tmp_path.iterdir())
 
 
 NOWHERE = Model("nowhere", None, Path("/nowhere"), "0", 256)
