@@ -154,8 +154,12 @@ class ShardFolder(ABC, Generic[R]):
             file = pa.ipc.open_file(pa.memory_map(str(path)))
             if file.schema != self.schema or file.num_record_batches != 1:
                 return None
-            return self._rows(file.get_batch(0).columns)
-        except pa.ArrowException:
+            batch = file.get_batch(0)
+            batch.validate()  # lengths and offsets within the file
+            return self._rows(batch.columns)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError):  # (pyarrow's own word for what is no stream)
             return None
 
 

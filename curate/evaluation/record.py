@@ -79,11 +79,11 @@ def read_one(folder: Path) -> Evaluation:
     Raises:
         InputError: a file is missing or is not what `evaluate` wrote, or the two are not of one evaluation.
     """
-    metrics = files.read_json(folder / METRICS_FILE)
+    metrics = files.read_json_object(folder / METRICS_FILE)
     values = read_artefact(folder / VALUES_FILE)
     wrong = [name for name, dtype in VALUES.items() if values.schema.get(name) != dtype]
     remedy = "run `curate evaluate` again"
-    if wrong or not isinstance(metrics, dict) or {"name", "seed", "suites"} - set(metrics):
+    if wrong or not _is_whole(metrics):
         raise InputError("not an evaluation of ours", file=folder, field=", ".join(wrong) or None, remedy=remedy)
     described = {(suite, metric) for suite, found in metrics["suites"].items() for metric in found.get("metrics", {})}
     if strange := set(values.select("suite", "metric").unique().rows()) - described:
@@ -96,6 +96,17 @@ def read_one(folder: Path) -> Evaluation:
     if not values["value"].is_between(0, 1).fill_null(False).all():
         raise InputError("a value is not between 0 and 1", file=folder / VALUES_FILE, remedy=remedy)
     return Evaluation(str(metrics["name"]), metrics["seed"], values, metrics)
+
+
+def _is_whole(metrics: dict[str, Any]) -> bool:
+    """Whether metrics.json has its parts, each of its kind."""
+    suites = metrics.get("suites")
+    if not isinstance(metrics.get("name"), str) or not isinstance(metrics.get("seed", ""), int | None):
+        return False
+    if not isinstance(suites, dict) or not all(isinstance(found, dict) for found in suites.values()):
+        return False
+    named = [found.get("metrics", {}) for found in suites.values()]
+    return all(isinstance(some, dict) and all(isinstance(one, dict) for one in some.values()) for some in named)
 
 
 def of_prompts(values: pl.DataFrame) -> pl.DataFrame:

@@ -223,12 +223,12 @@ def parameters(model: Model) -> int:
 
 def _content_digest(file: Path) -> str:
     """sha256 of the file; in the Hub's own cache a large file is a link to a blob that is named by it."""
+    limits.check_regular(file, any_size=True)  # (nor a link to itself)
     if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", (blob := file.resolve()).name):
         from huggingface_hub import constants
 
         if blob.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
             return blob.name
-    limits.check_regular(file, any_size=True)
     return files.file_digest(file)
 
 

@@ -15,9 +15,12 @@ DIGITS = 32  # hex digits kept of a sha256: 128 bits, no collision in any data s
 
 
 def digest(value: object) -> str:
-    """sha256 of the value's canonical JSON (UTF-8, sorted keys, no spaces), the first 32 hex digits."""
+    """sha256 of the value's canonical JSON (UTF-8, sorted keys, no spaces), the first 32 hex digits.
+
+    Half of a surrogate pair, which a JSON escape can bring, counts as the three bytes that it would be.
+    """
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
 def pair_id(prompt: Messages, chosen: Messages, rejected: Messages) -> str:

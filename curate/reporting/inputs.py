@@ -151,7 +151,7 @@ def read_run(folder: Path) -> Run:
     remedy = "train this arm with this seed (`curate train`, `dvc repro`)"
     metrics = read_object(existing(folder / "metrics.json", remedy))
     absent = [side for side in SIDES if not isinstance(metrics.get(side), dict)]
-    absent += [name for name in ("arm", "seed") if name not in metrics]
+    absent += [name for name, kind in (("arm", str), ("seed", int)) if not isinstance(metrics.get(name), kind)]
     if absent:
         raise InputError("no metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy)
     path = existing(folder / "curve.csv", remedy)
@@ -166,7 +166,7 @@ def read_run(folder: Path) -> Run:
         raise InputError("no curve of a run", file=path, field=", ".join(missing), expected=", ".join(CURVE))
     made = folder / "model" / "curate.json"
     record = read_object(made) if made.is_file() else {}
-    return Run(str(metrics["arm"]), int(metrics["seed"]), curve, metrics, record)
+    return Run(metrics["arm"], metrics["seed"], curve, metrics, record)
 
 
 def _find(document: dict[str, Any], name: str) -> Any:

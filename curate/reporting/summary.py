@@ -91,6 +91,8 @@ def of_frame(path: Path, frame: pl.DataFrame, provenance: dict[str, Any]) -> Sum
             remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
         )
     present = [stage for stage, columns in STAGES.items() if set(columns) <= set(frame.columns)]
+    if "scores" not in present:  # what later stages add is told in terms of them
+        present = ["pairs"]
     check_columns(frame, *present, file=path)  # (not the values: what is wrong with them is told)
     found = [table for stage in present for table in _TABLES[stage](frame)]
     wrong = [fault for stage in present for fault in faults.CHECKS[stage](frame)]

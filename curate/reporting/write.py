@@ -11,7 +11,7 @@ from curate.base.errors import InputError
 from curate.base.files import replacing, write_json
 from curate.evaluation import compare
 from curate.pairs.schema import Split
-from curate.project.params import Params, ReportParams
+from curate.project.params import Params, ReportParams, without_credentials
 from curate.reporting import canvas, curves, figures, page, plots
 from curate.reporting.arms import Arm, arms_of, evaluated
 from curate.reporting.evaluations import Shown, metrics_of, shown
@@ -38,6 +38,7 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
     """
     if figures.finite(material.frame).is_empty():
         raise InputError("no pair to report on", found=f"{material.frame.height} pairs, none with a finite pmi_gap")
+    params = without_credentials(params) if params else None
     wanted = params.report if params else ReportParams.model_validate({})
     points = wanted.scatter_points
     arms = arms_of(material, params)

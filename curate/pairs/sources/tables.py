@@ -93,13 +93,18 @@ def read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
         limits.check_unpacked(sum(groups), path, len(data))
         frame = pl.read_parquet(io.BytesIO(data))
         columns = [_values(frame[name]) for name in frame.columns]
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+    except InputError:
+        raise
+    except BaseException as error:
+        damage = (pl.exceptions.PolarsError, pa.ArrowException, OSError, UnicodeDecodeError)
+        if not isinstance(error, damage) and type(error).__name__ != "PanicException":  # (polars' own, of the worst)
+            raise
         raise InputError(
             "the Parquet file is truncated or damaged",
             file=path,
-            found=str(error).splitlines()[0],
+            found=(str(error).splitlines() or [type(error).__name__])[0],
             remedy="copy or download it again",
-        ) from error
+        ) from None
     return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

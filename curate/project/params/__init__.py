@@ -15,7 +15,7 @@ from curate.project.params.section import SAMPLE_FOLDER, Count, Fraction, Positi
 from curate.project.params.selection import SplitParams, WeighParams
 from curate.project.params.train import PIPELINE_KEYS, TrainParams
 from curate.project.params.whole import Params
-from curate.project.params.writer import to_yaml
+from curate.project.params.writer import to_yaml, without_credentials
 
 __all__ = [
     "DEFAULT_ARMS",
@@ -45,4 +45,5 @@ __all__ = [
     "check",
     "load",
     "to_yaml",
+    "without_credentials",
 ]

@@ -6,9 +6,15 @@ from typing import Any
 
 import yaml
 
+from curate.base.credentials import redacted_value
 from curate.project.params.arms import ArmParams
 from curate.project.params.section import Section
 from curate.project.params.whole import Params
+
+
+def without_credentials(params: Params) -> Params:
+    """`params` as a report may show them: passwords in addresses and keys are struck out."""
+    return Params.model_validate(redacted_value(params.model_dump()))
 
 
 def to_yaml(params: Params) -> str:
