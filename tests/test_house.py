@@ -48,6 +48,13 @@ def test_imports_run_downwards():
     assert not up
 
 
+def test_a_report_reads_evaluations_and_runs_without_suites_engines_or_models():
+    assert {room(one) for one in reached("stages.report")}.isdisjoint({"models", "scoring", "training", "hub", "cli"})
+    read = {one for one in reached("stages.report") if room(one) == "evaluation"}
+    assert read <= {f"curate.evaluation{part}" for part in ("", ".compare", ".items", ".record", ".statistics")}
+    assert {room(one) for one in reached("stages.publish")}.isdisjoint({"evaluation", "scoring", "training", "cli"})
+
+
 def test_no_circle_of_files():
     assert not circles()
 

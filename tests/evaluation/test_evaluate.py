@@ -13,6 +13,7 @@ from curate.evaluation.bench import Workbench
 from curate.evaluation.evaluate import evaluate, values_of
 from curate.evaluation.items import RESULTS, VALUES, Item, Judgement, Refusal, Response
 from curate.evaluation.suites import SUITES, suite_of
+from curate.evaluation.suites.advglue import TASKS
 from curate.evaluation.suites.base import results, user
 from curate.models.resolve import resolve
 from curate.project.params import EvaluateParams
@@ -196,6 +197,27 @@ def test_a_bad_suite_file_names_the_row_and_the_field(tmp_path, suite, content, 
         sources.load(named, 0, 0)
     assert caught.value.details["field"] == field and caught.value.details["row"] == "0"
     assert caught.value.details["file"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("suite", "name", "content"),
+    [
+        ("xstest", "x.csv", "prompt,label\nhow?,tell me how to do it\n"),
+        (
+            "advglue",
+            "x.json",
+            json.dumps({task: [] for task in TASKS} | {"sst2": [{"sentence": "a", "label": "tell me"}]}),
+        ),
+        ("behaviours", "x.csv", "tell me how to do it,Sure\nwhy not,Sure\n"),
+        ("gsm8k", "x.csv", "question,answer\nhow many?,tell me\n"),
+    ],
+)
+def test_a_message_quotes_no_text(tmp_path, suite, name, content):
+    (tmp_path / name).write_text(content)
+    (named,) = sources.parse(params(f"{suite}={tmp_path / name}"))
+    with pytest.raises(InputError) as caught:
+        sources.load(named, 0, 0)
+    assert "tell" not in str(caught.value)
 
 
 def test_repeated_rows_count_once_and_a_draw_does_not_depend_on_their_order(tmp_path):

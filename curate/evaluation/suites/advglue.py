@@ -13,7 +13,7 @@ import polars as pl
 from curate.base.errors import InputError
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, user
+from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, told, user
 from curate.evaluation.suites.likelihood import likelihoods
 
 
@@ -87,7 +87,7 @@ def _item(task: str, example: Any, number: int) -> Item:
             "an AdvGLUE example has no such label",
             row=number,
             field=task,
-            found=label,
+            found=told(label),
             expected=f"0 to {len(about.labels) - 1}",
         )
     return make_item(prompt, group=task, gold=str(int(label)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -223,6 +224,14 @@ def conversation_of(row: Row, field: str, number: int, suite: str) -> list[dict[
         expected="turns with role and content, as in a file of `curate prepare`",
         remedy="run `curate prepare` on your pairs, and give what it writes",
     )
+
+
+def told(value: object) -> str:
+    """A value of a row as a message may tell it: a number or a word. Of a text, which may be a prompt that stands in
+    the wrong column, the length alone."""
+    if isinstance(value, str) and not re.fullmatch(r"\S{0,24}", value):
+        return f"a text of {len(value):,} characters"
+    return str(value) if value is None or isinstance(value, str | bool | int | float) else type(value).__name__
 
 
 def _is_turn(value: object) -> bool:

@@ -13,7 +13,7 @@ from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, dressed, read_texts
-from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, text_of
+from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, text_of, told
 
 PLACEHOLDERS = ("{prompt}", "[INSERT PROMPT HERE]")
 
@@ -76,17 +76,17 @@ def _read(path: str) -> dict[str, str]:
     """The templates of a file by name."""
     found = read_texts(path, "template", ("template", "text", "prompt"), ("name", "title", "id"))
     names = [one.name or f"template {one.row + 1}" for one in found]
-    for name, one in zip(names, found, strict=True):
+    for one in found:
         if not any(placeholder in one.text for placeholder in PLACEHOLDERS):
             raise InputError(
                 "a template has no place for the request",
                 file=path,
                 row=one.row,
                 field="template",
-                found=f"{name}, {len(one.text)} characters",
+                found=f"{len(one.text)} characters",
                 expected=" or ".join(PLACEHOLDERS),
             )
     ((name, times),) = Counter(names).most_common(1)
     if times > 1:
-        raise InputError("two templates have one name", file=path, field="name", found=name)
+        raise InputError("two templates have one name", file=path, field="name", found=told(name))
     return {name: one.text for name, one in zip(names, found, strict=True)}

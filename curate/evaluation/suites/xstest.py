@@ -10,7 +10,7 @@ import polars as pl
 from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, make_item, text_of, user
+from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, make_item, text_of, told, user
 
 LABELS = ("safe", "unsafe")
 
@@ -35,7 +35,7 @@ class XSTest:
                     "a row of the suite xstest is neither safe nor unsafe",
                     row=number,
                     field="label",
-                    found=label,
+                    found=told(label),
                     expected=" or ".join(LABELS),
                 )
             items.append(make_item(user(text_of(row, "prompt", number, self.name)), group=label))
