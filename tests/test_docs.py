@@ -245,7 +245,7 @@ def test_every_extra_that_is_written_somewhere_exists():
     named = {
         extra
         for document in DOCUMENTS
-        for group in re.findall(r"curate\[([a-z,]+)\]", document.read_text(encoding="utf-8"))
+        for group in re.findall(r"curate-preferences\[([a-z,]+)\]", document.read_text(encoding="utf-8"))
         for extra in group.split(",")
     }
     assert named and named <= set(extras)
