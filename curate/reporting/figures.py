@@ -16,6 +16,7 @@ from curate.reporting.canvas import INK, PALE, PALETTE, QUERY_COLOURS, SUBSET_CO
 from curate.reporting.claims import Formula
 from curate.reporting.tables import by_query_type
 from curate.reporting.words import plain
+from curate.selection.gap import used
 
 WEIGHT_COLOURS = {"chosen_weight": PALETTE[0], "rejected_weight": PALETTE[1], "pair_scale": PALETTE[2]}
 BINS = 48
@@ -124,16 +125,22 @@ def _corner(axis: Axes, x: float, y: float, text: str) -> None:
 
 
 def gap_histogram(frame: pl.DataFrame) -> Drawn:
-    """The MI gap by query type, with the balanced and the imbalanced subset filled in and their bounds."""
+    """The gap by query type, with the balanced and the imbalanced subset filled in and their bounds; the form of the
+    gap is that which the subsets were drawn by."""
+    gap = used(frame, "subset_gap")
+    plain_gap = frame[gap].equals(frame["pmi_gap"])
+    label = (
+        r"MI($x$, $y_w$) − MI($x$, $y_l$) (nats/token)" if plain_gap else "in the subsets' form (nats/token, scaled)"
+    )
     types = by_query_type(frame)
     figure, axes = panels(len(types), 4.3 * len(types), 4.0, sharex=True)
-    low, high = limits(frame["pmi_gap"].to_numpy())
+    low, high = limits(frame[gap].to_numpy())
     edges = np.linspace(low, high, BINS + 1)
     bounds = []
     for axis, (query_type, part) in zip(axes, types, strict=True):
-        axis.stairs(_counts(part["pmi_gap"], edges), edges, fill=True, color=PALE, label="all pairs")
+        axis.stairs(_counts(part[gap], edges), edges, fill=True, color=PALE, label="all pairs")
         for subset, bound in (("balanced", "max"), ("imbalanced", "min")):
-            gaps = part.filter(pl.col(subset))["pmi_gap"] if subset in part.columns else pl.Series()
+            gaps = part.filter(pl.col(subset))[gap] if subset in part.columns else pl.Series()
             if gaps.is_empty():
                 continue
             colour = SUBSET_COLOURS[subset]
@@ -144,8 +151,8 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
                 axis.axvline(sign * edge, color=colour, linewidth=1.2, linestyle=(0, (2, 2)))
             bounds.append(f"{query_type} D_{subset} {word} |gap| {edge:.3f}")
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set(xlabel=r"gap: MI($x$, $y_w$) − MI($x$, $y_l$) (nats/token)", xlim=(low, high))
-        mean, least, most = mean_interval(part["pmi_gap"])
+        axis.set(xlabel=f"gap: {label}", xlim=(low, high))
+        mean, least, most = mean_interval(part[gap])
         axis.set_title(f"{query_type} queries, mean {mean:.3f} [{least:.3f}, {most:.3f}]".replace("-", "−"))
         axis.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(False, axis="x")
@@ -170,7 +177,8 @@ _OF_SUBSETS = (
 
 
 def weights(frame: pl.DataFrame, points: int) -> Drawn:
-    """How the weights are distributed, and each pair's weights against its gap."""
+    """How the weights are distributed, and each pair's weights against the gap that they are made of."""
+    gap = used(frame, "balance_gap")
     figure, (left, right) = panels(2, 8.6, 4.2)
     columns = list(WEIGHTS)
     low, high = limits(frame.select(pl.concat_list(columns).explode()).to_series().drop_nulls().to_numpy(), 0.0)
@@ -180,16 +188,16 @@ def weights(frame: pl.DataFrame, points: int) -> Drawn:
     left.set(xlabel="weight (no unit)", ylabel="pairs", title="distribution")
     left.grid(False, axis="x")
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    shown = drawn_points(frame, points).sort("pmi_gap")
+    shown = drawn_points(frame, points).sort(gap)
     for name in columns:
         right.scatter(
-            shown["pmi_gap"], shown[name], s=8, alpha=0.5, linewidths=0, color=WEIGHT_COLOURS[name], rasterized=True
+            shown[gap], shown[name], s=8, alpha=0.5, linewidths=0, color=WEIGHT_COLOURS[name], rasterized=True
         )
-        if _is_curve(shown, name):
-            right.plot(shown["pmi_gap"], shown[name], color=WEIGHT_COLOURS[name], linewidth=1)
+        if _is_curve(shown, gap, name):
+            right.plot(shown[gap], shown[name], color=WEIGHT_COLOURS[name], linewidth=1)
     right.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     right.set(xlabel="gap d (nats/token)", ylabel="weight (no unit)", title="weight of each pair by its gap")
-    right.set_xlim(*limits(frame["pmi_gap"].to_numpy(), 0.0))
+    right.set_xlim(*limits(frame[gap].to_numpy(), 0.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     means = ", ".join(f"{plain(name)} {frame[name].mean():.3f}" for name in columns)
     return Drawn(
@@ -208,9 +216,9 @@ def _counts(values: pl.Series, edges: np.ndarray) -> np.ndarray:
     return np.histogram(inside, edges)[0]
 
 
-def _is_curve(frame: pl.DataFrame, name: str) -> bool:
+def _is_curve(frame: pl.DataFrame, gap: str, name: str) -> bool:
     """Whether the weight never turns back within a sign of the gap, so that it is a function of the gap."""
-    halves = (frame.filter(pl.col("pmi_gap") <= 0)[name], frame.filter(pl.col("pmi_gap") > 0)[name])
+    halves = (frame.filter(pl.col(gap) <= 0)[name], frame.filter(pl.col(gap) > 0)[name])
     return all(
         bool((half.diff().drop_nulls() <= 1e-9).all() or (half.diff().drop_nulls() >= -1e-9).all()) for half in halves
     )

@@ -60,7 +60,7 @@ def formulas(material: Material) -> list[Formula]:
     for column, what in (("subset_gap", "Gap, of the subsets"), ("balance_gap", "Gap, of the weights")):
         form = forms.get(column, measure.PER_TOKEN)
         scaled = "" if form == measure.PER_TOKEN else ", on the scale of the gap per token"
-        made.append(Formula(what, NORMALISATIONS[form] + scaled, "ours"))
+        made.append(Formula(what, NORMALISATIONS.get(form, form) + scaled, "ours"))
     alpha = f"; α = {chosen['alpha']}" if material.fact("alpha") is not None else ""
     turned = "; w_w and w_l exchanged" if chosen["direction"] == "higher_mi_higher_weight" else ""
     made += [

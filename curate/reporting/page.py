@@ -35,6 +35,7 @@ from curate.reporting.made import Made
 from curate.reporting.table import Cell, Within, is_number, written
 from curate.reporting.verdict import imbalance, sentences
 from curate.reporting.words import TERMS, plain
+from curate.selection import measure
 from curate.selection.weights import at_bound, params_of
 
 WEB = Path(__file__).parent / "web"
@@ -132,7 +133,7 @@ def _of_pairs(material: Material) -> dict[str, Any]:
         "pmi": tables.pmi_quantiles(frame),
         "subsets": tables.subset_sizes(frame) if set(SUBSETS) <= set(frame.columns) else None,
         "weights": tables.weight_quantiles(frame, plain),
-        "verdict": sentences(known) if known else [],
+        "verdict": [*measure.warnings(material.provenance), *(sentences(known) if known else [])],
         "clipped": at_bound(frame, weighed) if weighed else None,
         "not_finite": frame.height - finite(frame).height,
         "prepare": material.documents.get("prepare"),

@@ -55,6 +55,7 @@ KEYS = {
     "smd": "standardised mean difference",
     "sign": "sign of the gap",
     "length_difference": "token length difference",
+    "length": "tokens of both responses",
     "query_type": "query type",
     "first_rows": "for example rows",
     "count": "rows",

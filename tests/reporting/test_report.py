@@ -261,6 +261,28 @@ def test_what_is_not_given_is_left_out_and_said(root, tmp_path):
     assert "tiny" in text  # the model is known from the file's own record
 
 
+def test_the_page_goes_by_the_gap_that_was_used_and_warns_of_what_it_was_made_of(tmp_path):
+    """Subsets by the root form, weights by the total one, of scores with the own prompt in the contrastive mean."""
+    frame = artefacts.frame(60).with_columns(subset_gap=pl.col("pmi_gap") * 3, balance_gap=pl.col("pmi_gap") * 7)
+    scored = {"stage": "score", "params": {"null_prompt": "contrastive"}}
+    split = {"stage": "split", "params": {"normalisation": "sqrt"}, "from": scored}
+    write_report(
+        Material(frame, {"stage": "weigh", "params": {"normalisation": "total"}, "from": split}), tmp_path, None
+    )
+    text = (tmp_path / "index.html").read_text()
+    for words in (
+        "own prompt in the mean",
+        "in total, scaled",
+        "d = MI(x, y_w)·√|y_w| − MI(x, y_l)·√|y_l|, on the scale of the gap per token",
+        "d = MI(x, y_w)·|y_w| − MI(x, y_l)·|y_l|, on the scale of the gap per token",
+    ):
+        assert words in text, words
+    bounds = frame.filter("imbalanced").group_by("query_type").agg(pl.col("subset_gap").abs().min())
+    for query_type, bound in bounds.iter_rows():
+        assert f"{query_type} D_imbalanced from |gap| {bound:.3f}" in text
+    assert f"{frame.filter('balanced')['subset_gap'].abs().max():.3f}" in text  # the table of subsets
+
+
 def test_odd_data_is_drawn(tmp_path):
     """A third query type, one pair alone, constant weights, a MI that is no number."""
     frame = artefacts.frame(40).with_columns(
