@@ -35,6 +35,9 @@ only tells CSV from TSV.
 ours stands left, the file's right; a dot goes into objects and lists. Ours are: {targets}. In params.yaml: `data:
 {{fields: {{prompt: question, chosen: better, rejected: worse}}}}`.
 
+LLaMA-Factory's `dataset_info.json` beside the file says the same where `--format dataset_info` asks for it: its entry
+with the file's name and `ranking: true`, with `columns` and `tags`. In a pipeline let `data.watch` be the folder.
+
 ## Rows that are no pairs yet
 
 Rankings, and single replies with a mark (KTO, BeaverTails), are paired within a prompt. `--pairing best` (the

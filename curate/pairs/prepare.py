@@ -21,6 +21,7 @@ from curate.pairs.cleaning import RULES, clean
 from curate.pairs.identity import question_keys
 from curate.pairs.keeping import kept_columns
 from curate.pairs.schema import OPTIONAL, PAIRS, REJECTS, QueryType, Split
+from curate.pairs.sources import dataset_info
 from curate.pairs.sources.choosing import choose
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.mapping import mapped
@@ -131,6 +132,8 @@ def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: s
 
 def _format(data: DataParams, source: Source) -> Format:
     """The format that the user named, by its name or field by field, or the one that the rows have."""
+    if data.format == dataset_info.NAME and not data.fields:
+        return dataset_info.described(data.source)
     if not data.fields:
         return choose(data.format, source.records, source.path)
     if data.format != "auto":

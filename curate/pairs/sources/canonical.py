@@ -28,8 +28,8 @@ def parse(record: Record) -> Parsed:
     if "prompt" in record and record["prompt"] is None:
         raise NullPrompt("prompt")
     row = field(record, "source_row", "integer")
-    if type(row) is not int:
-        raise Malformed("source_row", kind(row), "integer")
+    if type(row) is not int or not 0 <= row < 2**63:
+        raise Malformed("source_row", kind(row), "integer from 0")
     split = None if record.get("split") is None else Split(_one_of(record, "split", list(Split)))
     return Parsed(
         messages(field(record, "prompt", "list of messages"), "prompt"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from curate.base.errors import InputError, UsageError
@@ -46,13 +47,24 @@ def _called(name: str) -> Format:
         say(f"prepare: the format {name} is now called {RENAMED[name]}")
     known = FORMATS.get(RENAMED.get(name, name))
     if known is None:
-        raise UsageError("unknown format", field="format", found=name, expected=f"auto, {', '.join(FORMATS)}")
+        raise UsageError(
+            "unknown format", field="format", found=name, expected=f"auto, {', '.join(FORMATS)}, dataset_info"
+        )
     return known
+
+
+@lru_cache(maxsize=256)
+def _by_names(names: frozenset[str]) -> tuple[Format, ...]:
+    """The formats whose fields are among the names; a file's rows have few sets of names."""
+    return tuple(
+        known for known in FORMATS.values() if known.detected and any(fields <= names for fields in known.needs)
+    )
 
 
 def _candidates(record: dict[str, Any]) -> tuple[str, ...]:
     """The formats that the record's fields fit, but those that another asks more of; of those that read alike, one."""
-    fitting = [(known, fields) for known in FORMATS.values() if known.detected and (fields := known.fits(record))]
+    possible = _by_names(frozenset(record))
+    fitting = [(known, fields) for known in possible if (fields := known.fits(record))]
     particular = [known for known, fields in fitting if not any(fields < other for _, other in fitting)]
     return tuple({known.parse: known.name for known in reversed(particular)}.values())[::-1]
 

@@ -1,0 +1,85 @@
+"""LLaMA-Factory's dataset_info.json: which columns of a file hold what, whatever they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from curate.base.errors import InputError
+from curate.base.files import read_json_object
+from curate.pairs.sources import alpaca, sharegpt
+from curate.pairs.sources.base import Malformed, Parsed, Record, named
+from curate.pairs.sources.format import Format
+from curate.pairs.sources.replies import SYSTEM
+
+NAME = "dataset_info"
+FILE = "dataset_info.json"
+SIDES = ("chosen", "rejected")
+ALPACA = {"prompt": "instruction", "query": "input", "history": "history"}
+"""A column's name there -> the field that it is in our format `alpaca`; the default column has that name too."""
+
+TAGS = {"role_tag": "from", "content_tag": "value"}
+ROLES = {"user_tag": "human", "assistant_tag": "gpt", "observation_tag": "observation", "system_tag": "system"}
+
+
+def described(source: str) -> Format:
+    """The format that the dataset_info.json beside the file `source` says: an entry with its `file_name` and `ranking`.
+
+    Raises:
+        InputError: there is no such file, no such entry, or one that is not of pairs.
+    """
+    file = Path(source).with_name(FILE)
+    entries = [
+        (name, entry)
+        for name, entry in read_json_object(file).items()
+        if isinstance(entry, dict) and entry.get("file_name") == Path(source).name
+    ]
+    if len(entries) != 1:
+        found = f"{len(entries)} entries"
+        raise InputError("the file is not described", file=file, found=found, expected=f"one with {Path(source).name}")
+    ((name, entry),) = entries
+    if entry.get("ranking") is not True:
+        raise InputError("the entry is of no preferences", file=file, field=name, expected="ranking: true")
+    columns, tags = entry.get("columns") or {}, entry.get("tags") or {}
+    if not all(isinstance(part, dict) for part in (columns, tags)):
+        raise InputError("columns and tags must be objects", file=file, field=name)
+    talks = entry.get("formatting") == "sharegpt"
+    needs = frozenset(str(columns.get(side, side)) for side in SIDES)
+
+    def parse(record: Record) -> Parsed:
+        return _talk(record, columns, tags) if talks else _alpaca(record, columns)
+
+    return Format(NAME, f"as {FILE} says of {name}", (needs,), parse)
+
+
+def _alpaca(record: Record, columns: dict[str, Any]) -> Parsed:
+    names = {field: columns.get(column, field if column == "prompt" else None) for column, field in ALPACA.items()}
+    return alpaca.parse(_renamed(record, names | _common(columns)))
+
+
+def _talk(record: Record, columns: dict[str, Any], tags: dict[str, Any]) -> Parsed:
+    ours = _renamed(record, {"conversations": columns.get("messages", "conversations"), **_common(columns)})
+    return sharegpt.parse({name: _turns(value, tags) for name, value in ours.items()})
+
+
+def _common(columns: dict[str, Any]) -> dict[str, Any]:
+    return {side: columns.get(side, side) for side in SIDES} | {SYSTEM[0]: columns.get("system")}
+
+
+def _renamed(record: Record, names: dict[str, Any]) -> dict[str, Any]:
+    return {ours: record[theirs] for ours, theirs in names.items() if theirs in record}
+
+
+def _turns(value: Any, tags: dict[str, Any]) -> Any:
+    """Turns with the tags' names for the fields and the roles made ShareGPT's."""
+    if isinstance(value, list):
+        return [_turns(turn, tags) for turn in value]
+    if not isinstance(value, dict):
+        return value
+    fields = {ours: tags.get(tag, ours) for tag, ours in TAGS.items()}
+    missing = [theirs for theirs in fields.values() if theirs not in value]
+    if missing:
+        raise Malformed(named(missing), "missing", "the turn's role and content, as the tags say")
+    roles = {tags[tag]: ours for tag, ours in ROLES.items() if isinstance(tags.get(tag), str)}
+    role = value[fields["from"]]
+    return {"from": roles.get(role, role) if isinstance(role, str) else role, "value": value[fields["value"]]}
