@@ -60,10 +60,10 @@ def _dataset(folder: Path) -> Summary:
 
 
 def _print(summary: Summary) -> None:
-    from curate.reporting.table import flattened
+    from curate.reporting.folders import made_by
 
     console().print(f"{summary.kind}: {safe(str(summary.path))}")
-    provenance = [flattened("Made by", summary.provenance)] if summary.provenance else []
+    provenance = [made_by(summary.provenance)] if summary.provenance else []
     for table in [*summary.tables, *provenance]:
         print_table(table)
     for warning in summary.warnings:
@@ -72,6 +72,8 @@ def _print(summary: Summary) -> None:
         console().print("faults:" if summary.faults else "no faults found")
         for fault in summary.faults:
             console().print(f"  {fault}", soft_wrap=True)
+    for line in summary.verdict:
+        console().print(line, soft_wrap=True)
 
 
 def _print_texts(frame: pl.DataFrame, columns: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from curate.project import installed, shipped
 from curate.project.params import DataParams, ModelParams, Params, ReferenceParams, check, to_yaml
 from curate.project.presets import Preset
 
-GITIGNORE = "/.venv/\n/.curate/\n/runs/\n__pycache__/\n"
+GITIGNORE = "/.venv/\n/.curate/\n/runs/\n/dvc_plots/\n__pycache__/\n"
 KEPT = (".gitignore", ".dvcignore")
 """Files that a project may have already: they stay as they are."""
 

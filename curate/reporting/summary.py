@@ -14,24 +14,25 @@ from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES, check_columns
-from curate.reporting import faults, tables
+from curate.reporting import faults, folders, tables
 from curate.reporting.evaluations import estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
 from curate.reporting.table import Cell, Table, from_json
+from curate.reporting.verdict import imbalance, sentences
 from curate.selection import measure
 from curate.selection.gap import used
 from curate.selection.length import explained
 from curate.selection.weights import at_bound, params_of
 
 KINDS = (
-    "pairs, scores, splits, weights, rejects, items or values (Parquet), a folder of a run, an evaluation or a "
-    "reference, a JSON summary"
+    "pairs, scores, splits, weights, rejects, items or values (Parquet), a folder: a project, runs, evaluations, one "
+    "of them, a reference; a JSON summary"
 )
 
 
 class Summary(NamedTuple):
     """`faults` is None where nothing was checked; `frame` is the Parquet file's content, for its texts; `warnings` say
-    what is no fault of the file and matters to who uses it."""
+    what is no fault of the file and matters to who uses it; `verdict` is what weights amount to, two sentences."""
 
     kind: str
     path: Path
@@ -40,6 +41,7 @@ class Summary(NamedTuple):
     provenance: dict[str, Any]
     frame: pl.DataFrame | None = None
     warnings: tuple[str, ...] = ()
+    verdict: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The summary as JSON."""
@@ -50,6 +52,7 @@ class Summary(NamedTuple):
             "tables": {table.title: table.records() for table in self.tables},
             "faults": self.faults,
             "warnings": list(self.warnings),
+            "verdict": list(self.verdict),
         }
 
 
@@ -104,7 +107,9 @@ def of_frame(path: Path, frame: pl.DataFrame, provenance: dict[str, Any]) -> Sum
     if "scores" in present:
         shares = explained(frame, used(frame, "balance_gap", "subset_gap"))
         warnings = measure.warnings(provenance, {"length_explains": shares._asdict()})
-    return Summary(present[-1], path, found, wrong, provenance, frame, tuple(warnings))
+    known = imbalance(frame, provenance) if present[-1] == "weights" else None
+    verdict = tuple(sentences(known)) if known else ()
+    return Summary(present[-1], path, found, wrong, provenance, frame, tuple(warnings), verdict)
 
 
 _TABLES = {
@@ -124,6 +129,12 @@ def _folder(path: Path) -> Summary:
         return _evaluation(path)
     if (path / "reference.json").is_file():
         return Summary("reference", path, from_json("", read_object(path / "reference.json")), None, {})
+    if (path / "dvc.yaml").is_file() and (path / "params.yaml").is_file():
+        return Summary("project", path, folders.of_project(path), None, {})
+    if any(path.glob("*/seed-*/curve.csv")) or any(path.glob("*/curve.csv")):
+        return Summary("runs", path, folders.of_runs(path), None, {})
+    if any(path.glob(f"*/{VALUES_FILE}")) or any(path.glob(f"*/seed-*/{VALUES_FILE}")):
+        return Summary("evaluations", path, folders.of_evaluations(path), None, {})
     raise InputError("cannot tell what this folder is", file=path, expected=KINDS)
 
 
@@ -150,7 +161,7 @@ def _run(path: Path) -> Summary:
     plain = {key: value for key, value in run.metrics.items() if not isinstance(value, dict)}
     ends = [side for side in ("start", *SIDES) if isinstance(run.metrics.get(side), dict)]
     names = [*MEASURES, "kl"]
-    rows: list[list[Cell]] = [[side, *(run.metrics[side].get(name) for name in names)] for side in ends]
+    rows: list[list[Cell]] = [[name, *(run.metrics[side].get(name) for side in ends)] for name in names]
     wrong = [
         f"{name} is no finite number in {bad:,} of {run.curve.height:,} rows of curve.csv"
         for name in MEASURES
@@ -159,6 +170,10 @@ def _run(path: Path) -> Summary:
     gaps = {f"train - heldout {name}": run.final("overfitting", name) for name in ("margins", "accuracies")}
     found = [
         *from_json("Run", {**plain, "evaluations": run.curve["step"].n_unique(), **gaps}),
-        Table("Metrics (rewards, logps and kl in nats)", ["", *names], rows),
+        Table(
+            "Metrics (rewards, logps and kl in nats; held out, margins and accuracies ↑, loss and kl ↓)",
+            ["", *ends],
+            rows,
+        ),
     ]
     return Summary("run", path, found, wrong, {})

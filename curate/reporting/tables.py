@@ -51,7 +51,7 @@ def lengths(frame: pl.DataFrame) -> Table:
 def pmi_quantiles(frame: pl.DataFrame) -> Table:
     """Both sides' MI and the gap, by query type; nats/token; numbers that are not finite are left out."""
     rows = [
-        _quantile_row(f"{label}, {query_type} queries", part[column])
+        _quantile_row(f"{label}, {query_type}", part[column])
         for query_type, part in by_query_type(frame)
         for column, label in (("chosen_pmi", "chosen"), ("rejected_pmi", "rejected"), ("pmi_gap", "gap"))
     ]

@@ -1,6 +1,7 @@
 """`curate show` and `curate report` as a person calls them."""
 
 import json
+import re
 
 import artefacts
 import polars as pl
@@ -156,3 +157,20 @@ def test_report_writes_the_page(root, tmp_path):
     with pytest.raises(InputError, match="lacks columns"):
         curate("report", "--weights", root / "data/scores.parquet", "--out", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_weights_end_with_a_verdict_and_folders_with_their_arms(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = curate("show", root / "data/weights.parquet").stdout.splitlines()
+    assert lines[-2].startswith("There is much imbalance to balance: mean |gap| ")
+    assert re.match(r"Length explains \d+% of the variance of the gap, measured per token: the weights ", lines[-1])
+    runs = curate("show", root / "runs").stdout
+    assert runs.startswith("runs: ") and "margin gap ↓" in runs and all(arm in runs for arm in ("dpo", "bdpo"))
+    artefacts.write_evaluation(tmp_path / "e/base", "base")
+    artefacts.write_evaluation(tmp_path / "e/dpo/seed-0", "dpo", 0)
+    found = curate("show", tmp_path / "e").stdout
+    assert found.startswith("evaluations: ") and "safe rate, unsafe prompts ↑" in found
+    for name in ("dvc.yaml", "params.yaml"):
+        (root / name).write_text("")
+    project = curate("show", root).stdout
+    assert "400 pairs" in project and "2 arms: bdpo, dpo" in project and "margin gap ↓" in project

@@ -1,0 +1,84 @@
+"""What a folder of many runs or evaluations, or a whole project, holds: tables for `curate show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pyarrow import parquet
+
+from curate.evaluation import compare, record
+from curate.reporting.arms import arm_table, arms_of
+from curate.reporting.evaluations import estimate_tables
+from curate.reporting.inputs import Material, read_runs
+from curate.reporting.table import Cell, Table
+from curate.selection import measure
+
+ARTEFACTS = ("pairs", "scores", "splits", "weights")
+
+
+def of_runs(folder: Path) -> list[Table]:
+    """Every arm of the runs in `folder`, its seeds together.
+
+    Raises:
+        InputError: none there, or one that is broken.
+    """
+    material = Material(pl.DataFrame(schema={"split": pl.String}), {}, runs=read_runs(folder))
+    found = arm_table(arms_of(material, None))
+    return [found._replace(title=f"{found.title} (↑ higher is better, ↓ lower; margins and KL in nats)")]
+
+
+def of_evaluations(folder: Path) -> list[Table]:
+    """Every arm in every headline metric of the evaluations in `folder`; of suites without one, the others.
+
+    Raises:
+        InputError: none there, or one that is broken.
+    """
+    arms = compare.arms(record.read([folder]))
+    return list(estimate_tables(arms)) or list(estimate_tables(arms, headline=False))
+
+
+def of_project(folder: Path) -> list[Table]:
+    """What a project has made so far, and its runs."""
+    rows: list[list[Cell]] = []
+    for name in ARTEFACTS:
+        path = folder / "data" / f"{name}.parquet"
+        made = f"{parquet.read_metadata(path).num_rows:,} pairs" if path.is_file() else None
+        rows.append([name, made, f"data/{name}.parquet" if made else None])
+    runs = sorted({path.parent.parent.name for path in folder.glob("runs/*/seed-*/metrics.json")})
+    models = len(list(folder.glob("evaluations/**/values.parquet")))
+    page = folder / "report" / "index.html"
+    rows += [
+        ["runs", f"{len(runs)} arms: {', '.join(runs)}" if runs else None, "runs" if runs else None],
+        ["evaluations", f"{models} models" if models else None, "evaluations" if models else None],
+        ["report", "made" if page.is_file() else None, "report/index.html" if page.is_file() else None],
+    ]
+    found = [Table("What is there (– not made yet: `dvc repro` makes what is missing or stale)", ["", "", "in"], rows)]
+    return [*found, *(of_runs(folder / "runs") if runs else [])]
+
+
+def made_by(provenance: Mapping[str, Any]) -> Table:
+    """The steps that made a file, the last first, with their settings."""
+    rows: list[list[Cell]] = [
+        [str(step.get("stage", "–")), str(step.get("version", "–")), _settings(step)]
+        for step in measure.steps(provenance)
+    ]
+    return Table("Made by", ["step", "version", "settings"], rows)
+
+
+def _settings(step: Mapping[str, Any]) -> str:
+    """NAME VALUE, of everything in a step's record, that of its `params` without the word."""
+
+    def parts(value: Mapping[str, Any], prefix: str = "") -> list[str]:
+        said = []
+        for name, item in value.items():
+            if isinstance(item, Mapping):
+                said += parts(item, "" if name == "params" else f"{name} ")
+            elif item is not None:
+                shown = ", ".join(map(str, item)) if isinstance(item, list) else item
+                said.append(f"{prefix}{name} {shown}")
+        return said
+
+    return "; ".join(parts({name: item for name, item in step.items() if name not in ("stage", "version", "from")}))
