@@ -26,7 +26,19 @@ STARTED = "CURATE_LAUNCHED"
 AGAIN = "what was finished is kept, run the same command to go on"
 MACHINE = {
     name: getattr(errno, name)
-    for name in ("EACCES", "EDQUOT", "EIO", "EMFILE", "ENAMETOOLONG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+    for name in (
+        "EACCES",
+        "EDQUOT",
+        "EIO",
+        "EMFILE",
+        "ENAMETOOLONG",
+        "ENOSPC",
+        "ENOTDIR",
+        "EPERM",
+        "EROFS",
+        "ELOOP",
+        "EISDIR",
+    )
 }
 """Failures of a file that the machine is at fault for, wherever they come up. Others are ours, with a traceback."""
 
@@ -88,13 +100,19 @@ def told(again: str = AGAIN) -> Iterator[None]:
             raise _interruption(again) from error
         if isinstance(error, CurateError):
             raise ended(str(error), error.exit_code) from error
-        if isinstance(error, OSError) and error.errno in MACHINE.values() and error.filename is not None:
-            found = f"{error.strerror}: {os.fsdecode(error.filename)}"
+        if isinstance(error, OSError) and _is_the_machines(error):
+            found = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename is not None else error.strerror
             raise ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
         raise
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+def _is_the_machines(error: OSError) -> bool:
+    """A full disk does not say which file; a refusal does, where it is a file's."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return full or (error.errno in MACHINE.values() and error.filename is not None)
 
 
 def _interruption(again: str) -> SystemExit:

@@ -22,7 +22,7 @@ import polars as pl
 
 from curate.base import limits
 from curate.base.credentials import redacted_value
-from curate.base.errors import InputError, OutputError
+from curate.base.errors import CurateError, InputError, OutputError
 
 PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
 ROW_GROUP = 8192  # rows: what is read a slice at a time is decoded once
@@ -161,8 +161,10 @@ def _writing(path: Path) -> Iterator[None]:
         if not _is_about_output(error, path):
             raise
         raise _output_error(path, error) from error
-    except pl.exceptions.ComputeError as error:  # how polars reports a failed write
-        if "os error" not in str(error):
+    except Exception as error:  # how polars and safetensors report a failed write
+        if isinstance(error, CurateError) or not re.search(
+            rf"\(os error ({'|'.join(map(str, _WRITE_ERRORS))})\)", str(error)
+        ):
             raise
         raise OutputError("cannot write the output", file=path, found=error, remedy=_REMEDY) from error
 

@@ -79,16 +79,18 @@ def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
     assert caught.value.exit_code == 1 and "nothing was written" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "text"])
+@pytest.mark.parametrize("kind", ["parquet", "text", "model"])
 def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path, kind):
     """A limit on the size of a written file is the full disk that needs no administrator."""
     write = {
         "parquet": "files.write_parquet(pl.DataFrame({'a': range(200_000)}), out, {})",
         "text": "files.write_text('x' * 200_000, out)",
+        "model": "with files.replacing(out) as new: save_file({'a': torch.zeros(100_000)}, new)",
     }[kind]
     code = f"""
 import resource, signal, sys
-import polars as pl
+import polars as pl, torch
+from safetensors.torch import save_file
 from curate.base import files
 from curate.base.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
