@@ -19,6 +19,7 @@ VARIABLE = "CURATE_INPUT_LIMIT"
 INPUT_LIMIT = 4 * 2**30  # bytes of a file, unpacked
 GZIP_RATIO = 100  # JSON of people's text packs to a third or a tenth
 SMALL = 64 * 2**20  # bytes: what unpacks to less is read, whatever its ratio
+BLOCK = 2**24  # bytes unpacked at a time
 FEW_ROWS = 100_000  # likewise
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _KINDS = {
@@ -69,10 +70,14 @@ def check_regular(path: str | Path, *, any_size: bool = False) -> int:
 
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file. Raises as `check_regular`, and `InputError` where it cannot be read."""
-    check_regular(path)
+    size = check_regular(path)
     try:
         with Path(path).open("rb") as file:
-            data = file.read(limit() + 1)
+            data = file.read(size + 1)  # (a buffer of what is asked for is made at once)
+            if len(data) > size:  # it grew, or its size is not told (/proc)
+                data += file.read(min(SMALL, limit()))
+                if file.read(1):
+                    raise too_much(path, "more than its size says", len(data))
     except OSError as error:
         raise InputError("cannot read the file", file=path, found=error.strerror) from None
     if len(data) > limit():  # it grew, or its size is not told (/proc)
@@ -114,14 +119,16 @@ def unzstd(data: bytes, path: str | Path) -> bytes:
     most = _unpacked_at_most(len(data))
     try:
         with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-            out = bytes(stream.read(most + 1))
+            out = bytearray()
+            while len(out) <= most and (block := stream.read(BLOCK)):
+                out += block
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             "the zstandard file is truncated or damaged", file=path, found=error, remedy="copy or download it again"
         ) from None
     if len(out) > most:
         raise too_much(path, f"{len(data):,} bytes that unpack to more than {most:,}", most)
-    return out
+    return bytes(out)
 
 
 def check_unpacked(size: int, path: str | Path, packed: int) -> None:

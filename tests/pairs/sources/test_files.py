@@ -215,6 +215,7 @@ def test_what_may_never_end_and_what_unpacks_to_far_more(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert "this is a pipe" in fault(tmp_path / "pipe.jsonl")
     assert "this is a device" in fault(Path("/dev/zero"))
+    assert limits.read_bytes("/proc/self/status").startswith(b"Name:")  # whose size is not told
     monkeypatch.setattr(limits, "SMALL", 1000)
     blank = b" " * 2_000_000
     for packed in (gzip.compress(blank), pa.compress(blank, "zstd", asbytes=True)):
