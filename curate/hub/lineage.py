@@ -31,7 +31,7 @@ def lineage(path: Path, project: Path) -> dict[str, Any]:
         name = path.resolve().relative_to(project.resolve()).as_posix()
         made = {out["path"]: stage for stage, entry in stages.items() for out in entry.get("outs", [])}
         last = {out["path"]: out.get("md5") for out in stages[made[name]]["outs"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return {}
     with path.open("rb") as file:
         if hashlib.file_digest(file, "md5").hexdigest() != last[name]:
@@ -58,5 +58,5 @@ def _made_with(path: Path, entries: Iterable[dict[str, Any]]) -> bool:
             for entry in entries
             for name, value in entry.get("params", {}).get(PARAMS, {}).items()
         )
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
         return False

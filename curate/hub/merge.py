@@ -69,7 +69,7 @@ def _front(head: str, front: dict[str, Any], asked: frozenset[str], where: str) 
     """`head` with our keys: their lines are replaced, other lines stay as they are, comments too."""
     try:
         theirs = yaml.load(head, Loader=_LOADER) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         raise OutputError(
             "the YAML of the repository's card cannot be read",
             file=where,

@@ -277,3 +277,11 @@ def test_provenance_cannot_write_into_the_card():
     outside = text.split("````")[0] + text.split("````")[-1]
     assert "\n# Owned" not in text and "<script>" not in outside and "--model MODEL" in text
     assert len(fences) % 2 == 0
+
+
+@pytest.mark.parametrize("odd", ["a: [b", "made: 2024-13-45", "size: 0x_", "a: " + "[" * 5000])
+def test_a_card_whose_yaml_cannot_be_read_is_one_message(odd):
+    from curate.hub.merge import merge
+
+    with pytest.raises(OutputError, match="cannot be read"):
+        merge(f"---\n{odd}\n---\ntext", {"license": "mit"}, "body", "hub:me/data")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from curate.base import files
+from curate.base import limits
 from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites.base import Columns, Row, make_item, text_of, user
@@ -67,8 +67,8 @@ def read_texts(path: str, what: str, columns: Sequence[str], names: Sequence[str
     if Path(path).suffix.lower() == ".txt":
         try:
             # Only line ends end a line: a suffix may hold what str.splitlines takes for one.
-            lines = files.existing(path).read_bytes().decode("utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
+            lines = limits.read_bytes(path).decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
             raise InputError("cannot read the file", file=path, found=error, expected="UTF-8 text") from error
         found = [Text(number, None, line.removesuffix("\r")) for number, line in enumerate(lines) if line.strip()]
     else:

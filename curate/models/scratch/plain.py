@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from curate.base import limits
 from curate.base.errors import InputError
-from curate.base.files import existing
 from curate.pairs.sources.base import Message, assistant, user
 from curate.pairs.sources.files import read_file
 
@@ -28,18 +26,16 @@ def read_plain(name: str) -> Iterator[Document]:
     become one.
 
     Raises:
-        InputError: missing, not UTF-8, or a damaged gzip file.
+        InputError: missing, not UTF-8, a damaged gzip file, or larger than is read (`curate.base.limits`).
     """
-    path = existing(name)
+    raw = limits.read_bytes(name)
     try:
-        raw = path.read_bytes()
-        text = io.TextIOWrapper(io.BytesIO(gzip.decompress(raw) if name.endswith(".gz") else raw), "utf-8-sig").read()
+        plain = limits.gunzip(raw, name) if name.endswith(".gz") else raw
+        text = io.TextIOWrapper(io.BytesIO(plain), "utf-8-sig").read()
     except UnicodeDecodeError as error:
         raise InputError(
             "the file is not UTF-8 text", file=name, found=error, remedy="convert it with iconv"
         ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError("cannot read the file", file=name, found=error) from error
     blocks = re.split(r"\n[ \t]*\n", text)
     for block in blocks if len(blocks) > 1 else text.split("\n"):
         if block := block.strip():
