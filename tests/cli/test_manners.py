@@ -108,6 +108,7 @@ def test_a_limit_takes_the_first_pairs(tmp_path):
 def test_a_published_dataset_s_folder_is_read(here, tmp_path):
     shown = curate("show", "dataset")
     assert shown.stdout.startswith("weights: dataset") and "no faults found" in shown.stdout
+    assert "from." not in shown.stdout
     call = ("score", "dataset", "--model", "model", "--engine", "transformers")
     curate(*call, "--out", tmp_path / "s.parquet")
     assert read_artefact(tmp_path / "s.parquet", "scores").height == 40
