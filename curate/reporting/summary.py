@@ -145,11 +145,12 @@ def _evaluation(path: Path) -> Summary:
     for name, suite in one.metrics["suites"].items():
         counts = (suite.get(count) for count in ("items", "left_out", "cut_at_max_tokens"))
         unjudged = ", ".join(f"{why} ({count:,})" for why, count in suite.get("unjudged", {}).items())
-        rows.append([name, *counts, unjudged or None])
+        lengths = ", ".join(f"{group} {mean:.1f}" for group, mean in suite.get("tokens", {}).items())
+        rows.append([name, *counts, lengths or None, unjudged or None])
     facts = {"name": one.name, "seed": one.seed, "version": one.metrics.get("version")}
     found = [
         *from_json("Evaluation", {**facts, "model": (one.metrics.get("model") or {}).get("name")}),
-        Table("Answers", ["suite", "items", "left out", "cut at max_tokens", "without a verdict"], rows),
+        Table("Answers", ["suite", "items", "left out", "cut at max_tokens", "mean tokens", "without a verdict"], rows),
         *estimate_tables(arms),
         *(table._replace(title=f"{table.title}, secondary") for table in estimate_tables(arms, headline=False)),
     ]
