@@ -173,8 +173,8 @@ def _parity(
     value: dict[str, Any] = {"one_by_one": apart, "float64": None}
     if weights <= FLOAT64_WEIGHTS:
         some = sorted(range(len(sequences)), key=lambda number: sequences[number].length)[-SIZE:]
-        exact = _exact(model, [sequences[number] for number in some])
-        value["float64"] = float((np.abs(found[some] - exact) / tokens[some]).max())
+        plain = exact(model, [sequences[number] for number in some])
+        value["float64"] = float((np.abs(found[some] - plain) / tokens[some]).max())
         text += f", {value['float64']:.1e} from float64 ({len(some)})"
     fault = None
     if not max(apart, value["float64"] or 0.0) <= EXACT[dtype]:
@@ -189,7 +189,7 @@ def _parity(
 
 
 @torch.inference_mode()
-def _exact(model: Model, sequences: Sequence[TokenSequence]) -> np.ndarray:
+def exact(model: Model, sequences: Sequence[TokenSequence]) -> np.ndarray:
     """Log-probs by the plain model in float64, one sequence at a time: float64 [sequences], nats."""
     net: Any = load_model(model, "float64").eval()
     if hasattr(net, "set_experts_implementation"):

@@ -2,8 +2,27 @@
 
 import polars as pl
 import pytest
-from tiny import CHATML, byte_tokenizer, pairs
+from tiny import pairs
 
+from benchmarks.templates import (
+    BOTH,
+    CHATML,
+    COHERE2,
+    DATE_STRING,
+    DATED,
+    GEMMA,
+    GLM4,
+    LLAMA2,
+    MISTRAL,
+    PHI3,
+    PHI4,
+    QWEN3,
+    R1,
+    SHUT,
+    SMOLLM2,
+    each,
+    tokenizer_of,
+)
 from curate.base.errors import InputError
 from curate.models.rendering import null_prompt_ids, prefill_token_ids, prompt_token_ids, render_pairs
 from curate.models.template import TODAY
@@ -11,81 +30,8 @@ from curate.models.turn import reads_clock, turn_of
 from curate.pairs.schema import MESSAGES
 
 
-def each(user, assistant, system="", front="", opener="", last=""):
-    """A template: what it writes for each turn (%s: the content), before all, and where a response is to begin."""
-    parts = {"user": user, "assistant": assistant, "system": system}
-    turns = "".join(
-        "{% if m['role'] == '" + role + "' %}" + text.replace("%s", "{{ m['content'] }}") + "{% endif %}"
-        for role, text in parts.items()
-    )
-    body = f"{front}{{% for m in messages %}}{turns}{{% endfor %}}"
-    return f"{body}{{% if add_generation_prompt %}}{opener}{{% else %}}{last}{{% endif %}}"
-
-
-PHI4 = each("<|user|>%s<|end|>", "<|assistant|>%s<|end|>", opener="<|assistant|>", last="{{ eos_token }}")
-PHI3 = each("<|user|>\n%s<|end|>\n", "<|assistant|>\n%s<|end|>\n", opener="<|assistant|>\n", last="{{ eos_token }}")
-COHERE2 = each(
-    "<|turn|><|user|>%s<|end_turn|>",
-    "<|turn|><|assistant|><|start|>%s<|stop|><|end_turn|>",
-    opener="<|turn|><|assistant|>",
-)
-LLAMA2 = each("{{ bos_token }}[INST] %s [/INST]", " %s {{ eos_token }}")
-GLM4 = each("<|user|>\n%s", "<|assistant|>\n%s", front="[gMASK]<sop>", opener="<|assistant|>\n")
-GEMMA = each(
-    "<start_of_turn>user\n%s<end_of_turn>\n",
-    "<start_of_turn>model\n%s<end_of_turn>\n",
-    front="{{ bos_token }}",
-    opener="<start_of_turn>model\n",
-)
-R1 = each("<|user|>%s", "<|assistant|>%s{{ eos_token }}", opener="<|assistant|><think>\n").replace(
-    "<|assistant|>{{ m['content'] }}", "<|assistant|>{{ m['content'].split('</think>')[-1] }}"
-)
-SHUT = each(  # opens a thought, and shuts it in tokens that span the opening
-    "<|user|>%s<|end|>\n", "<|assistant|>\n<think>\n\n</think>\n\n%s<|end|>\n", opener="<|assistant|>\n<think>\n"
-)
-QWEN3 = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['role'] == 'assistant' and loop.last %}{% set thought = m['content'].split('</think>')[0] "
-    "if '</think>' in m['content'] else '' %}<think>\n{{ thought.split('<think>')[-1].strip() }}\n</think>\n\n"
-    "{{ m['content'].split('</think>')[-1].lstrip() }}{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
-)
-MISTRAL = (  # a system turn stands in the last turn, if a user's, and nowhere else
-    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}{% set turns = messages[1:] %}"
-    "{% else %}{% set turns = messages %}{% endif %}{{ bos_token }}{% for m in turns %}"
-    "{% if m['role'] == 'user' %}[INST] {% if loop.last and system is defined %}{{ system }}\n\n{% endif %}"
-    "{{ m['content'] }}[/INST]{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
-)
-SMOLLM2 = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful fox<|im_end|>\n{% endif %}" + CHATML
-)
-DATED = "{{ strftime_now('%d %B %Y') }}<|im_end|>\n" + CHATML
-DATE_STRING = "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}<|im_end|>\n" + CHATML
-
-TOKENS = [
-    *("<|end|>", "<|user|>", "<|assistant|>", "<|turn|>", "<|end_turn|>", "<|start|>", "<|stop|>", "[gMASK]", "<sop>"),
-    *("<start_of_turn>", "<end_of_turn>", "<think>", "</think>"),
-]
-
-
-def tokenizer_of(template, *ends, eos="<|endoftext|>"):
-    """A byte-level tokenizer, in which newlines merge, with that template; `ends`: what generation_config names."""
-    from tokenizers import AddedToken
-
-    tokenizer = byte_tokenizer(template, merges=["the\n\n\n fox " * 20])
-    tokenizer.add_tokens([AddedToken(token, special="think" not in token) for token in TOKENS])
-    tokenizer.eos_token = eos
-    if ends:
-        tokenizer.curate_ends = frozenset(tokenizer.convert_tokens_to_ids(list(ends)))
-    return tokenizer
-
-
 def row(tokenizer, prompt="the fox", chosen="brown"):
     return render_pairs(tokenizer, pairs((prompt, chosen, "dog"))).row(0, named=True)
-
-
-BOTH = "<|end|>", "<|endoftext|>"
 
 
 @pytest.mark.parametrize(
