@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from curate.base.progress import progress
-from curate.models.rendering import TokenSequence, render_pairs
+from curate.models.rendering import TokenSequence, prefill_token_ids, render_pairs
 from curate.objectives.door import prefix_length
 from curate.pairs.identity import draw_order
 from curate.training.work import Work
@@ -81,6 +81,11 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         self.numbers = frame.with_columns(**unsafe).select(pl.col(NUMBERS).cast(pl.Float64)).rows()
         self.refusals = refusals
         self.epoch = 0
+        # What may stand before a refusal: the rejected response's own text, nothing that the template ends it with.
+        self.beginnings = []
+        if refusals is not None:
+            prompts, said = frame["prompt"].to_list(), [turns[-1]["content"] for turns in frame["rejected"].to_list()]
+            self.beginnings = prefill_token_ids(tokenizer, prompts, said, [f"pair {pair}" for pair in frame["pair_id"]])
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -99,11 +104,12 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
             pair_id,
             seed=seed,
             epoch=self.epoch,
-            harmful_tokens=len(rejected),
+            harmful_tokens=len(self.beginnings[row]) + 1,
             longest=longest,
             room=max(context - len(prompt) - len(chosen), 0),
         )
-        refusal = TokenSequence(np.concatenate([prompt, rejected[:length]]), chosen)
+        beginning = np.asarray(self.beginnings[row][:length], dtype=np.int32)
+        refusal = TokenSequence(np.concatenate([prompt, beginning]), chosen)
         return plain._replace(
             chosen=None, refusal=refusal, refusal_weights=None if weights is None else weights[pair_id]
         )

@@ -156,6 +156,27 @@ def test_a_batch_of_doors_has_refusals_for_harmful_pairs_only(weights, model):
     assert [w if w is None else w[0] for w in batch["work"].token_weights] == [None, None, None, 3, 4]
 
 
+def test_doors_beginnings_have_nothing_of_what_ends_a_response(weights, model):
+    """A template that writes a space and the end of text behind a response, as Llama 2's."""
+    tokenizer = load_tokenizer(model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[{{ m['content'] }}]{% else %}{{ m['content'] }} "
+        "{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    frame = harmful(weights)
+    dataset = PairDataset(tokenizer, frame, Refusals(0, 10**6, 10**6))
+    for row, turns in enumerate(frame["rejected"].to_list()):
+        assert tokenizer.decode(dataset.beginnings[row]) == turns[-1]["content"]
+    longest = 0
+    for dataset.epoch in range(40):
+        for row in (1, 2):
+            pair = dataset[row]
+            begun = pair.refusal.prompt_ids[len(pair.rejected.prompt_ids) :].tolist()
+            assert begun == dataset.beginnings[row][: len(begun)]
+            longest = max(longest, len(begun) / len(dataset.beginnings[row]))
+    assert longest == 1  # what k is drawn from is far longer
+
+
 def test_doors_beginnings_leave_room_for_the_refusal(tmp_path):
     """A GPT-2, which has no position past its context, whose longest pair just fits."""
     from transformers import GPT2Config, GPT2LMHeadModel
