@@ -117,10 +117,10 @@ def test_a_second_repro_runs_nothing(project):
 
 def test_metrics_plots_and_dag_say_something(project):
     metrics = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)[""]["data"]
-    assert {"runs/dpo/seed-0/metrics.json", "runs/bdpo/seed-0/metrics.json", "data/score.json"} <= {
-        str(Path(name)) for name in metrics
-    }
-    evaluated = metrics["report/metrics.json"]["data"]
+    assert {str(Path(name)) for name in metrics} == {f"report/metrics/{name}.json" for name in ("pairs", "dpo", "bdpo")}
+    table = run(project, "dvc", "metrics", "show").stdout
+    assert max(map(len, table.splitlines())) <= 100
+    evaluated = json.loads((project / "report/metrics.json").read_text())
     assert evaluated["evaluation"]["base"]["sample: safe rate, unsafe prompts"]["n"] == 2
     assert evaluated["comparisons"]["bdpo - dpo"]["sample: safe rate, unsafe prompts"]["seeds"] == 1
     run(project, "dvc", "plots", "show", "--out", "plots_out")

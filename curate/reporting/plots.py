@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.base.files import write_json
 from curate.evaluation import compare
 from curate.pairs.schema import WEIGHTS
 from curate.reporting.arms import Arm, arm_metrics, run_frame
@@ -16,6 +17,8 @@ from curate.reporting.canvas import limits
 from curate.reporting.figures import BINS, drawn_points, finite
 from curate.reporting.inputs import CURVE, Material, Run
 from curate.reporting.tables import by_query_type
+
+PAIRS_FILE = "pairs.json"
 
 
 def write_plots(material: Material, arms: Sequence[Arm], folder: Path, points: int) -> None:
@@ -76,6 +79,21 @@ def metrics(material: Material, arms: Sequence[Arm]) -> dict[str, Any]:
         "mean_abs_gap": {name: _number(part["pmi_gap"].abs().mean()) for name, part in parts},
         "arms": {arm.name: arm_metrics(arm) for arm in arms},
     }
+
+
+SHOWN = {"accuracy": "heldout_accuracy", "margin": "heldout_margin", "margin_gap": "margin_gap", "kl": "heldout_kl"}
+
+
+def write_metrics(metrics: dict[str, Any], folder: Path) -> None:
+    """What `dvc metrics show` fits a screen with: pairs.json, and ARM.json for every trained arm, means over its seeds.
+
+    Args:
+        metrics: as `metrics` makes them.
+    """
+    write_json({"pairs": metrics["pairs"], "mean_abs_gap": metrics["mean_abs_gap"]["all"]}, folder / PAIRS_FILE)
+    for name, arm in metrics["arms"].items():
+        means = {short: arm[outcome]["mean"] for short, outcome in SHOWN.items() if arm[outcome]}
+        write_json(means, folder / f"{name.replace('/', '-')}.json")
 
 
 def _number(value: object) -> float | None:

@@ -24,7 +24,7 @@ from curate.reporting.made import Made
 
 
 def write_report(material: Material, out: Path, params: Params | None, made: Made | None = None) -> dict[str, Any]:
-    """Write index.html, figures/, plots/ and metrics.json into `out`; index.html last, when all else is there.
+    """Write index.html, figures/, plots/, metrics/ and metrics.json into `out`; index.html comes last.
 
     Args:
         made: date and run time, which stand in index.html alone; without them its bytes too are the input's alone.
@@ -53,6 +53,9 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
         index = stack.enter_context(replacing(out / "index.html"))
         plots_folder = stack.enter_context(replacing(out / "plots", marker="pmi.csv"))
         figures_folder = stack.enter_context(replacing(out / "figures", marker="mutual-information.svg"))
+        metrics_folder = stack.enter_context(replacing(out / "metrics", marker=plots.PAIRS_FILE))
+        metrics_folder.mkdir()
+        plots.write_metrics(metrics, metrics_folder)
         plots_folder.mkdir()
         figures_folder.mkdir()
         plots.write_plots(material, arms, plots_folder, points)

@@ -98,7 +98,7 @@ def test_every_output_is_there(root):
         "arms.csv",
         "kl.csv",
     }
-    assert {path.name for path in report.iterdir()} == {"index.html", "metrics.json", "figures", "plots"}
+    assert {path.name for path in report.iterdir()} == {"index.html", "metrics.json", "metrics", "figures", "plots"}
 
 
 def test_the_same_input_gives_the_same_bytes(root, tmp_path):
@@ -241,6 +241,15 @@ def test_metrics(root):
     assert dpo["margin_gap"] == {"mean": pytest.approx(gap), "sd": None, "n": 1}
     assert dpo["heldout_accuracy"]["mean"] == run["heldout"]["rewards/accuracies"]
     assert dpo["subset"] == "all" and dpo["seeds"] == 1 and metrics["arms"]["bdpo"]["alpha"] == 1.5
+
+
+def test_metrics_for_a_screen_are_few_and_those_of_the_report(root):
+    full = files.read_json(root / "report/metrics.json")
+    short = {path.stem: files.read_json(path) for path in (root / "report/metrics").iterdir()}
+    assert set(short) == {"pairs", "dpo", "bdpo"} and short["pairs"]["pairs"] == 400
+    for name, arm in full["arms"].items():
+        assert list(short[name]) == ["accuracy", "kl", "margin", "margin_gap"]
+        assert short[name]["margin_gap"] == arm["margin_gap"]["mean"]
 
 
 def test_plots_count_every_pair(root):
