@@ -16,7 +16,7 @@ from curate.base.errors import CurateError
 from curate.base.progress import console
 from fuzz.readers import readers
 
-SECONDS = 20  # for one input
+SECONDS = 60  # for one input
 LONGEST = 8000  # characters of a message
 
 
@@ -44,6 +44,10 @@ def _alarm(*_: Any) -> None:
 
 def fuzz(inputs: int, seed: int = 0, only: str | None = None, first: int = 0) -> Count:
     """Give the readers `inputs` damaged inputs, those numbered from `first` on."""
+    import transformers  # noqa: F401  (its first import is no input's time)
+
+    import curate.models.load  # noqa: F401
+
     count = Count(collections.Counter(), collections.Counter(), [])
     before, quiet = signal.signal(signal.SIGALRM, _alarm), console.quiet
     console.quiet = True
