@@ -206,7 +206,7 @@ def test_no_folder_and_no_password_is_on_the_page(root, tmp_path):
     loaded = params.Params()
     data = loaded.data.model_copy(update={"source": "/home/somebody/secret-project/pairs.jsonl"})
     evaluate = loaded.evaluate.model_copy(
-        update={"judge": "rubric", "judge_url": "http://me:hunter2@judge.example:8000/v1"}
+        update={"judge": "rubric", "judge_model": "m", "judge_url": "http://me:hunter2@judge.example:8000/v1"}
     )
     write_report(material(root), tmp_path, loaded.model_copy(update={"data": data, "evaluate": evaluate}))
     text = (tmp_path / "index.html").read_text()
