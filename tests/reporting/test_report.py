@@ -204,7 +204,8 @@ def test_stages_times_are_those_of_their_last_run(tmp_path, monkeypatch):
 
 def test_no_folder_and_no_password_is_on_the_page(root, tmp_path):
     loaded = params.Params()
-    data = loaded.data.model_copy(update={"source": "/home/somebody/secret-project/pairs.jsonl"})
+    source = "/home/somebody/secret-project/pairs.jsonl"
+    data = loaded.data.model_copy(update={"source": source, "watch": source})
     evaluate = loaded.evaluate.model_copy(
         update={"judge": "rubric", "judge_model": "m", "judge_url": "http://me:hunter2@judge.example:8000/v1"}
     )
