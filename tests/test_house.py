@@ -1,5 +1,7 @@
 """The plan of the house, computed from the code: rooms on floors, no way back up, and what each stage depends on."""
 
+import ast
+
 import pytest
 import yaml
 from imports import ROOT, circles, imports, modules, reached
@@ -20,6 +22,10 @@ FLOORS = (
 
 LOOSE = {"__init__.py", "__main__.py", "installed.py", "trl.py"}
 """What people call or import by name: `python -m curate`, `python -m curate.installed`, `curate.trl`."""
+
+
+LONG = 60
+REASON = "Long because"
 
 
 def room(module: str) -> str:
@@ -57,6 +63,17 @@ def test_a_report_reads_evaluations_and_runs_without_suites_engines_or_models():
 
 def test_no_circle_of_files():
     assert not circles()
+
+
+def test_no_function_is_long_without_a_reason():
+    long = []
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > LONG and REASON not in (ast.get_docstring(node) or ""):
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {lines} lines")
+    assert not long
 
 
 HARMLESS = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from curate.project.params import EvaluateParams
+
+if TYPE_CHECKING:
+    from curate.evaluation.judges.base import Judge
 
 
 def _about(name: str) -> str | None:
@@ -46,42 +49,20 @@ def agreement(
     from curate.base import files
     from curate.base.errors import UsageError
     from curate.evaluation.judges import agreement as measure
-    from curate.evaluation.judges import open_judge
-    from curate.evaluation.judges.base import Judge
-    from curate.evaluation.judges.refusals import StringMatching
-    from curate.project import params as parameters
 
     if out is not None and (out.suffix != ".json" or out.is_dir() or out.resolve() == labels.resolve()):
         found = "the labels themselves" if out.resolve() == labels.resolve() else out.name
         raise UsageError("--out must name a JSON file", field="out", found=found, expected="a file *.json")
     labelled = measure.read_labels(labels, task, threshold)
-    opened: Judge | None
-    if judge == "refusals":
-        given = {"judge_model": judge_model, "judge_url": judge_url, "judge_label": judge_label}
-        for name, value in given.items():
-            if value is not None:
-                raise UsageError("string matching takes no such option", field=name, found=value)
-        opened = StringMatching()
-    else:
-        options = {
-            "judge": judge,
-            "judge_model": judge_model,
-            "judge_revision": judge_revision,
-            "judge_url": judge_url,
-            "judge_dtype": judge_dtype,
-            "judge_label": judge_label,
-            "engine": engine,
-        }
-        opened = open_judge(parameters.check(EvaluateParams, options), files.state_folder())
-    assert opened is not None
+    own = {"judge_model": judge_model, "judge_revision": judge_revision, "judge_url": judge_url}
+    own |= {"judge_dtype": judge_dtype, "judge_label": judge_label, "engine": engine}
+    opened = _opened(judge, own)
     try:
         if task not in opened.tasks:
+            found = f"{judge}: {', '.join(sorted(opened.tasks))}"
+            remedy = "judge compliance with rubric"
             raise UsageError(
-                "this judge does not know the task",
-                field="task",
-                found=f"{judge}: {', '.join(sorted(opened.tasks))}",
-                expected=task,
-                remedy="judge compliance with rubric",
+                "this judge does not know the task", field="task", found=found, expected=task, remedy=remedy
             )
         result = measure.agreement(labelled, opened, task, threshold)
         result["provenance"] = measure.provenance(labels, opened)
@@ -90,6 +71,29 @@ def agreement(
     typer.echo("\n".join(_lines(result, judge)))
     if out is not None:
         files.write_json(result, out)
+
+
+def _opened(judge: str, options: dict[str, Any]) -> Judge:
+    """The judge that is measured. `options` are keys of `evaluate`.
+
+    Raises:
+        UsageError: string matching was given a model, an address or a label, or an option is wrong.
+        InputError: the judge cannot be loaded.
+    """
+    from curate.base import files
+    from curate.base.errors import UsageError
+    from curate.evaluation.judges import open_judge
+    from curate.evaluation.judges.refusals import StringMatching
+    from curate.project import params as parameters
+
+    if judge == "refusals":
+        for name in ("judge_model", "judge_url", "judge_label"):
+            if options[name] is not None:
+                raise UsageError("string matching takes no such option", field=name, found=options[name])
+        return StringMatching()
+    opened = open_judge(parameters.check(EvaluateParams, {"judge": judge} | options), files.state_folder())
+    assert opened is not None
+    return opened
 
 
 def _lines(result: dict[str, Any], judge: str) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from curate.cli.options import one_of, quoted, say_next, with_params
 from curate.project.params import DEFAULT_ARMS, PIPELINE_KEYS, ArmParams, TrainParams, check
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @with_params(TrainParams, skip=PIPELINE_KEYS)
@@ -46,16 +49,31 @@ def train(
 
     An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
-    import difflib
-
-    import polars as pl
-
     from curate.base import files
-    from curate.base.errors import UsageError
     from curate.base.progress import say
-    from curate.cli import inputs
     from curate.models.resolve import resolve
     from curate.training.launch import launch
+
+    source = _named_once(weights, data)
+    out = out or _new_run(Path("runs") / arm / f"seed-{seed}")
+    changes = {"subset": subset} if subset is not None else {}
+    settings = check(ArmParams, _named_arm(arm).record() | changes | {"settings": _numbers(setting or [])})
+    code = launch(params.accelerate, "curate", sys.argv[1:])
+    if code is not None:
+        raise typer.Exit(code)
+    frame, provenance = _weighted(source, settings, limit)
+    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+
+    from curate.training.train import train as train_arm
+
+    metrics = train_arm(frame, resolved, params, settings, arm, out, files.state_folder(), provenance, seed)
+    rewards = {name: metrics["heldout"][f"rewards/{name}"] for name in ("accuracies", "margins")}
+    say(f"train {arm}: held-out accuracy {rewards['accuracies']:.3f}, margin {rewards['margins']:.3f} -> {out}")
+    say_next(f"curate evaluate {quoted(out / 'model')} --suite heldout={quoted(source)}", f"curate show {quoted(out)}")
+
+
+def _named_once(weights: str | None, data: str | None) -> str:
+    from curate.base.errors import UsageError
 
     source = weights or data
     if source is None or (weights and data):
@@ -65,6 +83,15 @@ def train(
             found="both" if source else "neither",
             expected="what `curate weigh` wrote, or hub:owner/name",
         )
+    return source
+
+
+def _named_arm(arm: str) -> ArmParams:
+    """The arm of this name. Raises `UsageError` where there is none."""
+    import difflib
+
+    from curate.base.errors import UsageError
+
     if arm not in DEFAULT_ARMS:
         close = difflib.get_close_matches(arm, DEFAULT_ARMS, n=1)
         raise UsageError(
@@ -74,28 +101,20 @@ def train(
             expected=f"{close[0]}?" if close else None,
             remedy="`curate train --help` lists the arms; one of your own stands in a project's params.yaml",
         )
-    out = out or _new_run(Path("runs") / arm / f"seed-{seed}")
-    changes = {"subset": subset} if subset is not None else {}
-    settings = check(ArmParams, DEFAULT_ARMS[arm].record() | changes | {"settings": _numbers(setting or [])})
-    code = launch(params.accelerate, "curate", sys.argv[1:])
-    if code is not None:
-        raise typer.Exit(code)
-    stages = ["pairs", "scores", "weights"] + (["splits"] if settings.subset != "all" else [])
+    return DEFAULT_ARMS[arm]
+
+
+def _weighted(source: str, arm: ArmParams, limit: int) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The pairs, the first `limit` of each side where it is not 0, and their provenance."""
+    import polars as pl
+
+    from curate.cli import inputs
+
+    stages = ["pairs", "scores", "weights"] + (["splits"] if arm.subset != "all" else [])
     frame, provenance = inputs.weighted(source, *stages)
     if limit:
-        frame = frame.filter(pl.int_range(pl.len()).over("split") < limit)
-        provenance = provenance | {"limit": limit}
-    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
-
-    from curate.training.train import train as train_arm
-
-    metrics = train_arm(frame, resolved, params, settings, arm, out, files.state_folder(), provenance, seed)
-    heldout = metrics["heldout"]
-    say(
-        f"train {arm}: held-out accuracy {heldout['rewards/accuracies']:.3f}, "
-        f"margin {heldout['rewards/margins']:.3f} -> {out}"
-    )
-    say_next(f"curate evaluate {quoted(out / 'model')} --suite heldout={quoted(source)}", f"curate show {quoted(out)}")
+        return frame.filter(pl.int_range(pl.len()).over("split") < limit), provenance | {"limit": limit}
+    return frame, provenance
 
 
 def _new_run(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from curate.base import markdown
 from curate.objectives.registry import OBJECTIVES
 from curate.selection import measure
 
@@ -38,7 +39,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             yaml.safe_dump(front, sort_keys=False).strip(),
             "---",
             "",
-            f"# {base.get('name', 'model')} after {objective}",
+            f"# {markdown.plain(base.get('name', 'model'))} after {objective}",
             "",
             f"Trained by curate {record['version']} with the objective `{objective}`: {OBJECTIVES[objective].about}.",
             f"Arm `{record['arm']}`, seed {record['seed']}, {metrics['pairs']:,} pairs, {metrics['steps']:,} steps.",
@@ -57,16 +58,16 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             "",
             "## Made from",
             "",
-            f"- model: `{base.get('name')}`, digest `{base.get('digest')}`",
-            *(f"- pairs: `{source}`" for source in data["sources"]),
+            f"- model: {markdown.code(base.get('name'))}, digest {markdown.code(base.get('digest'))}",
+            *(f"- pairs: {markdown.code(source)}" for source in data["sources"]),
             *_measured(record.get("from")),
             f"- of them {data['training']:,} to train on and {data['heldout']:,} held out, digest `{data['digest']}`",
             "",
             "## Parameters",
             "",
-            "```yaml",
-            yaml.safe_dump({"arm": settings, "train": record["train"]}, sort_keys=False).strip(),
-            "```",
+            markdown.fenced(
+                yaml.safe_dump({"arm": settings, "train": record["train"]}, sort_keys=False).strip(), "yaml"
+            ),
             "",
         ]
     )
