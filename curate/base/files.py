@@ -16,13 +16,14 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import compress
 from pathlib import Path
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from curate.base import limits
 from curate.base.credentials import redacted_value
 from curate.base.errors import CurateError, InputError, OutputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
 ROW_GROUP = 8192  # rows: what is read a slice at a time is decoded once
@@ -317,6 +318,8 @@ def existing(path: str | Path, remedy: str = "check the path") -> Path:
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """What `write_parquet` was told; empty for a Parquet file that is not ours."""
+    import polars as pl
+
     try:
         value = json.loads(pl.read_parquet_metadata(path).get(PROVENANCE, "{}"))
     except (pl.exceptions.PolarsError, OSError, ValueError, RecursionError):
@@ -326,6 +329,8 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 
 def is_ours(path: str | Path) -> bool:
     """Whether a Parquet file says how it was made, as `write_parquet` has it do."""
+    import polars as pl
+
     try:
         return PROVENANCE in pl.read_parquet_metadata(path)
     except (pl.exceptions.PolarsError, OSError):

@@ -15,6 +15,7 @@ import polars as pl
 
 from curate.base import files
 from curate.base.progress import say
+from curate.cli.options import rejects_path
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import PAIRS, REJECTS
 from curate.project.params import CleaningParams, DataParams
@@ -93,10 +94,6 @@ def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
 
         return load_folder(Path(source), *stages)
     return read_artefact(source, *stages), files.read_provenance(source)
-
-
-def rejects_path(out: Path) -> Path:
-    return out.with_suffix(".rejects.parquet")
 
 
 @contextmanager

@@ -105,3 +105,8 @@ def with_params(section: type[params.Section], skip: tuple[str, ...] = ()) -> Ca
         return run
 
     return decorate
+
+
+def rejects_path(out: Path) -> Path:
+    """Where the rows go that are set aside while `out` is made."""
+    return out.with_suffix(".rejects.parquet")

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from curate.base.errors import UsageError
-from curate.cli.inputs import rejects_path
-from curate.cli.options import Out, check_out, quoted, say_next, with_params
+from curate.cli.options import Out, check_out, quoted, rejects_path, say_next, with_params
 from curate.pairs.sources import FORMATS
 from curate.project.params import CleaningParams, DataParams
 
