@@ -42,9 +42,10 @@ def agreement(
     ] = 0.5,
     out: Annotated[Path | None, typer.Option("--out", help="Write the numbers here, too: a file *.json.")] = None,
 ) -> None:
-    """Measure a judge against people's labels of the same responses: accuracy, Cohen's kappa, confusion.
+    """Measure a judge against people's labels.
 
-    A response that the judge cannot judge is wrong in the accuracy and left out of kappa. No text is printed.
+    It prints accuracy with its interval, Cohen's kappa and the confusion matrix. A response that the judge cannot
+    judge is wrong in the accuracy and left out of kappa. No text is printed.
     """
     from curate.base import files
     from curate.base.errors import UsageError

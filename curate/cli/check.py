@@ -23,9 +23,10 @@ def check(
     dtype: Annotated[str, typer.Option(help="Of the weights and activations, as `curate score` has it.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Say whether a model can be used, and how: template, end of turn, exact boundary, packs, parity, speed.
+    """Say whether a model can be used, how fast, and what to mend.
 
-    Exit code 1 where it cannot, each fault with its remedy. What to run first, and to add to a report of a fault.
+    It looks at the chat template, where a response begins and ends in token ids, batching, and the numbers themselves.
+    Exit code 1 where the model cannot be used. Add the output to a report of a fault: it holds no text of any pair.
     """
     import polars as pl
 

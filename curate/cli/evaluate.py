@@ -44,9 +44,10 @@ def evaluate(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
 ) -> None:
-    """Have a model answer suites of prompts, judge the answers, and give every rate with its interval.
+    """Have a model answer suites of prompts, and judge the answers.
 
-    An interrupted evaluation goes on when called again: answers and verdicts are kept in .curate.
+    Every rate comes with its interval. An interrupted evaluation goes on when called again: answers and verdicts are
+    kept in .curate.
     """
     from curate.base import files
     from curate.evaluation import evaluate as evaluation
@@ -101,7 +102,10 @@ def _written(value: Any) -> str:
 
 
 def suites() -> None:
-    """List the suites: what each measures, where its rows come from, its columns and settings."""
+    """List the suites: what a model can be evaluated on.
+
+    Each with what it measures, where its rows come from, its columns and settings.
+    """
     from curate.evaluation.suites import SUITES
     from curate.evaluation.suites.base import layouts
 
@@ -124,10 +128,13 @@ def compare(
         list[str] | None,
         typer.Option("--with", help="What arms are compared with; may repeat [default: the first]."),
     ] = None,
-    secondary: Annotated[bool, typer.Option(help="Also show the metrics that are no headline.")] = False,
+    secondary: Annotated[bool, typer.Option(help="Also show the secondary metrics.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the comparisons as JSON.")] = None,
 ) -> None:
-    """Compare evaluated arms on the same prompts: differences with intervals, p-values corrected for their number."""
+    """Compare evaluated models on the same prompts.
+
+    Differences come with intervals, and p-values corrected for their number.
+    """
     from curate.base import files
     from curate.evaluation import compare as comparing
     from curate.evaluation.record import read

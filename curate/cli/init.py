@@ -31,9 +31,10 @@ def init(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A model's folder or Hub id [default: the preset's].")] = None,
 ) -> None:
-    """Start a project: params.yaml, dvc.yaml and what they need, in a folder of your own.
+    """Start a project that DVC runs, in a folder of your own.
 
-    Neither git nor dvc is run: the commands that come next are printed.
+    It gets params.yaml, dvc.yaml and what they need. Neither git nor dvc is run: the commands that come next are
+    printed.
     """
     from curate.base.progress import say
     from curate.models.resolve import is_hub_id

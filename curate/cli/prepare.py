@@ -47,10 +47,10 @@ def prepare(
     say_next(f"curate score {quoted(out)} --model MODEL")
 
 
-prepare.__doc__ = """Read preference data, clean it, split it by prompt, and write one file of pairs.
+prepare.__doc__ = """Read preference data and write one clean file of pairs.
 
-Beside OUT (pairs.parquet, say) stand pairs.rejects.parquet, every refused row with its rule and reason,
-and pairs.prepare.json, the counts. Rows count from 0.
+Part of the prompts is held out of training. Beside OUT (pairs.parquet, say) stand pairs.rejects.parquet, every refused
+row with its rule and reason, and pairs.prepare.json, the counts. Rows count from 0.
 
 \b
 Formats (--format):

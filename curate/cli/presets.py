@@ -23,7 +23,7 @@ def presets(
         ),
     ] = None,
 ) -> None:
-    """List the presets, complete params files, with what each is and takes; or print one."""
+    """List the presets, params files to start from; or print one."""
     from curate.project.presets import preset
     from curate.project.presets import presets as all_presets
 

@@ -17,14 +17,16 @@ def publish(
     weights: Annotated[Path, typer.Argument(help="What `curate weigh` wrote.")],
     repo: Annotated[str, typer.Option(help="Dataset repository on the Hub, owner/name; made if it is not there.")],
     params: PublishParams,
-    prepare: Annotated[Path | None, typer.Option(help="prepare.json of these pairs: the source's faults.")] = None,
+    prepare: Annotated[Path | None, typer.Option(help="pairs.prepare.json: the card tells what was refused.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; print what would be sent.")] = False,
     out: Annotated[Path | None, typer.Option(help="Keep the folder that is sent, or would be.")] = None,
     receipt: Annotated[
         Path, typer.Option(help="Written after the push: repository, commit, every file's digest.")
     ] = Path("publish.json"),
 ) -> None:
-    """Push weighted pairs to the Hugging Face Hub, with a card, as one commit. Private unless --public.
+    """Publish weighted pairs on the Hugging Face Hub.
+
+    They go with a card, as one commit; private unless --public.
 
     The token comes from HF_TOKEN or `hf auth login`. What the repository has already is not sent again.
     """

@@ -22,9 +22,10 @@ def rate(
     ] = "float32",
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the models.")] = False,
 ) -> None:
-    """Rate both responses of every pair: *_reward, *_cost, which C-DPO relabels by.
+    """Rate both responses of every pair, for the objective C-DPO.
 
-    The models are sequence-classification models with one output; higher is better of a reward, worse of a cost.
+    It adds the columns *_reward and *_cost. The models are sequence-classification models with one output; higher is
+    better of a reward, worse of a cost.
     """
     from curate.base.errors import UsageError
     from curate.base.progress import say

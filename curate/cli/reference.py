@@ -25,10 +25,10 @@ def reference(
         int, typer.Option(help="Of the held-out draw: the --seed given to `curate prepare`.")
     ] = _DATA.seed,
 ) -> None:
-    """Train a small model from scratch, to score with: a tokenizer and a Qwen2, in the folder OUT.
+    """Train a small model from scratch, to try things with.
 
-    Give --texts once for each text. Of preference files it reads the training pairs only, so that held-out
-    pairs stay unseen.
+    OUT gets a tokenizer and a Qwen2. Give --texts once for each text. Of preference files it reads the training pairs
+    only, so that held-out pairs stay unseen.
     """
     from curate.base import files
     from curate.base.progress import say

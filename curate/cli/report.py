@@ -26,7 +26,10 @@ def report(
     weigh: Optional = None,
     params: Annotated[Path | None, typer.Option(help="The params.yaml that made it all; shown on the page.")] = None,
 ) -> None:
-    """Write the figures and one self-contained page. A section whose input is not given says so."""
+    """Write the report, one self-contained page, and its figures.
+
+    A section whose input is not given says so.
+    """
     from curate.base.errors import UsageError
     from curate.base.progress import say
     from curate.project import params as parameters

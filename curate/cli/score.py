@@ -28,10 +28,11 @@ def score(
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Score the first so many pairs, for a try (0: all).")] = 0,
 ) -> None:
-    """Score pairs: log p(y|x), log p(y|null) and their mutual information, both responses.
+    """Measure how well a model comprehends each pair's responses.
 
-    What the score store holds is not computed again, so an interrupted run goes on where it stopped.
-    Pairs set aside go to OUT with the suffix .rejects.parquet.
+    By their log-probability after the prompt and after none, and the mutual information (MI) of the two. What the
+    score store holds is not computed again, so an interrupted run goes on where it stopped. Pairs set aside go to OUT
+    with the suffix .rejects.parquet.
     """
     from curate.base import files
     from curate.base.progress import say

@@ -35,7 +35,10 @@ def show(
     show_text: Annotated[int, typer.Option(min=0, help="Print the texts of the first so many rows.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without texts.")] = False,
 ) -> None:
-    """Say what a file or folder holds, and what is wrong in it; texts only if asked for."""
+    """Say what a file or folder holds, and what is wrong in it.
+
+    Texts are printed only if asked for.
+    """
     from curate.base.errors import UsageError
     from curate.hub.load import is_published
     from curate.reporting.summary import summarise

@@ -17,7 +17,10 @@ def split(
     params: SplitParams,
     out: Out = Path("splits.parquet"),
 ) -> None:
-    """Mark the balanced, imbalanced and random training pairs (|MI gap| low, high, any; matched)."""
+    """Mark three subsets of the training pairs by their MI gap.
+
+    balanced (small gaps), imbalanced (large ones) and random, of one size and matched in length.
+    """
     from curate.base import files
     from curate.base.progress import say
     from curate.cli.options import check_out, quoted, say_next

@@ -22,7 +22,7 @@ StoreOption = Annotated[
 
 app = typer.Typer(
     name="store",
-    help="Show what the score store holds: one line a model, dtype and engine.",
+    help="Show which log-probabilities are kept. One line a model, dtype and engine.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -34,7 +34,7 @@ def show(
     store: StoreOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show what the score store holds: one line a model, dtype and engine."""
+    """Show which log-probabilities are kept. One line a model, dtype and engine."""
     if context.invoked_subcommand is not None:
         context.obj = store
         return

@@ -45,9 +45,10 @@ def train(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
 ) -> None:
-    """Train one arm on weighted pairs; OUT gets model/, curve.csv and metrics.json.
+    """Train a model on weighted pairs.
 
-    An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
+    By one arm: an objective, and the pairs it takes. OUT gets model/, curve.csv and metrics.json. An interrupted run
+    goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
     from curate.base import files
     from curate.base.progress import say

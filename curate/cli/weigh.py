@@ -17,7 +17,10 @@ def weigh(
     params: WeighParams,
     out: Out = Path("weights.parquet"),
 ) -> None:
-    """Give every pair its weights: chosen_weight, rejected_weight and pair_scale."""
+    """Give both responses of every pair their weight in the loss.
+
+    The columns are chosen_weight, rejected_weight and pair_scale.
+    """
     from curate.base import files
     from curate.base.progress import say
     from curate.cli.options import check_out, quoted, say_next
