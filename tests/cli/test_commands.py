@@ -16,7 +16,7 @@ from curate.base import files
 from curate.pairs.artefact import read_artefact
 
 COMMANDS = (
-    *("init", "presets", "prepare", "reference", "rate", "score", "split", "weigh", "objectives", "train"),
+    *("init", "check", "presets", "prepare", "reference", "rate", "score", "split", "weigh", "objectives", "train"),
     *("suites", "evaluate", "compare", "agreement", "report", "publish", "show", "store"),
 )
 CURATE = Path(sys.executable).with_name("curate")
