@@ -17,7 +17,7 @@ class ScoreParams(Section):
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights and activations")
     null_prompt: Literal["empty_user", "bos", "contrastive"] = Field(
-        "empty_user", description="what `null` is: empty_user, bos or contrastive (METHOD 1.1)"
+        "empty_user", description="what `null` is: an empty user turn, a beginning-of-sequence token, or other prompts"
     )
     contrastive_prompts: int = Field(
         4, ge=1, le=1000, description="other prompts of the same query type in the contrastive mean; own x is left out"

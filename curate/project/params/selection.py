@@ -10,7 +10,7 @@ from curate.project.params.section import Section, Seed
 
 
 class SplitParams(Section):
-    """D_balanced, D_imbalanced and D_random, of one size (METHOD 1.5, ours)."""
+    """D_balanced, D_imbalanced and D_random, of one size [ours]."""
 
     normalisation: Literal["per_token", "total", "sqrt", "residual"] = Field(
         "per_token",
@@ -27,7 +27,7 @@ class SplitParams(Section):
 
 
 class WeighParams(Section):
-    """w_w, w_l and s of every pair (METHOD 1.2 and 1.3, ours)."""
+    """w_w, w_l and s of every pair [ours]."""
 
     scheme: Literal["tanh", "power", "geometric", "none"] = Field("tanh", description="tanh, power, geometric or none")
     alpha: float = Field(1.5, ge=0, le=1000, description="strength; 0 is DPO; the paper finds 1.5 best")
