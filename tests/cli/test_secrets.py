@@ -83,7 +83,7 @@ def test_no_output_of_a_run_holds_a_secret(address, tmp_path, monkeypatch):
     kept = [path for top in (work, tmp_path / "state") for path in top.rglob("*") if path.is_file()]
     assert len(kept) > 20 and not [str(path) for path in kept if SECRET.encode() in path.read_bytes()]
     assert (
-        "me:" not in (work / "report" / "index.html").read_text()
+        "//me:" not in (work / "report" / "index.html").read_text()
         and "***@127.0.0.1" in (work / "report" / "index.html").read_text()
     )
 
