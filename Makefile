@@ -36,7 +36,7 @@ run: setup ## the whole pipeline (dvc repro), from raw pairs to the report
 	@echo "The report: $(CURDIR)/report/index.html"
 
 test: setup check ## lint, types and all tests
-	python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup ## lint and types only
 	ruff check .

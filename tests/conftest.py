@@ -17,7 +17,7 @@ from curate.models.resolve import REFERENCE_FILE, resolve
 from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("curate/sample", "curate/reference", "curate/sources", "curate/*.py")
+CODE = ("curate/base", "curate/models", "curate/pairs", "curate/project", "curate/sample")
 """What the reference model's bytes may depend on."""
 
 
@@ -33,19 +33,19 @@ def _key() -> str:
     return digest.hexdigest()[:16]
 
 
-@pytest.hookimpl(tryfirst=True)
+DEAR = ("test_pipeline.py", "test_create.py", "test_docs.py", "test_kills.py", "test_processes.py")
+"""Files that take longest, which go first, so that no worker is left with one at the end."""
+
+
 def pytest_collection_modifyitems(items):
-    """For several workers: a file's tests stay on one, those of the one vLLM engine too, the dearest files go first."""
-    groups = {}
+    def rank(item):
+        return DEAR.index(item.path.name) if item.path.name in DEAR else len(DEAR) + ("slow" not in item.keywords)
+
+    files_first = {}
     for item in items:
-        name = "vllm_engine" if "vllm_engine" in item.fixturenames else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(name))
-        groups.setdefault(name, []).append(item)
-
-    def dear(group):
-        return sum(item.get_closest_marker("slow") is not None for item in group)
-
-    items[:] = [item for group in sorted(groups.values(), key=dear, reverse=True) for item in group]
+        files_first.setdefault(item.path, []).append(item)
+    ordered = sorted(files_first.values(), key=lambda group: min(rank(item) for item in group))
+    items[:] = [item for group in ordered for item in group]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
@@ -252,6 +252,7 @@ def test_without_statsmodels_the_remedy_is_said(call, monkeypatch):
     assert "curate-preferences[evaluate]" in caught.value.details["remedy"]
 
 
+@settings(max_examples=25)  # statsmodels takes tens of milliseconds a call
 @given(st.lists(st.floats(0, 1), max_size=20))
 def test_holm_lowers_nothing_and_keeps_the_order(p_values):
     adjusted = holm(p_values)

@@ -11,6 +11,7 @@ from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.pairs.sources import FORMATS, RENAMED
 from curate.pairs.sources.base import named
+from curate.pairs.sources.decoding import lists_of_rows
 from curate.pairs.sources.format import Format
 
 REMEDY = "name the format with --format"
@@ -32,6 +33,8 @@ def choose(name: str, records: Sequence[Any], source: str) -> Format:
         found for record in records if isinstance(record, dict) and (found := _candidates(record))
     )
     if not votes:
+        if len(records) == 1 and isinstance(records[0], dict) and len(lists := lists_of_rows(records[0])) > 1:
+            raise InputError("the file holds several lists of rows", file=source, found=named(lists), remedy="split it")
         raise _unknown(records, source)
     winner, most = votes.most_common(1)[0]
     if len(winner) > 1 or 2 * most <= votes.total():

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from curate.base.errors import InputError
-from curate.pairs.sources.base import Unreadable, named
+from curate.pairs.sources.base import Unreadable
 
 JSON_REMEDY = "mend the file; expected are a JSON array of objects, or one object a line"
 WRAPPERS = ("data", "rows", "examples", "instances", "records", "train")
@@ -42,8 +42,8 @@ def read_json_objects(text: str, file: str) -> list[Any]:
         pass
     except ValueError:
         if next(_whole(text, 0), None) is not None:
-            return _unwrapped(list(_elements(text, 0, file, closed=False)), file)
-    return _unwrapped(read_json_lines(text, file), file)
+            return _unwrapped(list(_elements(text, 0, file, closed=False)))
+    return _unwrapped(read_json_lines(text, file))
 
 
 def read_json_lines(text: str, file: str) -> list[Any]:
@@ -126,17 +126,20 @@ def _closing(text: str, at: int) -> int | None:
     return None
 
 
-def _unwrapped(records: list[Any], file: str) -> list[Any]:
+def _unwrapped(records: list[Any]) -> list[Any]:
     """The rows of a file that is one object around them: `{"data": [...]}`."""
     if len(records) != 1 or not isinstance(records[0], dict):
         return records
     (record,) = records
-    lists = [name for name, value in record.items() if _is_rows(value)]
-    if len(lists) > 1 and len(lists) == len(record):
-        raise InputError("the file holds several lists of rows", file=file, found=named(lists), remedy="split it")
+    lists = lists_of_rows(record)
     if len(lists) == 1 and (len(record) == 1 or lists[0] in WRAPPERS):
         return list(record[lists[0]])
     return records
+
+
+def lists_of_rows(record: dict[str, Any]) -> list[str]:
+    """The fields that are lists of objects, as a file of several tables has them."""
+    return [name for name, value in record.items() if _is_rows(value)]
 
 
 def _is_rows(value: object) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from curate.base import limits
 from curate.base.errors import InputError
 from curate.pairs.sources.base import Unreadable
+from curate.pairs.sources.choosing import choose
 from curate.pairs.sources.files import read_file
 
 ROWS = [{"prompt": "Q\u2028é", "chosen": 'a,"b"\nc', "rejected": "d"}, {"prompt": "R", "chosen": "e", "rejected": "f"}]
@@ -133,7 +134,10 @@ def test_objects_over_several_lines_and_around_the_rows(tmp_path, text):
 def test_one_object_is_one_row_unless_it_holds_the_rows(tmp_path):
     for row in (ROWS[0], {"messages": [{"role": "user", "content": "Q"}]}, {"a": ROWS, "b": 1}):
         assert read_file(write(tmp_path / "a.json", json.dumps(row, indent=1))) == [row]
-    assert "several lists of rows" in fault(write(tmp_path / "a.json", json.dumps({"train": ROWS, "test": ROWS})))
+    tables = [{"train": ROWS, "test": ROWS}]  # a suite may read such a file; it is no file of pairs
+    assert read_file(write(tmp_path / "a.json", json.dumps(tables[0]))) == tables
+    with pytest.raises(InputError, match="several lists of rows"):
+        choose("auto", tables, "a.json")
     text = fault(write(tmp_path / "a.json", PRETTY + '\n{"a":\n}'))
     assert "row 2" in text
     assert "row 2" in fault(write(tmp_path / "a.json", PRETTY + "\n]\nmore"))
