@@ -244,7 +244,13 @@ def write_all(root: Path, pairs: int = 400) -> Path:
             "source": "sample",
         },
         "reference/reference": {**model, "path": "/somewhere"},
-        "score": {**scored, "pairs": pairs, "dtype": "float32", "null_prompt": "empty_user"},
+        "score": {
+            **scored,
+            "pairs": pairs,
+            "dtype": "float32",
+            "null_prompt": "empty_user",
+            "template": {"end_of_turn": "<|im_end|>", "system_turn": "system Be of help.", "thought": None},
+        },
         "split": {
             "subsets": {name: {"pairs": 100, "mean_abs_gap": 0.1, "unsafe": 0.5} for name in SPLITS},
             "smd": {

@@ -50,6 +50,8 @@ MODEL_FACTS = {
     "dtype": "number format",
     "null_prompt": "null prompt",
     "context": "longest sequence, tokens",
+    "end_of_turn": "end of a response",
+    "system_turn": "system turn that the template puts in by itself",
 }
 
 

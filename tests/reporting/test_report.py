@@ -85,6 +85,11 @@ def page(text):
     return Page(text)
 
 
+def test_a_system_turn_that_the_template_puts_in_is_told(root):
+    page = (root / "report" / "index.html").read_text()
+    assert "system turn that the template puts in by itself" in page and "system Be of help." in page
+
+
 def test_every_output_is_there(root):
     report = root / "report"
     assert {path.name for path in (report / "figures").iterdir()} == {

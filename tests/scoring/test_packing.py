@@ -242,3 +242,15 @@ def test_an_attention_that_takes_more_than_packs_know_is_refused(model, monkeypa
     )
     assert TransformersEngine(model, "float32").head is None
     assert "its attention takes block_indices" in capsys.readouterr().err
+
+
+def test_a_model_of_few_positions_is_probed_within_them(tmp_path):
+    """Learned positions end at 64; the probe's longest sequence has 120 tokens elsewhere."""
+    from transformers import GPT2Config
+
+    size = {"vocab_size": len(byte_tokenizer()), "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    model = save(tmp_path, GPT2Config(**size, bos_token_id=0, eos_token_id=2))
+    sequences = forest()
+    assert max(sequence.length for sequence in sequences) <= 64
+    one_by_one = alone(TransformersEngine(model, "float32", packed=False), sequences)
+    assert np.allclose(TransformersEngine(model, "float32").logps(sequences), one_by_one, atol=1e-4)

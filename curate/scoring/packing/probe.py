@@ -25,7 +25,7 @@ Packed = Callable[[Pack], tuple[np.ndarray, set[int | None]]]
 def fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
     """Why packs do not suit `model`, in a few words; None if they do, and then its attention is `attention.TREE`."""
     config = model.config.get_text_config()
-    probe, others = sequences(config.vocab_size, 0), sequences(config.vocab_size, 1)
+    probe, others = (sequences(config.vocab_size, seed, positions(config)) for seed in (0, 1))
     tokens = np.array([len(sequence.response_ids) for sequence in probe])
     expected = np.array([alone(sequence) for sequence in probe]) / tokens
     attention.register()
@@ -66,7 +66,7 @@ def padding_fault(model: Any, dtype: str) -> str | None:
     """
     config = model.config.get_text_config()
     where, apart = next(model.parameters()).device, stretches_beyond(config)
-    every = sequences(config.vocab_size, 0)
+    every = sequences(config.vocab_size, 0, positions(config))
     # And short ones, most of a row padding, all of them within a convolution's reach of it.
     every += [TokenSequence(s.prompt_ids[:1], s.response_ids[:2]) for s in (every[0], every[-1])]
     # Those on one side of the length from which a rotary embedding goes by the longest of the batch.
@@ -86,12 +86,22 @@ def padding_fault(model: Any, dtype: str) -> str | None:
     return None if difference <= TOLERANCE[dtype] else f"padding moves a sequence by {difference:.1e} nats/token"
 
 
-def sequences(vocabulary: int, seed: int) -> list[TokenSequence]:
-    """Two prompts and five responses of seeded tokens, one of a single token; 200 tokens in a pack."""
+def positions(config: Any) -> int | None:
+    """Positions that the model's configuration names: a table of so many embeddings has no more."""
+    found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((number for number in found if isinstance(number, int)), None)
+
+
+def sequences(vocabulary: int, seed: int, longest: int | None = None) -> list[TokenSequence]:
+    """Two prompts and five responses of seeded tokens, one of a single token; 200 tokens in a pack.
+
+    The longest has 120 tokens; where a model has fewer positions, `longest`, all are shortened alike.
+    """
     draw = np.random.default_rng(seed)
+    share = min(1.0, (longest or 120) / 120)
 
     def ids(length: int) -> np.ndarray:
-        return draw.integers(0, vocabulary, length, dtype=np.int32)
+        return draw.integers(0, vocabulary, max(1, int(length * share)), dtype=np.int32)
 
     first, second = ids(17), ids(60)
     return [
