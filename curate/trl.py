@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from curate.base.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError, first_line
 from curate.models.rendering import CHUNK
 from curate.pairs.schema import WEIGHTS
 
@@ -29,7 +29,7 @@ try:
     from curate.objectives.bdpo import bdpo
     from curate.training.trl_pairs import REFERENCE, WithWeights, check, render
 except (ImportError, RuntimeError) as error:  # RuntimeError: TRL's own, where a package that it needs is missing
-    raise InputError("curate.trl needs TRL", found=str(error).splitlines()[0], remedy=REMEDY) from error
+    raise InputError("curate.trl needs TRL", found=first_line(error), remedy=REMEDY) from error
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2  # nats/token: of float32, and of bfloat16 or float16
 OVERRIDDEN = {

@@ -23,6 +23,11 @@ READS = "data/reads"
 other weights train no arm anew that has none."""
 
 
+def read_by(arm: params.ArmParams) -> str:
+    """The file that the arm's training reads."""
+    return WEIGHTS if arm.reads_weights else SPLITS
+
+
 def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:
     """What a stage of one arm and seed is called with. Raises `UsageError`, which names `instead` too."""
     match sys.argv[1:]:

@@ -10,7 +10,7 @@ from curate.project.params import Params
 from curate.selection.weights import unweighted
 from curate.training.launch import launch
 
-from .run import REFERENCE, SPLITS, WEIGHTS, arm_and_seed, run
+from .run import REFERENCE, arm_and_seed, read_by, run
 
 
 def main(params: Params) -> None:
@@ -22,7 +22,7 @@ def main(params: Params) -> None:
 
     from curate.training.train import train
 
-    path = WEIGHTS if arm.reads_weights else SPLITS
+    path = read_by(arm)
     pairs = read_artefact(path, "pairs", "scores", "splits", *(["weights"] if arm.reads_weights else []))
     train(
         pairs if arm.reads_weights else unweighted(pairs),

@@ -8,7 +8,7 @@ from curate.pairs.artefact import read_artefact
 from curate.project.params import Params
 from curate.selection import measure, weights
 
-from .run import READS, SPLITS, WEIGHTS, run
+from .run import READS, SPLITS, WEIGHTS, read_by, run
 
 
 def main(params: Params) -> None:
@@ -23,7 +23,7 @@ def main(params: Params) -> None:
         files.write_json(summary, told)
     digests = {path: files.file_digest(path) for path in (SPLITS, WEIGHTS)}
     for name, arm in params.arms.items():
-        path = WEIGHTS if arm.reads_weights else SPLITS
+        path = read_by(arm)
         files.write_json({"file": path, "sha256": digests[path]}, Path(READS) / f"{name}.json")
 
 

@@ -92,3 +92,8 @@ class UsageError(CurateError):
 
 class OutputError(CurateError):
     """A result that cannot be written (disk full, folder not writable); exit code 1, nothing half-written."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library's exception says, one line of it; its kind, where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.base import files
-from curate.base.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError, first_line
 from curate.hub import dataset
 from curate.hub.manifest import MANIFEST, Manifest, read, verify
 from curate.models.resolve import hub_call
@@ -92,7 +92,7 @@ def _checked(manifest: Manifest, folder: Path, names: list[str], where: str, *st
     try:
         frame = dataset.read([folder / path for path in names])
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise InputError("the data files cannot be read", file=where, found=str(error).splitlines()[0]) from error
+        raise InputError("the data files cannot be read", file=where, found=first_line(error)) from error
     check_columns(frame, *stages, file=where)
     check_values(frame, *stages, file=where)
     return Loaded(frame, manifest.provenance)

@@ -64,7 +64,3 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
     if text.pad_token_id is None:
         text.pad_token_id = -1
     return net
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

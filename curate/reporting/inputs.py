@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.base.files import existing, read_json, read_provenance
 from curate.evaluation import record
 from curate.evaluation.record import BASE, Evaluation
@@ -158,7 +158,7 @@ def read_run(folder: Path) -> Run:
     try:
         curve = pl.read_csv(path, infer_schema_length=None, schema_overrides={"kl": pl.Float64})
     except pl.exceptions.PolarsError as error:
-        raise InputError("not a readable CSV file", file=path, found=str(error).splitlines()[0]) from error
+        raise InputError("not a readable CSV file", file=path, found=first_line(error)) from error
     if "kl" not in curve.columns:  # older than its estimate
         curve = curve.with_columns(kl=pl.lit(None, pl.Float64))
     missing = [name for name in CURVE if name not in curve.columns]

@@ -136,7 +136,7 @@ def _numbers(model: Model, dtype: str, sequences: list[TokenSequence]) -> Iterat
         yield Fact("weights", error.what, fault=error)
         return
     vocabulary = engine.model.config.get_text_config().vocab_size
-    sequences = sequences or [s for seed in range(4) for s in probe.sequences(vocabulary, seed)]
+    sequences = sequences or [s for seed in range(4) for s in probe.sequences(vocabulary, seed, model.context)]
     family = type(engine.model).__name__
     yield Fact("family", family, {"class": family, "weights": weights})
     yield Fact("packs", f"no, which is slower: {engine.fault}" if engine.fault else "yes", engine.fault is None)

@@ -19,7 +19,7 @@ import transformers
 from curate import __version__
 from curate.base import files
 from curate.base.device import device
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.base.progress import Advance, progress, say
 from curate.models.classifiers import load_classifier, load_config, load_tokenizer
 from curate.models.resolve import Model
@@ -76,7 +76,7 @@ class Rater:
             except torch.OutOfMemoryError as error:
                 raise InputError(
                     "a batch does not fit the device's memory",
-                    found=str(error).splitlines()[0],
+                    found=first_line(error),
                     remedy="use dtype bfloat16, or a smaller rating model",
                 ) from error
             ratings[rows] = out[:, 0].double().cpu().numpy() + self.bias

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from curate.base.errors import CurateError, InputError, UsageError
+from curate.base.errors import CurateError, InputError, UsageError, first_line
 from curate.base.progress import progress, say
 from curate.models import rendering
 from curate.models.resolve import Model, resolve
@@ -152,7 +152,7 @@ def _cluster(params: ScoreParams) -> Iterator[dict[str, float]]:
             raise InputError(
                 "cannot join the Ray cluster",
                 field="score.ray_address",
-                found=f"{params.ray_address}: {str(error).splitlines()[0]}",
+                found=f"{params.ray_address}: {first_line(error)}",
                 remedy="give the address of a running cluster, or none to start one on this machine",
             ) from error
     try:

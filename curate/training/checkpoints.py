@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from curate.base import locks
-from curate.base.errors import InputError, OutputError
+from curate.base.errors import InputError, OutputError, first_line
 from curate.models.resolve import Model
 from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
 from curate.training import code
@@ -93,7 +93,7 @@ def training_errors(folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise InputError(
             "training does not fit the device's memory",
-            found=str(error).splitlines()[0],
+            found=first_line(error),
             remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing; "
             "train.kl_prompts 0 holds no second copy of the model",
         ) from error
@@ -103,6 +103,6 @@ def training_errors(folder: Path) -> Iterator[None]:
         raise OutputError(
             "cannot write a checkpoint",
             file=folder,
-            found=str(error).splitlines()[0],
+            found=first_line(error),
             remedy="free space or make the folder writable, then run the same command: it goes on from the last one",
         ) from error

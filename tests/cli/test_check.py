@@ -35,6 +35,20 @@ def test_a_model_that_can_be_used(folder):
     assert told["family"]["class"] == "Qwen2ForCausalLM"
 
 
+def test_a_model_of_few_positions(tmp_path):
+    """GPT-2 has no position past its last; the sequences that are tried elsewhere have 120 tokens."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = byte_tokenizer()
+    size = {"vocab_size": len(tokenizer), "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 100}
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=2)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    told = json.loads(check(tmp_path, "--json").stdout)
+    assert told["packs"] is True and told["parity"]["one_by_one"] < 1e-5
+
+
 def test_without_a_model_it_says_what_is_installed():
     done = check()
     assert done.exit_code == 0

@@ -15,7 +15,7 @@ import torch
 
 from curate.base import memory
 from curate.base.device import device
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.base.progress import say
 from curate.evaluation.generation.base import Generated, Request
 from curate.evaluation.generation.batches import batches
@@ -80,7 +80,7 @@ class TransformersGeneration:
         except torch.OutOfMemoryError as error:
             raise InputError(
                 "a batch does not fit the device's memory",
-                found=str(error).splitlines()[0],
+                found=first_line(error),
                 remedy="use dtype bfloat16, a lower max_tokens or a larger device",
             ) from error
         return [out[number] for number in range(len(requests))]

@@ -10,7 +10,7 @@ import torch
 
 from curate.base import memory
 from curate.base.device import device
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.base.progress import progress, say
 from curate.evaluation.generation.cache import TextCache, key
 from curate.evaluation.generation.local import close_all
@@ -86,7 +86,7 @@ class Passes:
         except torch.OutOfMemoryError as error:
             raise InputError(
                 "a batch does not fit the device's memory",
-                found=str(error).splitlines()[0],
+                found=first_line(error),
                 remedy="set judge_dtype bfloat16, or use a smaller judge",
             ) from error
         if not torch.isfinite(out).all():

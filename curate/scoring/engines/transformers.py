@@ -17,7 +17,7 @@ import torch
 
 from curate.base import memory
 from curate.base.device import device
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.base.progress import say
 from curate.models.load import load_model
 from curate.models.rendering import TokenSequence
@@ -67,7 +67,7 @@ class TransformersEngine:
         except torch.OutOfMemoryError as error:
             raise InputError(
                 "a batch does not fit the device's memory",
-                found=str(error).splitlines()[0],
+                found=first_line(error),
                 remedy="use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
             ) from error
         return out

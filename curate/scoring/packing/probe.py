@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from curate.base.errors import first_line
 from curate.models.rendering import TokenSequence
+from curate.models.resolve import CONTEXT_KEYS
 from curate.scoring.packing import attention
 from curate.scoring.packing.forward import pad, response_logps, stretches_beyond
 from curate.scoring.packing.packs import Pack, packs
@@ -54,7 +56,7 @@ def fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         model.set_attn_implementation(own)
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return first_line(error)
     return None
 
 
@@ -81,14 +83,14 @@ def padding_fault(model: Any, dtype: str) -> str | None:
     except (ValueError, RuntimeError, IndexError, TypeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return first_line(error)
     difference = float((np.abs(together - alone) / tokens).max())
     return None if difference <= TOLERANCE[dtype] else f"padding moves a sequence by {difference:.1e} nats/token"
 
 
 def positions(config: Any) -> int | None:
     """Positions that the model's configuration names: a table of so many embeddings has no more."""
-    found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    found = (getattr(config, name, None) for name in CONTEXT_KEYS)
     return next((number for number in found if isinstance(number, int)), None)
 
 
