@@ -17,6 +17,7 @@ PKU = f"{SHARED}/pref/pku_saferlhf_test_safeunsafe_dev.json"
 HH = f"{SHARED}/pref/hh_harmless_base_test_dev.jsonl.gz"
 
 WEIGHTS = "data/weights.parquet"
+SMOLLM2 = "../models/SmolLM2-135M-Instruct"
 
 ALPHAS = {"bdpo-alpha-0": 0.0, "bdpo-alpha-05": 0.5, "bdpo-alpha-10": 1.0, "bdpo-alpha-20": 2.0, "bdpo-alpha-25": 2.5}
 LAMBDAS = {"cdpo-0": 0.0, "cdpo-02": 0.2, "cdpo-04": 0.4, "cdpo-1": 1.0, "cdpo-2": 2.0}
@@ -124,6 +125,67 @@ HH_ROWS = "HH-RLHF harmless-base transcripts, gzipped JSONL of {chosen, rejected
 HH_REFERENCE = {"vocab_size": 4096, "context": 1024, "steps": 200, "batch_tokens": 4096, "learning_rate": 0.003}
 
 
+RATES = (3e-6, 1e-5, 3e-5)
+"""Learning rates that the study tries for each of its objectives, one seed each, on validation pairs."""
+SEARCHED = {"dpo": 1e-5, "bdpo": 1e-5, "simpo": 1e-5, "safedpo": 1e-5, "door": 1e-5}
+"""The study's objectives, and the rate that each runs with: every arm with its objective's."""
+
+
+def study() -> dict[str, dict[str, Any]]:
+    """The arms of the study, the most telling first. Alpha 0 is `dpo`, to the last digit."""
+
+    def bdpo(**weigh: Any) -> dict[str, Any]:
+        return {"objective": "bdpo", "weigh": weigh}
+
+    defaults = {name: arm.record() for name, arm in Params().arms.items()}
+    names = ["dpo", "bdpo", *SUBSETS, "bw", "sf"]
+    found = {name: defaults[name] for name in names}
+    found |= {"bdpo-alpha-30": bdpo(alpha=3.0), "bdpo-alpha-05": bdpo(alpha=0.5)}
+    found |= {f"bdpo-{form}": bdpo(normalisation=form) for form in ("sqrt", "total", "residual")}
+    found |= {"bdpo-turned": bdpo(direction="higher_mi_higher_weight")}
+    found |= {name: defaults[name] for name in ("simpo", "safedpo", "door")}
+    return {name: _at(arm, SEARCHED[arm["objective"]]) for name, arm in found.items()}
+
+
+def search() -> dict[str, dict[str, Any]]:
+    """Every objective of the study with every rate, measured on a quarter of the training prompts."""
+    return {
+        f"{objective}-{rate:.0e}".replace("e-0", "e-"): {
+            "objective": objective,
+            "train": {"learning_rate": rate, "validation_fraction": 0.25},
+        }
+        for objective in SEARCHED
+        for rate in RATES
+    }
+
+
+def _at(arm: dict[str, Any], rate: float) -> dict[str, Any]:
+    return arm if rate == STUDY_TRAIN["learning_rate"] else arm | {"train": {"learning_rate": rate}}
+
+
+STUDY_TRAIN = {
+    "learning_rate": 1e-5,
+    "epochs": 1,
+    "batch_pairs": 16,
+    "evaluations": 2,
+    "eval_pairs": 128,
+    "end_pairs": 10_000,  # all
+    "checkpoints": 1,
+    "check_pairs": 16,
+}
+STUDY = {
+    "model": {"name": SMOLLM2, "watch": SMOLLM2},
+    "data": {"source": PKU, "watch": PKU, "format": "pku_ranked", "heldout_fraction": 0.4},
+    # Of a prompt's pairs, up to 20, three: more prompts say more than more pairs of the same.
+    "cleaning": {"max_pairs_per_prompt": 3},
+    "score": {"too_long": "reject"},
+    "evaluate": {"suites": [f"heldout={WEIGHTS}"], "watch": WEIGHTS},
+    "arms": study() | search(),
+}
+STUDY_MODEL = f"""The model: SmolLM2-135M-Instruct in the folder {SMOLLM2}. With the Hub instead:
+model.name HuggingFaceTB/SmolLM2-135M-Instruct, and model.watch curate/sample."""
+
+
 def presets() -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> (what it is, what differs from the defaults)."""
     seeds = [0, 1, 2]
@@ -165,6 +227,29 @@ See docs/experiments.md. Copy it over params.yaml.""",
                 "check_pairs": 16,
             },
             arms=arms(),
+        ),
+        "smollm2-pku": (
+            f"""B-DPO's claims on a real instruct model and real pairs: docs/study.md says what is asked and how.
+Machine: two cores, hours (52 runs); the data file under {SHARED}.
+{STUDY_MODEL}
+First the learning rates, once: the preset smollm2-pku-search. Runs that are done are kept.""",
+            STUDY
+            | {
+                "train": STUDY_TRAIN
+                | {"arms": list(study()), "seeds": seeds, "more_arms": ["dpo", "bdpo"], "more_seeds": [3, 4]},
+                "report": {"title": "B-DPO on SmolLM2-135M-Instruct and PKU-SafeRLHF test pairs"},
+            },
+        ),
+        "smollm2-pku-search": (
+            f"""The learning rates of the preset smollm2-pku: {len(RATES)} for each objective, one seed.
+Machine: two cores, hours ({len(search())} runs); the data file under {SHARED}.
+{STUDY_MODEL}
+The held-out pairs are not read: what is measured is a quarter of the training prompts, left out of training.""",
+            STUDY
+            | {
+                "train": STUDY_TRAIN | {"arms": list(search()), "seeds": [0], "kl_prompts": 0},
+                "report": {"title": "Learning rates for SmolLM2-135M-Instruct on PKU-SafeRLHF test pairs"},
+            },
         ),
         "pku-small": small(
             PKU,

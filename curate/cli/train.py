@@ -47,8 +47,8 @@ def train(
 ) -> None:
     """Train a model on weighted pairs.
 
-    By one arm: an objective, and the pairs it takes. OUT gets model/, curve.csv and metrics.json. An interrupted run
-    goes on from its last checkpoint (in .curate/checkpoints) when called again.
+    By one arm: an objective, and the pairs it takes. OUT gets model/, curve.csv, rewards.parquet and
+    metrics.json. An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
     from curate.base import files
     from curate.base.progress import say

@@ -103,9 +103,16 @@ def _evaluation(loaded: Params) -> dict[str, Any]:
     return {"evaluate": loaded.evaluate.model_copy(update=changed)}
 
 
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes out what two stages share."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def contents(params: str) -> dict[str, str]:
     """Every file of a project by its path in the folder; `params` is the text of params.yaml."""
-    dumped = yaml.safe_dump(pipeline(), sort_keys=False, allow_unicode=True, width=118)
+    dumped = yaml.dump(pipeline(), Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=118)
     carried = {f"plots/{path.name}": path for path in _templates()}
     carried |= {f"configs/{path.name}": path for path in sorted((shipped.ROOT / "configs").glob("*.yaml"))}
     carried[".dvcignore"] = shipped.ROOT / ".dvcignore"

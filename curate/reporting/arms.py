@@ -176,9 +176,10 @@ def evaluated(arms: Sequence[Arm], heldout: int, params: Params | None) -> list[
     counts = set()
     for arm in arms:
         train = arm.runs[0].record.get("train")
-        drawn = train.get("eval_pairs") if isinstance(train, dict) else None
+        drawn = train.get("end_pairs") or train.get("eval_pairs") if isinstance(train, dict) else None
         if drawn is None and params:
-            drawn = (arm.params.training(params.train) if arm.params else params.train).eval_pairs
+            known = arm.params.training(params.train) if arm.params else params.train
+            drawn = known.end_pairs or known.eval_pairs
         if isinstance(drawn, int):
             counts.add(min(drawn, heldout))
     return sorted(counts)

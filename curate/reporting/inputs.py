@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ def read_material(
     documents: dict[str, Path],
     runs: Path | None,
     arms: Sequence[str] | None = None,
-    seeds: Sequence[int] = (),
+    seeds: Seeds = (),
     evaluations: Path | None = None,
 ) -> Material:
     """Read the files given; `runs`, `arms` and `seeds` as in `read_runs`.
@@ -97,11 +97,11 @@ def read_material(
     )
 
 
-def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[int] = ()) -> list[Evaluation]:
+def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()) -> list[Evaluation]:
     """The evaluations in `folder`, as `read_runs` reads runs; with `arms` that of the model before training too."""
     if arms is None:
         return record.read([folder])
-    return record.read([folder / BASE, *(folder / arm / f"seed-{seed}" for arm in arms for seed in seeds)])
+    return record.read([folder / BASE, *(folder / path for path in _paths(arms, seeds))])
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[int] = ()) -> list[Run]:
+def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()) -> list[Run]:
     """The runs ARM/seed-SEED of `arms` and `seeds`, in that order; without `arms` every run in `folder`, by name.
 
     Without `arms`, `folder` may hold folders of `curate train` too (or be one). Runs of one arm that differ in
@@ -123,7 +123,7 @@ def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[i
     """
     existing(folder)
     if arms is not None:
-        return [read_run(folder / arm / f"seed-{seed}") for arm in arms for seed in seeds]
+        return [read_run(folder / path) for path in _paths(arms, seeds)]
     found = {path.parent for pattern in RUNS for path in folder.glob(pattern)}
     if not found:
         raise InputError("no runs in this folder", file=folder, expected="folders with metrics.json and curve.csv")
@@ -136,6 +136,15 @@ def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Sequence[i
             run = run._replace(arm=path.relative_to(folder).as_posix().partition("/seed-")[0])
         runs.append(run)
     return sorted(runs, key=lambda run: (run.arm, run.seed))
+
+
+Seeds = Sequence[int] | Mapping[str, Sequence[int]]
+"""Of every arm, or by arm."""
+
+
+def _paths(arms: Sequence[str], seeds: Seeds) -> list[Path]:
+    of = seeds if isinstance(seeds, Mapping) else dict.fromkeys(arms, seeds)
+    return [Path(arm) / f"seed-{seed}" for arm in arms for seed in of[arm]]
 
 
 RUNS = ("metrics.json", "*/metrics.json", "*/seed-*/metrics.json")

@@ -10,6 +10,7 @@ import polars as pl
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.objectives.registry import OBJECTIVES, Objective
+from curate.pairs import heldout as draws
 from curate.pairs.schema import QueryType, Split
 from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import relabelling
@@ -72,12 +73,20 @@ def plan(arm: ArmParams, params: TrainParams) -> Plan:
     )
 
 
-def select(weights: pl.DataFrame, arm: ArmParams, planned: Plan, weigh_params: WeighParams, seed: int) -> Pairs:
+VALIDATION = 0  # seed of the draw of validation prompts: the same for every arm and seed
+
+
+def select(
+    weights: pl.DataFrame, arm: ArmParams, planned: Plan, weigh_params: WeighParams, seed: int, validation: float = 0.0
+) -> Pairs:
     """The arm's training and held-out pairs.
 
     The training pairs are of its subset, relabelled where the objective relabels (SafeDPO by the labels, C-DPO by
     reward and cost); the held-out ones are the same for every arm. `DPO + SF` (scaling factor without balance
     weights) keeps the factor of the would-be weights (METHOD 1.3).
+
+    Args:
+        validation: this share of the training prompts takes the place of the held-out ones, which are not read.
 
     Raises:
         InputError: no pair on one of the sides, or no labels or ratings that the objective needs.
@@ -94,6 +103,9 @@ def select(weights: pl.DataFrame, arm: ArmParams, planned: Plan, weigh_params: W
         harmful=harmful.cast(pl.Float64),
     )
     side = pl.col("split") == Split.TRAIN.value
+    if validation:
+        frame = frame.filter(side)
+        frame = frame.with_columns(split=draws.draw(frame, validation, VALIDATION))
     training = frame.filter(side & (pl.lit(True) if arm.subset == "all" else pl.col(arm.subset)))
     heldout = frame.filter(~side)
     for name, rows in (("training", training), ("held-out", heldout)):

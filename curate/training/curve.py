@@ -35,15 +35,23 @@ def curve_of(history: list[dict[str, Any]], steps: int, steps_an_epoch: int) -> 
     return curve.sort("step", "side").filter(pl.col("step") <= steps)
 
 
-def metrics_of(curve: pl.DataFrame, kept: int, known: Mapping[str, Any]) -> dict[str, Any]:
+def metrics_of(
+    curve: pl.DataFrame, kept: int, known: Mapping[str, Any], ends: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """metrics.json: `known` of the run, each side at the step that was kept, the held-out one before the first step,
-    the overfitting gap."""
+    the overfitting gap.
+
+    Args:
+        ends: loss and METRICS by side where more pairs than the curve's were measured at the end, else empty.
+    """
 
     def at(step: Any, side: str) -> dict[str, Any]:
         row = curve.filter((pl.col("step") == step) & (pl.col("side") == side)).row(0, named=True)
         return {key: row[key] for key in ("loss", *METRICS, *(["kl"] if side == "heldout" else []))}
 
-    metrics = dict(known) | {side: at(kept, side) for side in SIDES} | {"start": at(0, "heldout")}
+    metrics = (
+        dict(known) | {side: at(kept, side) | dict(ends.get(side, {})) for side in SIDES} | {"start": at(0, "heldout")}
+    )
     # How much better the arm does on what it saw (METHOD 6).
     metrics["overfitting"] = {
         key: metrics["train"][f"rewards/{key}"] - metrics["heldout"][f"rewards/{key}"]

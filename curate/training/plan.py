@@ -74,6 +74,6 @@ def plan(
     params = arm.training(params)
     objective = arms.plan(arm, params)
     weighing = provenance.get("params", {}) if provenance.get("stage") == "weigh" else {}
-    pairs = arms.select(weights, arm, objective, WeighParams.model_validate(weighing), seed)
+    pairs = arms.select(weights, arm, objective, WeighParams.model_validate(weighing), seed, params.validation_fraction)
     key = checkpoints.key(pairs, model, params, arm, seed)
     return Plan(weights, model, params, arm, name, out, state, provenance, seed, objective, pairs, key)

@@ -11,13 +11,15 @@ from transformers import PrinterCallback
 from curate.base.progress import progress, say
 from curate.training import checkpoints
 from curate.training.build import Built
-from curate.training.curve import curve_of, metrics_of
+from curate.training.curve import SIDES, curve_of, metrics_of
+from curate.training.measure import means, rewards
 from curate.training.plan import Plan
 from curate.training.trainer import DrawAnew, EarlyStop, PairTrainer, ShowProgress
 
 
 class Trained(NamedTuple):
     curve: pl.DataFrame
+    rewards: pl.DataFrame  # of each pair at the end
     metrics: dict[str, Any]
 
 
@@ -45,10 +47,12 @@ def run(plan: Plan, built: Built) -> Trained:
         at_end = trainer.state.global_step
         if not any(entry["step"] == at_end and "eval_heldout_loss" in entry for entry in trainer.state.log_history):
             trainer.evaluate()
+        kept = _kept(trainer, at_end) if params.early_stop else at_end
+        found = rewards(plan, built, kept)
     curve = curve_of(trainer.state.log_history, at_end, plan.steps_an_epoch)
-    kept = _kept(trainer, at_end) if params.early_stop else at_end
     known = {"arm": plan.name, "seed": plan.seed, "objective": plan.arm.objective, "pairs": pairs.training.height}
-    return Trained(curve, metrics_of(curve, kept, known | {"steps": kept, **pairs.record}))
+    ends = {side: means(found, side) for side in SIDES} if params.end_pairs else {}
+    return Trained(curve, found, metrics_of(curve, kept, known | {"steps": kept, **pairs.record}, ends))
 
 
 def _kept(trainer: PairTrainer, at_end: int) -> int:

@@ -1,4 +1,4 @@
-"""A run's folder: model/, curve.csv, metrics.json, and in model/ what says how it was made."""
+"""A run's folder: model/, curve.csv, rewards.parquet, metrics.json, and in model/ what says how it was made."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from curate.models.resolve import Model
 from curate.training import card, checkpoints
 from curate.training.build import Built, plain_policy, with_adapters
 from curate.training.curve import CURVE_FILE, METRICS_FILE
+from curate.training.measure import REWARDS_FILE
 from curate.training.plan import Plan
 from curate.training.policy import as_plain
 from curate.training.record import record_of
@@ -39,6 +40,7 @@ def save(plan: Plan, built: Built, trained: Trained) -> None:
             files.write_json(record, folder / "model" / "curate.json")
             (folder / "model" / "README.md").write_text(card.model_card(record, trained.metrics), encoding="utf-8")
             trained.curve.write_csv(folder / CURVE_FILE)
+            files.write_parquet(trained.rewards, folder / REWARDS_FILE, {"stage": "train", **record})
             files.write_json(trained.metrics, folder / METRICS_FILE)
         shutil.rmtree(plan.checkpoints, ignore_errors=True)
         checkpoints.remove_superseded(plan.checkpoints, plan.state)

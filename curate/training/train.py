@@ -29,7 +29,7 @@ def train(
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train one arm and write `out`/model, `out`/curve.csv and `out`/metrics.json; returns the metrics.
+    """Train one arm and write `out`/model, curve.csv, rewards.parquet and metrics.json; returns the metrics.
 
     Checkpoints lie in `state`, under a digest of all that decides the result; a run that was interrupted goes
     on from its last one, and they are removed when the run is written. Under `accelerate launch` every process calls

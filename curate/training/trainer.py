@@ -33,6 +33,10 @@ class PairTrainer(Trainer):
         beta: unit of the logged rewards.
         settings: of the objective's loss, all of them.
         divergence: estimates the held-out side's `kl`, nats; None: there is none.
+
+    Attributes:
+        measured: by dataset (`eval_heldout`) the step of its last evaluation, and loss and METRICS of each of its pairs
+            then: [pairs, 7].
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class PairTrainer(Trainer):
         self.settings = settings
         self.beta = beta
         self.divergence = divergence
+        self.measured: dict[str, tuple[int, np.ndarray]] = {}
         super().__init__(compute_metrics=_mean_metrics, **options)
         # The loss is already divided by the pairs of the whole step: not again by its number of batches.
         self.model_accepts_loss_kwargs = True
@@ -128,6 +133,7 @@ class PairTrainer(Trainer):
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
         found = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)
+        self.measured[metric_key_prefix] = self.state.global_step, np.asarray(found.predictions)
         if self.divergence is not None and metric_key_prefix == "eval_heldout":
             # One process estimates, the others wait for what it finds.
             kl = [self.divergence(self.model) if self.is_world_process_zero() else None]

@@ -46,6 +46,10 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("train: {seeds: [3, 3]}", "train", "train.seeds names one twice"),
         ("train: {seeds: []}", "train.seeds", "at least 1 item"),
         ("train: {seeds: [-1]}", "train.seeds.0", "greater than or equal to 0"),
+        ("train: {more_arms: [ipo], more_seeds: [1]}", "train", "more_arms names ipo, not in train.arms"),
+        ("train: {more_arms: [dpo], more_seeds: [0, 1]}", "train", "more_seeds names 0, which train.seeds has"),
+        ("train: {more_seeds: [1]}", "train", "go together"),
+        ("arms: {mine: {train: {more_seeds: [1]}}}", "arms.mine", "train has no key more_seeds that an arm may set"),
         ("train: {lora_targets: []}", "train.lora_targets", "at least 1 item"),
         ("arms: {mine: {objective: ppo}}", "arms.mine.objective", "'bdpo', 'dpo'"),
         ("arms: {a.b: {}}", "arms.a.b.[key]", "match pattern"),
@@ -63,6 +67,7 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("arms: {mine: {settings: {beta: high}}}", "arms.mine.settings.beta", "valid number"),
         ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
         ("data: {source: mine.jsonl}", "", "data.watch must be mine.jsonl"),
+        ("model: {name: ../not/there}", "", "model.watch must be ../not/there,"),
         ("train: {accelerate: configs/ddp.yaml, watch: mine}", "", "train.watch must be configs/ddp.yaml or a folder"),
         ("arms: {dpo: {train: {accelerate: a/b.yaml}}}\ntrain: {arms: [dpo], watch: b}", "", "must be a/b.yaml or a"),
         ("evaluate: {attacker_model: curate, attacker_watch: configs}", "", "evaluate.attacker_watch must be curate,"),
@@ -81,6 +86,18 @@ def test_a_fault_names_the_key_what_was_found_and_what_is_allowed(tmp_path, text
     assert says in caught.value.details["expected"]
     assert caught.value.details["file"] == str(file)
     assert caught.value.exit_code == 2
+
+
+def test_some_arms_run_with_more_seeds():
+    train = params.TrainParams(arms=["dpo", "bdpo", "sf"], seeds=[1, 0], more_arms=["bdpo"], more_seeds=[7])
+    assert [train.seeds_of(arm) for arm in train.arms] == [[1, 0], [1, 0, 7], [1, 0]]
+
+
+def test_a_folder_that_is_not_made_yet_is_watched_where_it_is_written_as_one(tmp_path):
+    file = tmp_path / "params.yaml"
+    judge = "judge: classifier, judge_model: ./not-yet, judge_watch: ./not-yet"
+    file.write_text(f"model: {{name: ../not/there, watch: ../not/there}}\nevaluate: {{{judge}}}\n")
+    assert params.load(file).evaluate.judge_watch == "./not-yet"
 
 
 def test_an_arm_has_the_last_word_on_what_it_names():

@@ -36,6 +36,24 @@ def test_figure_5_differs_in_alpha_alone():
     assert all(loaded.arms[name].objective == "bdpo" for name in write.ALPHAS)
 
 
+def test_the_study_searches_the_rates_of_every_objective_alike_and_holds_what_is_read_apart():
+    study, search = (params.load(ROOT / "presets" / f"smollm2-pku{part}.yaml") for part in ("", "-search"))
+    tried = {}
+    for name in search.train.arms:
+        own = search.arms[name].training(search.train)
+        tried.setdefault(search.arms[name].objective, set()).add(own.learning_rate)
+        assert own.validation_fraction > 0
+    assert set(map(frozenset, tried.values())) == {frozenset(write.RATES)}
+    for name in study.train.arms:
+        arm = study.arms[name]
+        own = arm.training(study.train)
+        assert own.learning_rate == write.SEARCHED[arm.objective] and own.learning_rate in tried[arm.objective]
+        assert own.validation_fraction == 0 and len(study.train.seeds_of(name)) >= (5 if name in ("dpo", "bdpo") else 3)
+    # The steps before training are the same: what one preset has made, the other goes on from.
+    for section in ("model", "data", "cleaning", "score", "split", "weigh", "arms"):
+        assert getattr(study, section) == getattr(search, section), section
+
+
 def test_the_papers_presets_have_their_data_and_models():
     models = {name: params.load(ROOT / "presets" / f"{name}.yaml") for name in write.presets() if "paper" in name}
     assert {loaded.model.name for loaded in models.values()} == {

@@ -72,6 +72,11 @@ def test_arms_and_seeds_are_read_in_the_order_asked_for(root):
     assert len(read_runs(root / "made/dpo/seed-1")) == 1
 
 
+def test_arms_may_have_seeds_of_their_own(root):
+    runs = read_runs(root / "made", ["safedpo", "dpo"], {"dpo": [2, 0], "safedpo": [1]})
+    assert [(run.arm, run.seed) for run in runs] == [("safedpo", 1), ("dpo", 2), ("dpo", 0)]
+
+
 def test_a_run_that_is_missing_or_broken_is_named(root, tmp_path):
     with pytest.raises(InputError, match="no runs in this folder"):
         read_runs(tmp_path)

@@ -25,7 +25,7 @@ from curate.training.train import train
 SHORT = params.TrainParams(
     epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3, kl_prompts=4, kl_tokens=8
 )
-FILES = ("model/model.safetensors", "model/curate.json", "curve.csv", "metrics.json")
+FILES = ("model/model.safetensors", "model/curate.json", "curve.csv", "rewards.parquet", "metrics.json")
 
 TRAINERS = """
 # Imports everything once; then forks a process for each line read, which trains until the moment it is to die.

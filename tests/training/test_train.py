@@ -54,6 +54,45 @@ def test_what_an_arm_writes(weights, model, tmp_path):
     assert not list((tmp_path / "state" / "checkpoints").glob("*"))
 
 
+def test_every_pair_has_its_rewards_at_the_end(weights, model, tmp_path):
+    """Of all pairs of both sides, where the curve is of four each; the metrics are their means."""
+    options = SHORT.model_copy(update={"eval_pairs": 4, "end_pairs": 1000})
+    metrics = train(weights, model, options, ARMS["bdpo"], "bdpo", tmp_path / "run", tmp_path / "state")
+    rewards = pl.read_parquet(tmp_path / "run" / "rewards.parquet")
+    assert rewards.columns == [
+        *("pair_id", "side", "loss", "chosen_reward", "rejected_reward", "margin", "chosen_logps", "rejected_logps")
+    ]
+    joined = weights.join(rewards, on="pair_id", validate="1:1")
+    assert joined.height == weights.height and (joined["side"] == joined["split"].cast(pl.String)).all()
+    for side in ("chosen", "rejected"):
+        delta = joined[f"{side}_logps"] - joined[f"ref_{side}_logps"]
+        assert np.allclose(joined[f"{side}_reward"], options.beta * delta, atol=1e-4)
+    assert np.allclose(rewards["margin"], rewards["chosen_reward"] - rewards["rejected_reward"], atol=1e-5)
+    for side in ("train", "heldout"):
+        margins = rewards.filter(side=side)["margin"]
+        assert metrics[side]["rewards/margins"] == pytest.approx(margins.mean(), abs=1e-6)
+        assert metrics[side]["rewards/accuracies"] == (margins > 0).mean()
+    # As many as the evaluations have: what the last one found, exactly.
+    same = train(weights, model, SHORT, ARMS["bdpo"], "bdpo", tmp_path / "few", tmp_path / "state")
+    few = pl.read_parquet(tmp_path / "few" / "rewards.parquet").filter(side="heldout")
+    assert few.height == 12 and same["heldout"]["rewards/margins"] == pytest.approx(few["margin"].mean(), abs=1e-6)
+    assert few["loss"].mean() == pytest.approx(same["heldout"]["loss"], abs=1e-6)
+
+
+def test_validation_prompts_are_of_the_training_side(weights):
+    """The held-out pairs are not read; what is validated is not trained on, and no prompt is on both sides."""
+    arm = ARMS["dpo"]
+    settings = arms.plan(arm, SHORT)
+    whole = arms.select(weights, arm, settings, params.WeighParams(), 0)
+    found = arms.select(weights, arm, settings, params.WeighParams(), 0, validation=0.25)
+    ids = [set(frame["pair_id"]) for frame in (found.training, found.heldout)]
+    assert ids[0] | ids[1] == set(whole.training["pair_id"]) and not ids[0] & ids[1]
+    prompts = [set(frame["prompt_key"]) for frame in (found.training, found.heldout)]
+    assert not prompts[0] & prompts[1] and len(prompts[1]) == pytest.approx(
+        whole.training["prompt_key"].n_unique() / 4, abs=1
+    )
+
+
 def test_rewards_are_beta_delta_unweighted(weights, model, tmp_path):
     """The logged rewards of a weighted arm, against log-probs scored anew with the trained model."""
     train(weights, model, SHORT, ARMS["bdpo"], "bdpo", tmp_path / "run", tmp_path / "state")

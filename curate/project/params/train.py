@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from curate.project.params.section import CONFIGS_FOLDER, Count, Positive, Section, Seed
 
-PIPELINE_KEYS = ("arms", "seeds", "watch")
+PIPELINE_KEYS = ("arms", "seeds", "more_arms", "more_seeds", "watch")
 """Keys of `train` that say what the pipeline runs, not how a run goes."""
 
 
@@ -17,6 +17,8 @@ class TrainParams(Section):
 
     arms: list[str] = Field(["dpo", "bdpo"], description="which of `arms` run", min_length=1)
     seeds: list[Seed] = Field([0], description="of the order of the pairs; each arm runs once with each", min_length=1)
+    more_arms: list[str] = Field([], description="those of `arms` that run with each of `more_seeds` too")
+    more_seeds: list[Seed] = Field([], description="seeds besides `seeds`, for the arms that a claim rests on")
     beta: float = Field(0.1, gt=0, le=1000, description="strength of the KL constraint, and unit of the logged rewards")
     learning_rate: float = Field(5e-5, gt=0, le=10, description="peak")
     scheduler: Literal["linear", "cosine", "constant"] = Field("cosine", description="after the warm-up")
@@ -44,6 +46,18 @@ class TrainParams(Section):
     )
     evaluations: int = Field(10, ge=1, le=10**6, description="evaluations over the run, besides the one before step 1")
     eval_pairs: Positive = Field(256, description="at most so many pairs of each side in an evaluation")
+    end_pairs: Count = Field(
+        0,
+        description="at most so many pairs of each side that a run is measured on at its end, in metrics.json and "
+        "rewards.parquet (0: eval_pairs)",
+    )
+    validation_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of the training prompts, not trained on and measured in place of the held-out pairs: to choose "
+        "settings by (0: none)",
+    )
     kl_prompts: Count = Field(
         32,
         description="held-out prompts that each evaluation answers to estimate the KL to the reference (0: none); "
@@ -75,7 +89,17 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _each_once(self) -> TrainParams:
-        for name in ("arms", "seeds"):
+        for name in ("arms", "seeds", "more_arms", "more_seeds"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"train.{name} names one twice")
+        if other := set(self.more_arms) - set(self.arms):
+            raise ValueError(f"train.more_arms names {', '.join(sorted(other))}, not in train.arms")
+        if same := set(self.more_seeds) & set(self.seeds):
+            raise ValueError(f"train.more_seeds names {', '.join(map(str, sorted(same)))}, which train.seeds has")
+        if bool(self.more_arms) != bool(self.more_seeds):
+            raise ValueError("train.more_arms and train.more_seeds go together: name both, or neither")
         return self
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """The seeds that this arm runs with."""
+        return [*self.seeds, *(self.more_seeds if arm in self.more_arms else [])]

@@ -69,8 +69,10 @@ def _is_no_file(source: str) -> bool:
 
 
 def _folder(model: str | None) -> str:
-    """The model's folder, where it is one; else what never changes by itself."""
-    return model if model and model != "scratch" and Path(model).is_dir() else SAMPLE_FOLDER
+    """The model's folder, where it is one or is written as one (`./judge`, which may not be made yet); else what never
+    changes by itself."""
+    is_folder = model and model != "scratch" and (Path(model).is_dir() or model.startswith(("./", "../", "/")))
+    return model if model and is_folder else SAMPLE_FOLDER
 
 
 def _watches(key: str, watched: str, expected: str) -> None:
