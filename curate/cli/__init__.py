@@ -20,6 +20,7 @@ from curate.cli import (
     check,
     evaluate,
     init,
+    judge,
     prepare,
     presets,
     publish,
@@ -63,6 +64,7 @@ for command in (
     show.show,
 ):
     app.command()(command)
+app.add_typer(judge.app)
 app.add_typer(store.app)
 
 

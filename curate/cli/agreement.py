@@ -44,8 +44,9 @@ def agreement(
 ) -> None:
     """Measure a judge against people's labels.
 
-    It prints accuracy with its interval, Cohen's kappa and the confusion matrix. A response that the judge cannot
-    judge is wrong in the accuracy and left out of kappa. No text is printed.
+    It prints accuracy, Cohen's kappa, of a judge that gives shades of harm AUROC and calibration, each with its 95%
+    interval, accuracy by length, and the confusion matrix. A response that the judge cannot judge is wrong in the
+    accuracy and left out of the others. No text is printed.
     """
     from curate.base import files
     from curate.base.errors import UsageError
@@ -69,7 +70,7 @@ def agreement(
         result["provenance"] = measure.provenance(labels, opened)
     finally:
         opened.close()
-    typer.echo("\n".join(_lines(result, judge)))
+    typer.echo("\n".join(lines(result, judge)))
     if out is not None:
         files.write_json(result, out)
 
@@ -97,24 +98,36 @@ def _opened(judge: str, options: dict[str, Any]) -> Judge:
     return opened
 
 
-def _lines(result: dict[str, Any], judge: str) -> list[str]:
-    low, high = result["accuracy_interval"]
+def lines(result: dict[str, Any], judge: str) -> list[str]:
+    """What `judges.agreement.agreement` found, for people."""
+    found = result["intervals"]
     why = ", ".join(f"{count} {reason}" for reason, count in result["why"].items())
-    lines = [
+    said = [
         f"responses  {result['n']:,}",
         f"unjudged   {result['unjudged']:,}" + (f" ({why})" if why else ""),
-        f"accuracy   {result['accuracy']:.3f}, 95% {low:.3f} to {high:.3f} (all responses; unjudged ones are wrong)",
-        f"kappa      {_number(result['kappa'])} (judged responses)",
+        f"accuracy   {_number(result['accuracy'], found['accuracy'])} (all responses; unjudged ones are wrong)",
+        f"kappa      {_number(result['kappa'], found.get('kappa'))} (judged responses)",
     ]
     words_of = {"auroc": "the judge's harm against the labels", "spearman": "the judge's harm against the scores"}
-    lines += [f"{name:<10} {_number(result[name])} ({words})" for name, words in words_of.items() if name in result]
+    words_of["ece"] = "expected calibration error, 10 bins"
+    said += [
+        f"{name:<10} {_number(result[name], found.get(name))} ({words})"
+        for name, words in words_of.items()
+        if name in result
+    ]
+    for third in result["by_length"]:
+        low, high = third["words"]
+        ranked = f", auroc {_number(third['auroc'])}" if "auroc" in third else ""
+        said.append(f"{low:,} to {high:,} words: {third['n']:,} responses, accuracy {third['accuracy']:.3f}{ranked}")
     names = result["labels"]
     width = max(len(name) for name in (*names, "unjudged")) + 2
-    lines += ["", f"{'people, ' + judge:<22}" + "".join(f"{name:>{width}}" for name in (*names, "unjudged"))]
+    said += ["", f"{'people, ' + judge:<22}" + "".join(f"{name:>{width}}" for name in (*names, "unjudged"))]
     for name, row in zip(names, result["confusion"], strict=True):
-        lines.append(f"{name:<22}" + "".join(f"{count:>{width},}" for count in row))
-    return lines
+        said.append(f"{name:<22}" + "".join(f"{count:>{width},}" for count in row))
+    return said
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _number(value: float | None, interval: list[float] | None = None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" + (f", 95% {interval[0]:.3f} to {interval[1]:.3f}" if interval else "")

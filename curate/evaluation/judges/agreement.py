@@ -42,6 +42,11 @@ EXPECTED = {
 }
 
 
+RESAMPLES = 1000
+FEW_PROMPTS = 10  # below, drawing prompts says nothing
+BINS = 10
+
+
 class Labelled(NamedTuple):
     """What people said of responses."""
 
@@ -108,10 +113,13 @@ def agreement(labelled: Labelled, judge: Judge, task: str, threshold: float = 0.
         threshold: the judge's harm from which on a response counts as harmful.
 
     Returns:
-        n, unjudged, why (reasons of the unjudged), accuracy (all rows, unjudged ones are wrong) with its 95% Wilson
-        interval, kappa (judged rows; None where chance alone agrees on everything), labels, confusion ([people,
-        judge]; the last column is the unjudged), recall by label (all rows); of a judge that gives shades of harm:
-        auroc against the labels, and spearman where people gave scores (judged rows; None where all are equal).
+        n, unjudged, why (reasons of the unjudged), accuracy (all rows, unjudged ones are wrong) with its 95%
+        interval (Wilson's where each prompt has one response, or there are few), kappa (judged rows; None where chance
+        alone agrees on everything), labels, confusion ([people, judge]; the last column is the unjudged), recall by
+        label (all rows); of a judge that gives shades of harm: auroc against the labels, ece, and spearman where
+        people gave scores (judged rows; None where all are equal). intervals: at 95% of accuracy and, from FEW_PROMPTS
+        prompts on, of kappa, auroc and ece, by drawing prompts with all their responses. by_length: n, accuracy and
+        auroc of thirds of the responses by their words, since short refusals are easy.
     """
     wanted = [number for number, case in enumerate(labelled.cases) if case.response.strip()]
     verdicts = [Judgement(why="empty response")] * len(labelled.cases)
@@ -148,10 +156,86 @@ def agreement(labelled: Labelled, judge: Judge, task: str, threshold: float = 0.
         harm = np.array([verdicts[number].harm for number in judged], dtype=np.float64)
         result["threshold"] = threshold
         if not set(harm.tolist()) <= {0.0, 1.0}:
-            result["auroc"] = auroc(harm, np.array([labelled.labels[number] == HARMFUL for number in judged]))
+            positive = np.array([labelled.labels[number] == HARMFUL for number in judged])
+            result |= {"auroc": auroc(harm, positive), "ece": ece(harm, positive)}
         if labelled.scores is not None:
             result["spearman"] = spearman(harm, np.array([labelled.scores[number] for number in judged]))
-    return result
+    return result | _uncertainty(_Rows.of(labelled, verdicts, said), labelled, result)
+
+
+class _Rows(NamedTuple):
+    """Every response: arrays [rows]."""
+
+    prompts: np.ndarray  # which prompt, numbered from 0
+    people: np.ndarray  # their label, as text
+    judge: np.ndarray  # the judge's, "" where it has none
+    harm: np.ndarray  # the judge's, NaN where it has none
+
+    @classmethod
+    def of(cls, labelled: Labelled, verdicts: list[Judgement], said: list[str | None]) -> _Rows:
+        prompts = np.unique([case.question for case in labelled.cases], return_inverse=True)[1]
+        harm = [np.nan if verdict.harm is None else verdict.harm for verdict in verdicts]
+        return cls(
+            prompts, np.array(labelled.labels), np.array([one or "" for one in said]), np.array(harm, np.float64)
+        )
+
+    def take(self, rows: np.ndarray) -> _Rows:
+        return _Rows(*(column[rows] for column in self))
+
+    def measures(self, names: tuple[str, ...], *, shades: bool) -> dict[str, float | None]:
+        judged = self.take(self.judge != "")
+        matrix = statistics.confusion(judged.people.tolist(), judged.judge.tolist(), names)
+        found = {"accuracy": float((self.people == self.judge).mean()), "kappa": statistics.kappa(matrix)}
+        if shades:
+            positive = judged.people == HARMFUL
+            found |= {"auroc": auroc(judged.harm, positive), "ece": ece(judged.harm, positive)}
+        return found
+
+
+def _uncertainty(rows: _Rows, labelled: Labelled, result: dict[str, Any]) -> dict[str, Any]:
+    """The keys accuracy_interval, intervals and by_length of `agreement`, which has found `result`."""
+    prompts, names, shades = len(set(rows.prompts)), tuple(result["labels"]), "auroc" in result
+    intervals = _intervals(rows, names, shades=shades) if prompts >= FEW_PROMPTS else {}
+    accuracy = result["accuracy_interval"]
+    if intervals and prompts < result["n"]:  # Wilson's takes responses to one prompt as independent
+        accuracy = intervals["accuracy"]
+    return {
+        "accuracy_interval": accuracy,
+        "intervals": intervals | {"accuracy": accuracy},
+        "by_length": _by_length(rows, labelled, names, shades=shades),
+    }
+
+
+def _intervals(rows: _Rows, names: tuple[str, ...], *, shades: bool) -> dict[str, list[float] | None]:
+    """95% intervals by a bootstrap over prompts; None where a measure is undefined in most draws."""
+    rng = np.random.default_rng(0)
+    order = np.argsort(rows.prompts, kind="stable")
+    of = np.split(order, np.cumsum(np.bincount(rows.prompts))[:-1])
+    drawn: dict[str, list[float]] = {}
+    for _ in range(RESAMPLES):
+        picked = np.concatenate([of[prompt] for prompt in rng.integers(len(of), size=len(of))])
+        for name, value in rows.take(picked).measures(names, shades=shades).items():
+            drawn.setdefault(name, []).extend([] if value is None else [value])
+    enough = RESAMPLES // 2
+    return {
+        name: [float(bound) for bound in np.quantile(values, statistics.TAILS)] if len(values) > enough else None
+        for name, values in drawn.items()
+    }
+
+
+def _by_length(rows: _Rows, labelled: Labelled, names: tuple[str, ...], *, shades: bool) -> list[dict[str, Any]]:
+    """Thirds by the number of words of the response."""
+    words = np.array([len(case.response.split()) for case in labelled.cases])
+    bounds = np.quantile(words, (1 / 3, 2 / 3))
+    third = np.searchsorted(bounds, words, side="left")
+    found = []
+    for number in range(3):
+        part, lengths = rows.take(third == number), words[third == number]
+        if len(lengths):
+            known = part.measures(names, shades=shades)
+            row = {"words": [int(lengths.min()), int(lengths.max())], "n": len(lengths), "accuracy": known["accuracy"]}
+            found.append(row | ({"auroc": known["auroc"]} if shades else {}))
+    return found
 
 
 def provenance(path: Path, judge: Judge) -> dict[str, Any]:
@@ -173,6 +257,16 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     if not ones or not zeros:
         return None
     return float((_ranks(scores)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def ece(harm: np.ndarray, positive: np.ndarray) -> float | None:
+    """Expected calibration error (Naeini et al. 2015): over ten bins of harm, |mean harm - share of positives| weighted
+    by the bins' shares; None without a value."""
+    if not len(harm):
+        return None
+    at = np.minimum((harm * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(at, harm - positive, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(harm))
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -72,22 +72,28 @@ class ClassifierJudge:
 
     def inputs(self, cases: Sequence[Case]) -> list[Inputs]:
         """What the judge reads of each. Raises `InputError` where its template refuses a conversation."""
-        if not cases:
-            return []
-        if self.tokenizer.chat_template:
-            # A template has written the special tokens itself.
-            read = self.tokenizer([self._text(case) for case in cases], add_special_tokens=False, verbose=False)
-        else:
-            read = self.tokenizer([c.question for c in cases], [c.response for c in cases], verbose=False)
-        names = [name for name in read if name != "attention_mask"]
-        return [{name: list(read[name][row]) for name in names} for row in range(len(cases))]
+        return inputs_of(self.tokenizer, cases)
 
     def close(self) -> None:
         self._passes.close()
 
-    def _text(self, case: Case) -> str:
-        turns = [{"role": "user", "content": case.question}, {"role": "assistant", "content": case.response}]
-        return render(self.tokenizer, turns, "a request and its response")
+
+def inputs_of(tokenizer: Any, cases: Sequence[Case]) -> list[Inputs]:
+    """What a classifier with this tokenizer reads of each. Raises `InputError` where its template refuses one."""
+    if not cases:
+        return []
+    if tokenizer.chat_template:
+        # A template has written the special tokens itself.
+        read = tokenizer([_text(tokenizer, case) for case in cases], add_special_tokens=False, verbose=False)
+    else:
+        read = tokenizer([c.question for c in cases], [c.response for c in cases], verbose=False)
+    names = [name for name in read if name != "attention_mask"]
+    return [{name: list(read[name][row]) for name in names} for row in range(len(cases))]
+
+
+def _text(tokenizer: Any, case: Case) -> str:
+    turns = [{"role": "user", "content": case.question}, {"role": "assistant", "content": case.response}]
+    return render(tokenizer, turns, "a request and its response")
 
 
 def _classifying(net: Any, exclusive: bool) -> Run:

@@ -12,7 +12,7 @@ from scipy import stats
 import curate.cli
 from curate.base.errors import InputError
 from curate.evaluation.items import Judgement, Refusal
-from curate.evaluation.judges.agreement import agreement, auroc, read_labels, spearman
+from curate.evaluation.judges.agreement import agreement, auroc, ece, read_labels, spearman
 
 
 class Says:
@@ -88,6 +88,32 @@ def test_scores(tmp_path):
     assert labelled.scores == scores and labelled.labels.count("harmful") == 4
     got = agreement(labelled, Says(verdicts), "harm")
     assert got["spearman"] == pytest.approx(stats.spearmanr(scores, harms).statistic)
+
+
+def test_calibration():
+    """Tenths: {.05, .05}: mean .05, share 0; {.95, 1}: mean .975, share 1/2. ECE = (2 * .05 + 2 * .475) / 4."""
+    harm, positive = np.array([0.05, 0.05, 0.95, 1.0]), np.array([False, False, True, False])
+    assert ece(harm, positive) == pytest.approx((2 * 0.05 + 2 * 0.475) / 4) and ece(harm[:0], positive[:0]) is None
+
+
+def test_intervals_are_over_prompts_and_lengths_are_told_apart(tmp_path):
+    """39 prompts, each with the same response five times: as 39 responses, not as 195. Of the long third, a judge that
+    says 0.5 of all knows nothing."""
+    draw = np.random.default_rng(0)
+    rows, verdicts = [], {}
+    for prompt in range(39):
+        harmful, long = bool(draw.integers(2)), prompt % 3 == 0
+        text = f"{prompt} " + "word " * (60 if long else prompt)
+        verdicts[text] = Judgement(harm=0.5 if long else 0.9 if harmful else 0.1)
+        rows += [{"prompt": f"q{prompt}", "response": text, "label": harmful}] * 5
+    got = []
+    for name, some in (("all", rows), ("once", rows[::5])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(some))
+        got.append(agreement(read_labels(tmp_path / f"{name}.json", "harm"), Says(verdicts), "harm"))
+    widths = [np.diff(one["intervals"][name]) for one in got for name in ("accuracy", "kappa", "auroc", "ece")]
+    assert np.allclose(widths[1:4], widths[5:], atol=0.05) and abs(widths[0] - widths[4]) < 0.05
+    short, middle, long = got[0]["by_length"]
+    assert long["words"] == [61, 61] and long["auroc"] == 0.5 and short["accuracy"] == middle["accuracy"] == 1.0
 
 
 def test_ranking_against_scipy():

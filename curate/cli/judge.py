@@ -1,0 +1,83 @@
+"""`curate judge train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from curate.cli.options import quoted, say_next
+
+app = typer.Typer(
+    name="judge",
+    help="Train a safety classifier of your own, and see how far it agrees with the labels.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _group() -> None: ...
+
+
+@app.command()
+def train(
+    pairs: Annotated[
+        Path, typer.Argument(help="Pairs with safety labels: what `curate prepare` or a later step wrote.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Whose body it gets: a language model or a classifier, a folder or a Hub id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the judge; a judge of ours there is replaced.")] = Path(
+        "judge"
+    ),
+    blocks: Annotated[int, typer.Option(min=0, help="The body's last so many blocks train, besides the head.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the responses.")] = 2,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, help="Peak.")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="Responses a step.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="A longer request and response is left out.")] = 1024,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Of the products in training; weights are float32.")
+    ] = "float32",
+    seed: Annotated[int, typer.Option(min=0, help="Of the head's first weights and the order of the responses.")] = 0,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
+) -> None:
+    """Train a judge on the labelled responses of pairs.
+
+    It learns from the training side; how far it agrees with the labels is measured on the held-out prompts, and
+    printed as by `curate agreement`. That says nothing of prompts of another kind. No text is printed.
+    """
+    from curate.base import files
+    from curate.base.progress import say
+    from curate.cli.agreement import lines
+    from curate.evaluation.judges import agreement, training
+    from curate.evaluation.judges.classifier import ClassifierJudge
+    from curate.models.resolve import resolve
+    from curate.pairs.artefact import read_artefact
+    from curate.pairs.schema import Split
+
+    frame = read_artefact(pairs, "pairs")
+    learnt, heldout = (training.responses(frame, side) for side in (Split.TRAIN, Split.HELDOUT))
+    for name, side in (("training", learnt), ("held-out", heldout)):
+        say(f"judge: {name} side: " + ", ".join(f"{count:,} {what}" for what, count in side.told.items() if count))
+    settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
+    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+    with files.replacing(out, training.RECORD_FILE) as folder:
+        told = training.train(resolved, learnt, settings, folder)
+        judge = ClassifierJudge(resolve(str(folder)), "float32", training.LABELS[1], files.state_folder())
+        found = agreement.agreement(training.labelled(heldout), judge, "harm")
+        judge.close()
+        record = {
+            "settings": settings._asdict(),
+            "model": resolved.record(),
+            "pairs": files.file_digest(pairs),
+            "training": learnt.told | told,
+            "heldout": heldout.told,
+            "agreement": found,
+        }
+        files.write_json(record, folder / training.RECORD_FILE)
+    typer.echo("\n".join(lines(found, "classifier")))
+    say(f"judge: agreement on held-out prompts is in {out / training.RECORD_FILE}")
+    say_next(f"curate evaluate MODEL --suite strongreject --judge classifier --judge-model {quoted(out)}")

@@ -1,0 +1,97 @@
+"""Arms compared pair by pair: against plain means, and against the comparison of one side that is there."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curate.base.errors import InputError
+from curate.evaluation import statistics
+from curate.reporting import paired
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """60 held-out and 90 training pairs, two or three a prompt; b is easier by 0.5 nats held out, c has one seed and is
+    trained on a third of the pairs."""
+    folder = tmp_path_factory.mktemp("runs")
+    draw = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "pair_id": [f"p{n}" for n in range(150)],
+            "prompt_key": [f"q{n // 2 if n < 60 else n // 3}-{n < 60}" for n in range(150)],
+            "side": ["heldout" if n < 60 else "train" for n in range(150)],
+        }
+    )
+    hard = draw.normal(size=150)
+    for arm, easier, seeds in (("a", 0.0, 3), ("b", 0.5, 3), ("c", 0.0, 1)):
+        for seed in range(seeds):
+            margin = hard + draw.normal(scale=0.5, size=150) + np.where(np.arange(150) < 60, easier, 2.0)
+            rows = frame.with_columns(margin=pl.Series(margin)).drop("prompt_key")
+            rows = (
+                rows.filter((pl.col("side") == "heldout") | (pl.int_range(pl.len()) % 3 == 0)) if arm == "c" else rows
+            )
+            (folder / arm / f"seed-{seed}").mkdir(parents=True)
+            rows.write_parquet(folder / arm / f"seed-{seed}" / paired.REWARDS_FILE)
+    return folder, frame
+
+
+def rows_of(made, arm):
+    files = sorted(made[0].glob(f"{arm}/*/*.parquet"))
+    return pl.concat([pl.read_parquet(file) for file in files])
+
+
+@pytest.mark.parametrize("arm", ["a", "b", "c"])
+def test_a_measure_is_the_plain_mean(made, arm):
+    rewards, rows = paired.read(*made)[arm], rows_of(made, arm)
+    train, heldout = (rows.filter(side=side)["margin"] for side in paired.SIDES)
+    assert paired.value(rewards, "accuracy") == pytest.approx((heldout > 0).mean())
+    assert paired.value(rewards, "margin") == pytest.approx(heldout.mean())
+    assert paired.value(rewards, "gap") == pytest.approx(train.mean() - heldout.mean())
+
+
+def test_a_held_out_measure_is_compared_as_evaluations_are(made):
+    """The same bootstrap; the intervals differ by what is drawn."""
+    rewards = paired.read(*made)
+    found = paired.compare(rewards["b"], rewards["a"], "accuracy")
+    tables = []
+    for arm in "ba":
+        side = rewards[arm].sides["heldout"]
+        tables.append(side.right / side.pairs[:, None])
+    other = statistics.compare(*tables, rewards["a"].sides["heldout"].pairs, paired_seeds=True)
+    assert found.mean == pytest.approx(other.mean) and (found.prompts, found.seeds) == (30, 3)
+    assert [found.low, found.high] == pytest.approx([other.low, other.high], abs=0.02)
+    assert found.p == pytest.approx(other.p, abs=0.02) and found.low > 0
+    assert paired.error(rewards["b"], rewards["a"], "accuracy") == pytest.approx(
+        (found.high - found.low) / 3.92, rel=0.1
+    )
+
+
+def test_arms_are_compared_over_the_seeds_and_prompts_that_they_have(made):
+    """The gap of an arm on a third of the pairs has more noise; one seed is of that seed alone."""
+    rewards = paired.read(*made, ["a", "c"])
+    assert list(rewards) == ["a", "c"]
+    found = paired.compare(rewards["c"], rewards["a"], "gap")
+    only = rows_of(made, "a").head(150), rows_of(made, "c")
+    expected = [
+        part.filter(side="train")["margin"].mean() - part.filter(side="heldout")["margin"].mean() for part in only
+    ]
+    assert found.seeds == 1 and found.mean == pytest.approx(expected[1] - expected[0])
+    assert found.low < 0 < found.high
+
+
+def test_a_family_is_corrected_together(made):
+    rewards = paired.read(*made)
+    wanted = [("b", "a", "margin"), ("b", "a", "gap"), ("c", "a", "margin"), ("d", "a", "margin")]
+    found = paired.family(rewards, wanted)
+    assert [(one.arm, one.measure) for one in found] == [("b", "margin"), ("b", "gap"), ("c", "margin")]
+    assert [one.corrected for one in found] == pytest.approx(statistics.holm([one.difference.p for one in found]))
+    assert found[0].difference.mean == pytest.approx(0.5, abs=0.15) and found[0].corrected < 0.01
+    low, high = paired.interval(rewards["a"], "accuracy")
+    assert low < paired.value(rewards["a"], "accuracy") < high
+
+
+def test_what_is_no_run_of_these_pairs_is_refused(made, tmp_path):
+    with pytest.raises(InputError, match="no run here has"):
+        paired.read(tmp_path, made[1])
+    with pytest.raises(InputError, match="of other pairs"):
+        paired.read(made[0], made[1].head(100))
