@@ -5,7 +5,9 @@ instant loses the batch in flight at most, two writers cannot meet, and a torn o
 left alone. Where two shards hold one key the lower value counts, whatever their order: merging them loses nothing and
 changes no answer, also when two processes do it at once.
 
-A shard is one Arrow record batch in an IPC file, sorted by key. A key is 16 bytes, two little-endian integers.
+A shard is one Arrow record batch in an IPC file, sorted by key, each key once, without nulls. A key is 16 bytes, two
+little-endian integers. The digest tells a whole shard from a torn one, and nothing of who wrote it: what a shard says
+is checked when it is read, here and by each subclass.
 """
 
 from __future__ import annotations
@@ -155,12 +157,21 @@ class ShardFolder(ABC, Generic[R]):
             if file.schema != self.schema or file.num_record_batches != 1:
                 return None
             batch = file.get_batch(0)
-            batch.validate()  # lengths and offsets within the file
+            batch.validate(full=True)  # lengths and offsets within the file, texts in UTF-8
+            if any(column.null_count for column in batch.columns) or not _rises(*batch.columns[:2]):
+                return None
             return self._rows(batch.columns)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError):  # (pyarrow's own word for what is no stream)
             return None
+
+
+def _rises(high: pa.Array, low: pa.Array) -> bool:
+    """Whether each key is above the one before it: a key out of its place would not be found, one given twice would
+    have two values."""
+    one, other = high.to_numpy(), low.to_numpy()
+    return bool(((one[1:] > one[:-1]) | ((one[1:] == one[:-1]) & (other[1:] > other[:-1]))).all())
 
 
 def words(keys: Sequence[bytes]) -> np.ndarray:

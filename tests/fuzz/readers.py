@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -228,28 +229,36 @@ def model(draw: random.Random, folder: Path, root: Path) -> None:
 
 
 def shard(draw: random.Random, folder: Path) -> None:
+    """A shard of scores or of answers, damaged, for the most part under its own digest."""
     import hashlib
 
     import numpy as np
 
+    from curate.evaluation.generation.cache import TextCache
+    from curate.evaluation.generation.local import _read
     from curate.scoring.store import Shards
 
-    store = Shards(folder)
+    scores = draw.random() < 0.5
     keys = [bytes([n]) * 16 for n in range(20)]
-    store.add(keys, -np.arange(20.0))
+    if scores:
+        Shards(folder).add(keys, -np.arange(20.0))
+    else:
+        answers = spoiled([["stop", [n, 2 * n]] for n in range(20)], draw)[:20]
+        TextCache(folder, _read).add(keys[: len(answers)], list(map(json.dumps, answers)))
     (path,) = folder.glob("*.arrow")
-    data = damaged(path.read_bytes(), draw)
+    data = damaged(path.read_bytes(), draw) if scores or draw.random() < 0.5 else path.read_bytes()
     if draw.random() < 0.7:  # under its own digest
         path = folder / f"{hashlib.sha256(data).hexdigest()[:32]}.arrow"
     path.write_bytes(data)
-    found = Shards(folder).lookup(keys)
-    assert (np.isnan(found) | (found <= 1e-3)).all()
+    if scores:
+        found = Shards(folder).lookup(keys)
+        assert (np.isnan(found) | (found <= 1e-3)).all()
+    else:
+        assert all(answer is None or answer.finish == "stop" for answer in TextCache(folder, _read).lookup(keys))
 
 
 def _damage_one(folder: Path, draw: random.Random) -> None:
     """One file of the folder: its bytes, or the values of its JSON; or it is gone, a folder, a loop or not readable."""
-    import json
-
     path = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
     data = path.read_bytes()
     match draw.randrange(10):

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from tiny import save_model
 
@@ -14,7 +15,7 @@ from curate.base import shards
 from curate.base.errors import InputError, OutputError
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import resolve
-from curate.scoring.store import Store, holdings
+from curate.scoring.store import SCHEMA, Store, holdings
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_large_shards_are_left_alone(store, monkeypatch):
     assert heights == [6, 6, 6, 6, 6, 12]  # two of six would be more than ten
 
 
-@pytest.mark.parametrize("damage", ["torn", "foreign", "flipped", "other columns", "not ours"])
+@pytest.mark.parametrize("damage", ["torn", "foreign", "flipped", "other columns", "not sorted", "twice", "not ours"])
 def test_a_file_that_is_no_whole_shard_is_named_and_ignored(store, capsys, damage):
     store.add(keys("a"), np.array([-1.0]))
     store.add(keys("b"), np.array([-2.0]))
@@ -129,14 +130,22 @@ def test_a_file_that_is_no_whole_shard_is_named_and_ignored(store, capsys, damag
     elif damage == "foreign":
         shard = shard.with_name("mine.arrow")
         shard.write_bytes(content)
-    elif damage == "other columns":  # a whole file with the right name that says something else
-        pl.DataFrame({"key_high": [1], "logp": [0.5]}).write_ipc(shard)
+    elif damage in (
+        "other columns",
+        "not sorted",
+        "twice",
+    ):  # a whole file with the right name that says something else
+        high = {"not sorted": [2, 1], "twice": [1, 1]}.get(damage)
+        row = {"key_low": [1, 1], "logp": [-1.0, -2.0]} if high else {"logp": [0.5]}
+        table = pa.table({"key_high": high or [1], **row}, schema=SCHEMA if high else None)
+        with pa.ipc.new_file(shard, table.schema) as writer:
+            writer.write_table(table)
         shard = shard.rename(shard.with_stem(hashlib.sha256(shard.read_bytes()).hexdigest()[:32]))
     else:
         shard = shard.with_stem("0" * 32)
         shard.write_text("hello")
     fresh = again(store)
-    lost = damage in ("torn", "flipped", "other columns")
+    lost = damage not in ("foreign", "not ours")
     assert np.isnan(fresh.lookup(keys("a", "b"))).sum() == lost
     fresh.lookup(keys("a"))
     assert capsys.readouterr().err.count(f"ignored {shard}") == 1
@@ -202,8 +211,6 @@ def test_a_shard_is_plain_arrow(store):
 
 def test_a_large_shard_is_mapped_and_not_read(store):
     """Looking up in 48 MB of shards takes next to no memory of this process's own."""
-    import pyarrow as pa
-
     draw = np.random.default_rng(0)
     words = draw.integers(0, 2**63, (2_000_000, 2), dtype=np.uint64)
     content = words.tobytes()

@@ -10,14 +10,14 @@ import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from curate.base.client import Client
 from curate.base.endpoint import Endpoint, message, refusal
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import Advance, progress
 from curate.evaluation.generation.base import Ask, Sampling
-from curate.evaluation.generation.cache import TextCache, key
+from curate.evaluation.generation.cache import TextCache, key, parsed
 from curate.evaluation.items import Response
 from curate.pairs.identity import digest
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = "chat 1"  # of the cache's keys and texts
 GRACE_SECONDS = 30.0  # for answers on their way when one request has failed for good
 NO_TEXT = {"content_filter", "refusal"}  # finish reasons of an answer that the endpoint holds back
+MOST_TOKENS = 2**31  # of an answer: what a column of them can say
 
 Body = dict[str, Any]
 
@@ -71,7 +72,7 @@ class EndpointChat:
             backoff=backoff,
             grace=GRACE_SECONDS,
         )
-        self._cache = TextCache(state / "endpoint" / digest(model_name))
+        self._cache = TextCache(state / "endpoint" / digest(model_name), _stored)
 
     def record(self) -> dict[str, Any]:
         return {"name": self.model_name, "through": "an OpenAI-compatible endpoint"}
@@ -94,8 +95,8 @@ class EndpointChat:
         bodies = [self._body(ask, sampling) for ask in asks]
         keys = [key(FORMAT, body) for body in bodies]
         wanted = dict(zip(keys, bodies, strict=True))
-        texts = zip(wanted, self._cache.lookup(list(wanted)), strict=True)
-        found = {each: Response(**json.loads(text)) for each, text in texts if text is not None}
+        stored = zip(wanted, self._cache.lookup(list(wanted)), strict=True)
+        found = {each: response for each, response in stored if response is not None}
         # An answer without a text, which earlier versions kept, is asked for again.
         missing = {each: body for each, body in wanted.items() if each not in found or not _kept(found[each])}
         if missing:
@@ -135,7 +136,9 @@ class EndpointChat:
 class _Asking:
     """The work of one call of `chat` (`curate.base.client.Work`). A job is a key; what is answered is kept at once."""
 
-    def __init__(self, what: str, wanted: Mapping[bytes, Body], cache: TextCache, timeout: float, advance: Advance):
+    def __init__(
+        self, what: str, wanted: Mapping[bytes, Body], cache: TextCache[Response], timeout: float, advance: Advance
+    ):
         self.name = what
         self.wanted, self.cache, self.timeout, self.advance = wanted, cache, timeout, advance
         self.queue = deque(wanted)
@@ -210,13 +213,33 @@ def _read(body: Any) -> Response:
     if text is not None and not isinstance(text, str):
         raise TypeError
     tokens = (body.get("usage") or {}).get("completion_tokens")
-    count = tokens if isinstance(tokens, int) else 0
+    count = tokens if _is_count(tokens) else 0
     reason = choice.get("finish_reason")
     if not text or reason in NO_TEXT:
         return Response(None, "error", count)
     # Half of a surrogate pair can be said in JSON and in no file.
     text = text.encode(errors="replace").decode()
     return Response(text, "length" if reason == "length" else "stop", count)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < MOST_TOKENS
+
+
+def _stored(text: str) -> Response:
+    """What `_Asking.keep` wrote. Raises `ValueError` for anything else."""
+    said = parsed(text)
+    if not isinstance(said, dict) or not {"text", "finish"} <= said.keys() <= set(Response._fields):
+        raise ValueError("no answer")
+    response = Response(**said)
+    if (
+        not isinstance(response.text, str | None)
+        or response.finish not in ("stop", "length", "too_long", "error")
+        or not _is_count(response.tokens)
+        or response.prefill != ""
+    ):
+        raise ValueError("no answer")
+    return response
 
 
 def _kept(response: Response) -> bool:

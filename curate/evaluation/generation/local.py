@@ -18,7 +18,7 @@ from curate.base.device import device_type
 from curate.base.progress import progress, say
 from curate.evaluation.generation.base import Ask, Generated, GenerationEngine, Request, Sampling
 from curate.evaluation.generation.batches import batches
-from curate.evaluation.generation.cache import TextCache
+from curate.evaluation.generation.cache import TextCache, parsed
 from curate.evaluation.generation.cache import key as key_of
 from curate.evaluation.items import Response
 from curate.models.rendering import load_tokenizer, prefill_token_ids, prompt_token_ids, stop_token_ids
@@ -85,7 +85,7 @@ class LocalChat:
         self.scope = json.dumps(scope, sort_keys=True)
         self.label: dict[str, Any] = {**scope, "name": model.name, "commit": model.commit}
         folder = state / "generations" / hashlib.sha256(self.scope.encode()).hexdigest()[:16]
-        self.cache = TextCache(folder)
+        self.cache = TextCache(folder, _read)
         self.generated = 0
         self._opened: GenerationEngine | None = None
         _CHATS.add(self)
@@ -155,7 +155,7 @@ class LocalChat:
         times = Counter(key for key, _ in asked)
         distinct = dict(asked)
         keys, requests = list(distinct), list(distinct.values())
-        answers = {key: _read(text) for key, text in zip(keys, self.cache.lookup(keys), strict=True) if text}
+        answers = {key: found for key, found in zip(keys, self.cache.lookup(keys), strict=True) if found}
         if len(answers) == len(keys):
             return answers
         with progress(what, len(asked), "responses") as advance:
@@ -206,5 +206,8 @@ class LocalChat:
 
 
 def _read(text: str) -> Generated:
-    finish, ids = json.loads(text)
-    return Generated(ids, finish)
+    """What `_keep` wrote. Raises `ValueError` for anything else."""
+    match parsed(text):
+        case [("stop" | "length") as finish, list(ids)] if all(type(one) is int and 0 <= one < 2**31 for one in ids):
+            return Generated(ids, finish)
+    raise ValueError("no answer in token ids")

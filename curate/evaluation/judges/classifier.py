@@ -54,7 +54,11 @@ class ClassifierJudge:
         # Positions of some encoders begin behind the padding token's: their tokenizer knows how long a text may be.
         self.context = min(model.context, self.tokenizer.model_max_length)
         self._passes = Passes(
-            model, dtype, state, lambda: _classifying(load_classifier(model, config, dtype, WHAT), exclusive)
+            model,
+            dtype,
+            state,
+            len(labels),
+            lambda: _classifying(load_classifier(model, config, dtype, WHAT), exclusive),
         )
 
     def record(self) -> dict[str, Any]:

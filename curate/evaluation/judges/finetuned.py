@@ -71,7 +71,9 @@ class StrongRejectEvaluator:
                 remedy="give StrongREJECT's fine-tuned evaluator, with its tokenizer",
             )
         grades = [vocabulary[grade] for grade in GRADES]
-        self._passes = Passes(self.model, dtype, state, lambda: _grading(load_model(model, dtype).eval(), grades))
+        self._passes = Passes(
+            model, dtype, state, len(GRADES), lambda: _grading(load_model(model, dtype).eval(), grades)
+        )
 
     def record(self) -> dict[str, Any]:
         return {**self._passes.scope, "judge": self.name, "model": self.model.record()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from curate.base import memory
 from curate.base.device import device
 from curate.base.errors import InputError, first_line
 from curate.base.progress import progress, say
-from curate.evaluation.generation.cache import TextCache, key
+from curate.evaluation.generation.cache import TextCache, key, parsed
 from curate.evaluation.generation.local import close_all
 from curate.models.resolve import Model
 from curate.pairs.identity import digest
@@ -28,12 +29,16 @@ KEEP_EVERY = 64  # verdicts between two writes of the cache, about
 
 class Passes:
     """A model's probabilities. A batch holds rows of one length and no padding, so that a verdict does not depend on
-    what else is judged. The model is loaded when the first verdict is missing, and again after `close`."""
+    what else is judged. The model is loaded when the first verdict is missing, and again after `close`.
 
-    def __init__(self, model: Model, dtype: str, state: Path, load: Callable[[], Run]) -> None:
+    Args:
+        labels: probabilities of one verdict.
+    """
+
+    def __init__(self, model: Model, dtype: str, state: Path, labels: int, load: Callable[[], Run]) -> None:
         self.model = model
         self.scope = {"model": model.digest, "dtype": dtype, "engine": installed("transformers")}
-        self._cache = TextCache(state / "verdicts" / digest(self.scope))
+        self._cache = TextCache(state / "verdicts" / digest(self.scope), partial(_read, labels=labels))
         self._load = load
         self._run: Run | None = None
 
@@ -46,8 +51,8 @@ class Passes:
         """
         keys = [key(dict(each)) for each in inputs]
         wanted = dict(zip(keys, inputs, strict=True))
-        texts = zip(wanted, self._cache.lookup(list(wanted)), strict=True)
-        found: dict[bytes, list[float]] = {each: json.loads(text) for each, text in texts if text is not None}
+        kept = zip(wanted, self._cache.lookup(list(wanted)), strict=True)
+        found = {each: shares for each, shares in kept if shares is not None}
         missing = [each for each in wanted if each not in found]
         if missing:
             with progress("judge", len(missing), "responses") as advance:
@@ -96,6 +101,16 @@ class Passes:
                 remedy="set judge_dtype float32 or bfloat16, and check the model's weights",
             )
         return [list(map(float, row)) for row in out.tolist()]
+
+
+def _read(text: str, labels: int) -> list[float]:
+    """What `_keep` wrote. Raises `ValueError` for anything else."""
+    match parsed(text):
+        case [*shares] if len(shares) == labels and all(
+            type(one) is float and -1e-6 <= one <= 1 + 1e-6 for one in shares
+        ):
+            return shares
+    raise ValueError(f"no {labels} probabilities")
 
 
 def _length(inputs: Inputs) -> int:

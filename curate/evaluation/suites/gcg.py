@@ -6,6 +6,7 @@ White box: the search follows the gradient of the target's likelihood, and needs
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from importlib import metadata
 from typing import ClassVar, NamedTuple
@@ -17,7 +18,7 @@ from pydantic import Field
 from curate.base.errors import InputError
 from curate.base.progress import progress, say
 from curate.evaluation.generation.base import Ask
-from curate.evaluation.generation.cache import TextCache, key
+from curate.evaluation.generation.cache import TextCache, key, parsed
 from curate.evaluation.generation.local import close_all
 from curate.evaluation.items import Item, Response
 from curate.evaluation.suites import metrics
@@ -99,12 +100,12 @@ def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Fou
     version = _nanogcg()
     scope = [FORMAT, version, installed("transformers"), bench.model.digest, bench.dtype]
     searched = options.model_dump(exclude={"behaviours"})
-    cache = TextCache(bench.state / "gcg" / bench.model.digest)
+    cache = TextCache(bench.state / "gcg" / bench.model.digest, _read)
     # The digest says nothing of the tokenizer and its template: the tokens do.
     names = [f"behaviour {number}" for number in range(len(items))]
     asked = prompt_token_ids(load_tokenizer(bench.model), [item.prompt for item in items], names)
     keys = [key(*scope, ids, item.asked, item.target, searched) for ids, item in zip(asked, items, strict=True)]
-    found = {each: Found(*json.loads(text)) for each, text in zip(keys, cache.lookup(keys), strict=True) if text}
+    found = {each: one for each, one in zip(keys, cache.lookup(keys), strict=True) if one is not None}
     missing = {each: item for each, item in zip(keys, items, strict=True) if each not in found}
     if missing:
         from curate.evaluation.suites.gcg_search import Searcher
@@ -121,6 +122,14 @@ def search(items: Sequence[Item], bench: Bench, options: GCGOptions) -> list[Fou
             finally:
                 searcher.close()
     return [found.get(each) for each in keys]
+
+
+def _read(text: str) -> Found:
+    """What `search` kept. Raises `ValueError` for anything else."""
+    match parsed(text):
+        case [str(suffix), float(first_loss), float(loss)] if math.isfinite(first_loss) and math.isfinite(loss):
+            return Found(suffix, first_loss, loss)
+    raise ValueError("no suffix and its losses")
 
 
 def _nanogcg() -> str:

@@ -9,7 +9,6 @@ from tiny import byte_tokenizer, save_model, save_rater
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from curate.base.errors import InputError, UsageError
-from curate.evaluation.generation.cache import TextCache
 from curate.evaluation.judges import open_judge
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.classifier import ClassifierJudge
@@ -265,4 +264,4 @@ def test_which_judge_params_name(tmp_path, grader):
     assert isinstance(
         open_judge(params(judge="strongreject", judge_model=str(grader)), tmp_path), StrongRejectEvaluator
     )
-    assert not list(TextCache(tmp_path / "verdicts").folder.glob("*"))  # nothing is loaded before it is wanted
+    assert not list((tmp_path / "verdicts").glob("*"))  # nothing is loaded before it is wanted
