@@ -328,11 +328,14 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 
 
 def is_ours(path: str | Path) -> bool:
-    """Whether a Parquet file says how it was made, as `write_parquet` has it do."""
+    """Whether a Parquet file says how it was made, as `write_parquet` has it do; so does one that is gone, for another
+    run that puts its own in its place takes it away first."""
     import polars as pl
 
     try:
         return PROVENANCE in pl.read_parquet_metadata(path)
+    except FileNotFoundError:
+        return True
     except (pl.exceptions.PolarsError, OSError):
         return False
 

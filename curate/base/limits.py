@@ -2,16 +2,22 @@
 
 Readers of files take their bytes from here. A pipe or a device is refused (it may never end); a file is read up to
 INPUT_LIMIT bytes; what is gzipped may unpack to GZIP_RATIO times its size, and a Parquet file may claim a row for each
-of its bytes. CURATE_INPUT_LIMIT=20GB raises all three.
+of its bytes. `curate prepare --input-limit 20GB` (`data.input_limit`) raises all three, and so does the environment's
+CURATE_INPUT_LIMIT=20GB for every command.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import BinaryIO
 
 from curate.base.errors import InputError, UsageError
 
@@ -19,7 +25,7 @@ VARIABLE = "CURATE_INPUT_LIMIT"
 INPUT_LIMIT = 4 * 2**30  # bytes of a file, unpacked
 GZIP_RATIO = 100  # JSON of people's text packs to a third or a tenth
 SMALL = 64 * 2**20  # bytes: what unpacks to less is read, whatever its ratio
-BLOCK = 2**24  # bytes unpacked at a time
+BLOCK = 2**20  # bytes read or unpacked at a time
 FEW_ROWS = 100_000  # likewise
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _KINDS = {
@@ -31,15 +37,43 @@ _KINDS = {
 }
 
 
+OPTION = "--input-limit 20GB of `curate prepare` (data.input_limit)"
+_given: ContextVar[tuple[int | None, str]] = ContextVar("given", default=(None, ""))
+
+
+@contextmanager
+def given(size: str | None) -> Iterator[None]:
+    """Within the block inputs may have `size` (None: what they may have otherwise), and errors name OPTION.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    token = _given.set((None if size is None else bytes_of(size, "input_limit"), OPTION))
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def bytes_of(size: str, name: str) -> int:
+    """Bytes of a size such as 20GB. Raises `UsageError`, by that name, where it is none."""
+    found = re.fullmatch(r"([0-9]{1,15})\s*([kmgt]?)b?", size.strip(), re.IGNORECASE)
+    if found is None:
+        raise UsageError("not a size", field=name, found=size, expected="such as 20GB")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
 def limit() -> int:
     """Bytes that an input may have, unpacked. Raises `UsageError` where CURATE_INPUT_LIMIT is no size."""
-    given = os.environ.get(VARIABLE, "").strip()
-    if not given:
-        return INPUT_LIMIT
-    found = re.fullmatch(r"(\d{1,15})\s*([kmgt]?)b?", given, re.IGNORECASE)
-    if found is None:
-        raise UsageError("not a size", field=VARIABLE, found=given, expected="such as 20GB")
-    return int(found[1]) * _UNITS[found[2].lower()]
+    raised = _raised()
+    return INPUT_LIMIT if raised is None else raised
+
+
+def _raised() -> int | None:
+    """What the user allows; None where he says nothing."""
+    size, _ = _given.get()
+    text = os.environ.get(VARIABLE, "").strip()
+    return size if size is not None or not text else bytes_of(text, VARIABLE)
 
 
 def check_regular(path: str | Path, *, any_size: bool = False) -> int:
@@ -85,50 +119,72 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def gunzip(data: bytes, path: str | Path) -> bytes:
-    """`data`, gzipped, all its members unpacked; memory stays near what the bound allows.
+def blocks(file: BinaryIO, path: str | Path, size: int) -> Iterator[bytes]:
+    """The bytes of an open file of `size` bytes, in blocks; no more of them than its size and the bound allow."""
+    left = min(limit(), size + SMALL)  # it may grow, or its size not be told (/proc)
+    try:
+        while block := file.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise too_much(path, "more than its size says", size)
+            yield block
+    except OSError as error:
+        raise InputError("cannot read the file", file=path, found=error.strerror) from None
+
+
+def gunzipped(file: BinaryIO, path: str | Path, size: int) -> Iterator[bytes]:
+    """A gzipped file of `size` bytes, all its members unpacked, in blocks.
 
     Raises:
         InputError: truncated or damaged, or it unpacks to more than it may.
     """
-    most = _unpacked_at_most(len(data))
-    out = bytearray()
-    left = data
+    most = _unpacked_at_most(size)
+    member, done = zlib.decompressobj(wbits=31), 0
+    begun = False  # whether the member has bytes
     try:
-        while left:
-            member = zlib.decompressobj(wbits=31)
-            out += member.decompress(left, most + 1 - len(out))
-            while not member.eof and member.unconsumed_tail and len(out) <= most:
-                out += member.decompress(member.unconsumed_tail, most + 1 - len(out))
-            if len(out) > most:
-                raise too_much(path, f"{len(data):,} bytes that unpack to more than {most:,}", most)
+        for data in blocks(file, path, size):
+            while data := data if begun else data.lstrip(b"\0"):  # (some writers pad)
+                begun = True
+                out = member.decompress(data, BLOCK)
+                data = member.unused_data if member.eof else member.unconsumed_tail
+                done += len(out)
+                if done > most:
+                    raise too_much(path, f"{size:,} bytes that unpack to more than {most:,}", most)
+                yield out
+                if member.eof:
+                    member, begun = zlib.decompressobj(wbits=31), False
+        if begun:
+            yield member.flush()
             if not member.eof:
                 raise EOFError("the compressed data ends too soon")
-            left = member.unused_data.lstrip(b"\0")  # (some writers pad)
     except (EOFError, zlib.error) as error:
         raise InputError(
             "the gzipped file is truncated or damaged", file=path, found=error, remedy="copy or download it again"
         ) from None
-    return bytes(out)
 
 
-def unzstd(data: bytes, path: str | Path) -> bytes:
-    """`data`, zstandard-compressed, unpacked. Raises as `gunzip`."""
+def unzstd(file: BinaryIO, path: str | Path, size: int) -> Iterator[bytes]:
+    """A zstandard-compressed file, unpacked, in blocks. Raises as `gunzipped`."""
     import pyarrow as pa
 
-    most = _unpacked_at_most(len(data))
+    most = _unpacked_at_most(size)
+    done = 0
     try:
-        with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-            out = bytearray()
-            while len(out) <= most and (block := stream.read(BLOCK)):
-                out += block
+        with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
+            while block := stream.read(BLOCK):
+                done += len(block)
+                if done > most:
+                    raise too_much(path, f"{size:,} bytes that unpack to more than {most:,}", most)
+                yield block
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             "the zstandard file is truncated or damaged", file=path, found=error, remedy="copy or download it again"
         ) from None
-    if len(out) > most:
-        raise too_much(path, f"{len(data):,} bytes that unpack to more than {most:,}", most)
-    return bytes(out)
+
+
+def gunzip(data: bytes, path: str | Path) -> bytes:
+    """`data`, gzipped, unpacked. Raises as `gunzipped`."""
+    return b"".join(gunzipped(io.BytesIO(data), path, len(data)))
 
 
 def check_unpacked(size: int, path: str | Path, packed: int) -> None:
@@ -143,26 +199,29 @@ def check_unpacked(size: int, path: str | Path, packed: int) -> None:
 
 
 def _unpacked_at_most(packed: int) -> int:
-    return limit() if os.environ.get(VARIABLE) else min(limit(), max(SMALL, GZIP_RATIO * packed))
+    raised = _raised()
+    return min(INPUT_LIMIT, max(SMALL, GZIP_RATIO * packed)) if raised is None else raised
 
 
 def check_rows(rows: int, path: str | Path, size: int) -> None:
     """Refuse a file of `size` bytes that claims more rows than it can hold anything in.
 
     Raises:
-        InputError: more than FEW_ROWS rows, and than a row a byte, and CURATE_INPUT_LIMIT does not say otherwise.
+        InputError: more than FEW_ROWS rows, and than a row a byte, and the user does not say otherwise.
     """
-    most = limit() if os.environ.get(VARIABLE) else max(FEW_ROWS, size)
+    raised = _raised()
+    most = max(FEW_ROWS, size) if raised is None else raised
     if rows > most:
         raise too_much(path, f"{rows:,} rows in {size:,} bytes", most, "rows")
 
 
 def too_much(path: str | Path, found: str, most: int, unit: str = "bytes") -> InputError:
     """The error for an input beyond its bound."""
+    ways = " or ".join(filter(None, (_given.get()[1], f"{VARIABLE}=20GB before the command")))
     return InputError(
         "the file is larger than is read",
         file=path,
         found=found,
         expected=f"at most {most:,} {unit}",
-        remedy=f"if it is meant so, raise the bound: {VARIABLE}=20GB before the command",
+        remedy=f"if it is meant so, raise the bound: {ways}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,7 +13,7 @@ from curate.pairs.sources.base import named
 from curate.pairs.sources.text import as_json, unix_lines
 
 
-def kept_columns(records: Sequence[Any], rows: Sequence[int], keep: Sequence[str], source: str) -> list[pl.Series]:
+def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str], source: str) -> list[pl.Series]:
     """Columns of `records` at `rows`, each asked for as COLUMN or as NAME=COLUMN, where NAME is what it is called then.
 
     Texts, whole numbers, numbers and booleans keep their type; values of other types, or of several, are JSON text.
@@ -29,13 +29,20 @@ def kept_columns(records: Sequence[Any], rows: Sequence[int], keep: Sequence[str
             raise UsageError(
                 "a column cannot be kept under this name", field="keep", found=name, remedy=f"--keep my_{name}={name}"
             )
-    have = {name for record in records if isinstance(record, dict) for name in record}
+    if not wanted:
+        return []
+    have, places, values = set[str](), set(rows), dict[int, list[Any]]()
+    for row, record in enumerate(records):
+        if isinstance(record, dict):
+            have |= record.keys()
+        if row in places:
+            values[row] = [record.get(column) for _, column in wanted]
     missing = [column for _, column in wanted if column not in have]
     if missing:
         raise InputError(
             "no such column to keep", file=source, field=", ".join(missing), found=f"columns {named(have)}"
         )
-    return [pl.Series(name, *_typed([records[row].get(column) for row in rows])) for name, column in wanted]
+    return [pl.Series(name, *_typed([values[row][nth] for row in rows])) for nth, name in enumerate(names)]
 
 
 def _typed(values: list[Any]) -> tuple[list[Any], Any]:

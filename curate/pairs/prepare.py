@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 import curate
+from curate.base import limits
 from curate.base.errors import InputError, UsageError
 from curate.base.files import replacing_together, write_json, write_parquet
 from curate.base.progress import say
@@ -26,7 +27,7 @@ from curate.pairs.sources.choosing import choose
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.mapping import mapped
 from curate.pairs.sources.parsing import Frames, parse
-from curate.pairs.sources.reading import Source, read
+from curate.pairs.sources.reading import First, Source, read
 from curate.pairs.sources.text import as_json
 from curate.project.params import CleaningParams, DataParams
 
@@ -62,15 +63,20 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
             is malformed; it names file, row and field.
         UsageError: `data.format` is no format.
     """
+    with limits.given(data.input_limit):
+        return _prepared(data, cleaning, strict)
+
+
+def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepared:
     source = read(data)
     if data.limit:
-        source = source._replace(records=source.records[: data.limit])
+        source = source._replace(records=First(source.records, data.limit))
     form = _format(data, source)
     found = parse(source, form, data.pairing, strict=strict)
     kept, more = clean(found.parsed, cleaning)
     refused, used = _rejected(found, kept, more)
-    if used + refused.height != len(source.records):
-        raise AssertionError(f"read {len(source.records)}, used {used}, rejected {refused.height}")
+    if used + refused.height != found.read:
+        raise AssertionError(f"read {found.read}, used {used}, rejected {refused.height}")
     if kept.is_empty():
         raise InputError(
             "no pair is left; nothing was written",
@@ -88,14 +94,14 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
     rejects = refused.with_columns(
         source=pl.lit(source.name),
         source_row="row",
-        row=pl.Series([as_json(source.records[row]) for row in refused["row"]], dtype=pl.String),
+        row=pl.Series(_as_they_are(source, refused["row"]), dtype=pl.String),
     ).select(pl.col(name).cast(dtype) for name, dtype in REJECTS.items())
     summary = {
         "source": source.name,
         "source_digest": source.digest,
         "format": form.name,
         "format_detected": data.format == "auto" and not data.fields,
-        "read": len(source.records),
+        "read": found.read,
         "used": used,
         "rejected": rejects.height,
         "made": found.parsed.height,
@@ -106,10 +112,18 @@ def prepare(data: DataParams, cleaning: CleaningParams, *, strict: bool = False)
         "labels": _labels(found.labels, kept),
         "columns": {"unused": unused, "kept": [column.name for column in beside]},
         "pairs": _counts(pairs),
-        "params": {"data": data.model_dump(), "cleaning": cleaning.model_dump(), "strict": strict},
+        "params": {"data": data.record(), "cleaning": cleaning.model_dump(), "strict": strict},
     }
     say(f"prepare: {_account(summary)}")
     return Prepared(pairs, rejects, summary)
+
+
+def _as_they_are(source: Source, rows: pl.Series) -> list[str]:
+    """The source's rows of these numbers, which rise, as JSON."""
+    if rows.is_empty():
+        return []
+    wanted = set(rows)
+    return [as_json(record) for row, record in enumerate(source.records) if row in wanted]
 
 
 def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: str | Path) -> None:
@@ -223,18 +237,18 @@ def _marks(kept: pl.DataFrame, crlf: set[int]) -> dict[str, int]:
     return {mark: counts[mark] for mark in MARKS if counts[mark]}
 
 
-def _labels(read: dict[bytes, set[bool]], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
+def _labels(read: pl.DataFrame, kept: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Responses (texts to a prompt) with a safety label, and those labelled both safe and unsafe, in different rows."""
-    if not read:
+    if read.is_empty():
         return {}
     sides = [
         kept.select("prompt_key", reply=pl.col(side).list.last().struct.field("content"), safe=f"{side}_safe")
         for side in ("chosen", "rejected")
     ]
-    left = pl.concat(sides).drop_nulls("safe").group_by("prompt_key", "reply").agg(pl.col("safe").n_unique())["safe"]
+    left = pl.concat(sides).drop_nulls("safe").unique()
     return {
-        "read": {"responses": len(read), "both_ways": sum(len(labels) > 1 for labels in read.values())},
-        "kept": {"responses": left.len(), "both_ways": int((left > 1).sum())},
+        name: {"responses": labels.select(of).n_unique(), "both_ways": labels.height - labels.select(of).n_unique()}
+        for name, labels, of in (("read", read, ["reply"]), ("kept", left, ["prompt_key", "reply"]))
     }
 
 

@@ -60,3 +60,22 @@ def test_more_rows_than_bytes(monkeypatch):
         limits.check_rows(3_000_000, "a.parquet", 17_000)
     monkeypatch.setenv(limits.VARIABLE, "1GB")
     limits.check_rows(3_000_000, "a.parquet", 17_000)
+
+
+def test_the_option_counts_more_than_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x" * 3000)
+    monkeypatch.setenv(limits.VARIABLE, "1GB")
+    with (
+        limits.given("2 kB"),
+        pytest.raises(InputError, match=r"at most 2,000[\s\S]*--input-limit[\s\S]*data.input_limit"),
+    ):
+        limits.read_bytes(tmp_path / "a")
+    with limits.given(None):
+        assert limits.limit() == 10**9
+    monkeypatch.delenv(limits.VARIABLE)
+    with limits.given("3kb"):
+        assert len(limits.read_bytes(tmp_path / "a")) == 3000
+    assert limits.limit() == limits.INPUT_LIMIT
+    for odd in ("", "-1", "1.5GB", "much", "９GB"):
+        with pytest.raises(UsageError, match="not a size"), limits.given(odd):
+            pass

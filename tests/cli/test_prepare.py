@@ -1,6 +1,7 @@
 """`curate prepare` as a person calls it."""
 
 import json
+import subprocess
 import sys
 
 import polars as pl
@@ -81,6 +82,36 @@ def test_faults_are_messages_with_exit_codes(raw, tmp_path, monkeypatch, capsys)
         got, seen = call(monkeypatch, capsys, *arguments)
         assert (got, part in seen, "Traceback" in seen) == (code, True, False), seen
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.jsonl"]
+
+
+def test_the_bound_on_inputs_is_an_option(raw, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "p.parquet"
+    code, seen = call(monkeypatch, capsys, raw, "--out", out, "--input-limit", "100")
+    assert code == 1 and "at most 100 bytes" in seen and "--input-limit 20GB" in seen and not out.exists()
+    code, seen = call(monkeypatch, capsys, raw, "--out", out, "--input-limit", "many")
+    assert code == 2 and "input_limit" in seen and "such as 20GB" in seen
+    assert call(monkeypatch, capsys, raw, "--out", out, "--input-limit", "1 kB")[0] == 0
+    limited = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    assert call(monkeypatch, capsys, raw, "--out", out)[0] == 0
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == limited  # it is no part of a result
+
+
+def test_processes_at_once_leave_the_files_of_one(tmp_path):
+    """Each has rows and rejects of its own number: what stands afterwards is of one of them, and nothing beside it."""
+    out = tmp_path / "out" / "pairs.parquet"
+    runs = []
+    for run in range(4):
+        rows = [{**row, "chosen": f"yes {run}"} for row in ROWS] + [{**ROWS[0], "prompt": None}] * run
+        (tmp_path / f"{run}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        command = [sys.executable, "-m", "curate", "prepare", f"{run}.jsonl", "--out", str(out)]
+        runs.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE))
+    assert [(run.communicate()[1] and run.returncode) for run in runs] == [0] * 4
+    summary = json.loads(out.with_suffix(".prepare.json").read_text())
+    run = int(summary["source"][0])
+    pairs, rejects = pl.read_parquet(out), pl.read_parquet(out.with_suffix(".rejects.parquet"))
+    assert pairs["chosen"].list.first().struct.field("content").unique().to_list() == [f"yes {run}"]
+    assert (summary["rejected"], rejects.height) == (run, run)
+    assert len(list(out.parent.iterdir())) == 3
 
 
 def test_help_lists_formats(monkeypatch, capsys):

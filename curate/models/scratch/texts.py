@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from curate.base import limits
 from curate.base.errors import InputError
 from curate.models.scratch.plain import Document, is_instructions, read_instructions, read_plain
 from curate.pairs.identity import prompt_key
@@ -65,6 +66,11 @@ def gather(params: ReferenceParams, data: DataParams, cleaning: CleaningParams) 
     Raises:
         InputError: a file is missing or of no kind that is read here, or nothing is left of it.
     """
+    with limits.given(data.input_limit):
+        return _gathered(params, data, cleaning)
+
+
+def _gathered(params: ReferenceParams, data: DataParams, cleaning: CleaningParams) -> list[Text]:
     kinds = {name: kind(name) for name in params.texts}
     preferences = [name for name in kinds if kinds[name] == Kind.PREFERENCES]
     pairs = {
@@ -91,9 +97,8 @@ def _like(data: DataParams, name: str) -> DataParams:
     """`data` for its own source; for another, what does not depend on the source."""
     if name == data.source:
         return data
-    return DataParams(
-        source=name, sample_pairs=data.sample_pairs, heldout_fraction=data.heldout_fraction, seed=data.seed
-    )
+    shared = ("sample_pairs", "heldout_fraction", "seed", "input_limit")
+    return DataParams(source=name, **{key: getattr(data, key) for key in shared})
 
 
 def _dialogues(pairs: pl.DataFrame, heldout: set[str]) -> list[Document]:

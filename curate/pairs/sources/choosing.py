@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from curate.base.errors import InputError, UsageError
@@ -17,7 +18,7 @@ from curate.pairs.sources.format import Format
 REMEDY = "name the format with --format"
 
 
-def choose(name: str, records: Sequence[Any], source: str) -> Format:
+def choose(name: str, records: Iterable[Any], source: str) -> Format:
     """The format called `name`; for `auto`, the one that the records' fields are particular to.
 
     A record counts for the format whose fields it has; of two formats, for the one that asks for more of them.
@@ -33,7 +34,8 @@ def choose(name: str, records: Sequence[Any], source: str) -> Format:
         found for record in records if isinstance(record, dict) and (found := _candidates(record))
     )
     if not votes:
-        if len(records) == 1 and isinstance(records[0], dict) and len(lists := lists_of_rows(records[0])) > 1:
+        first, *more = islice(records, 2)
+        if not more and isinstance(first, dict) and len(lists := lists_of_rows(first)) > 1:
             raise InputError("the file holds several lists of rows", file=source, found=named(lists), remedy="split it")
         raise _unknown(records, source)
     winner, most = votes.most_common(1)[0]
@@ -72,7 +74,7 @@ def _candidates(record: dict[str, Any]) -> tuple[str, ...]:
     return tuple({known.parse: known.name for known in reversed(particular)}.values())[::-1]
 
 
-def _unknown(records: Sequence[Any], source: str) -> InputError:
+def _unknown(records: Iterable[Any], source: str) -> InputError:
     """What the rows have, which two formats are nearest and what these lack, and how to name the fields oneself."""
     have = {str(name) for record in records if isinstance(record, dict) for name in record}
     if not have:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from curate.base.errors import InputError
@@ -36,33 +36,40 @@ def read_json_array(text: str, file: str) -> list[Any]:
 
 def read_json_objects(text: str, file: str) -> list[Any]:
     """Objects one a line or over several lines; a single one that holds the list of rows is opened."""
-    try:
-        _loads(text.lstrip().split("\n", 1)[0])
-    except RecursionError:
-        pass
-    except ValueError:
-        if next(_whole(text, 0), None) is not None:
-            return _unwrapped(list(_elements(text, 0, file, closed=False)))
-    return _unwrapped(read_json_lines(text, file))
+    if not is_value(text.lstrip().split("\n", 1)[0]) and next(_whole(text, 0), None) is not None:
+        return _unwrapped(list(_elements(text, 0, file, closed=False)))
+    return _unwrapped(list(json_lines(text.split("\n"), file)))
 
 
-def read_json_lines(text: str, file: str) -> list[Any]:
+def json_lines(lines: Iterable[str], file: str) -> Iterator[Any]:
     """One JSON value a line; empty lines are passed over."""
-    records: list[Any] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    row = 0
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            records.append(_loads(line))
+            value = _loads(line)
         except RecursionError:
-            records.append(Unreadable(DEEP, line))
+            value = Unreadable(DEEP, line)
         except ValueError as error:
             at = f" at character {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             what = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
             raise InputError(
-                f"line {number} is not JSON", file=file, row=len(records), found=f"{what}{at}", remedy=JSON_REMEDY
+                f"line {number} is not JSON", file=file, row=row, found=f"{what}{at}", remedy=JSON_REMEDY
             ) from None
-    return records
+        yield value
+        row += 1
+
+
+def is_value(line: str) -> bool:
+    """Whether the line is JSON, however deep."""
+    try:
+        _loads(line)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 def _loads(text: str) -> Any:

@@ -1,20 +1,29 @@
-"""A file into records. What a file holds is read off its first bytes; its name only settles what text is."""
+"""A file into records. What a file holds is read off its first bytes; its name only settles what text is.
+
+JSON lines and Parquet are read a block at a time, as often as they are gone over: all records at once would take
+several times the file's size. Other kinds are held whole.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from curate.base import limits
 from curate.base.errors import InputError
 from curate.base.files import existing
-from curate.pairs.sources.decoding import read_json_array, read_json_lines, read_json_objects
-from curate.pairs.sources.tables import read_csv, read_parquet
+from curate.pairs.sources.decoding import is_value, json_lines, read_json_array, read_json_objects
+from curate.pairs.sources.tables import parquet_rows, read_csv
 
 KINDS = "JSON array, JSON lines, CSV, TSV or Parquet, each also as .gz or .zst"
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 PARQUET = b"PAR1"
+BOM = b"\xef\xbb\xbf"
+MANY_LINES = 10_000  # between two looks whether they are too many
 PACKED = {".gz": "gzipped", ".zst": "zstandard-compressed"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 FOREIGN = {
@@ -28,44 +37,137 @@ FOREIGN = {
 }
 
 
+class Rows(Iterable[Any]):
+    """The records of a file, read anew whenever they are gone over.
+
+    Raises:
+        InputError: while they are: what `read` raises; or the file is not what it was when this was made.
+    """
+
+    def __init__(self, path: Path, read: Callable[[], Iterator[Any]]) -> None:
+        self.path, self.read = path, read
+        self._made = _stamp(path)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.read()
+        if _stamp(self.path) != self._made:
+            raise InputError("the file changed while it was read", file=self.path, remedy="run the same command again")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def read_file(path: str | Path) -> list[Any]:
+    """`open_file` as a list."""
+    return list(open_file(path))
+
+
+def open_file(path: str | Path) -> Iterable[Any]:
     """The records of a JSON, JSON lines, CSV, TSV or Parquet file, compressed or not; objects, where it is sound.
+
+    There is at least one, and they can be gone over several times.
 
     Raises:
         InputError: missing, a folder, a pipe or device, unreadable, empty, truncated, not UTF-8, not what its name
-            says, or larger than `curate.base.limits` allow.
+            says, or larger than `curate.base.limits` allow; what stands further down the file, when it is gone over.
     """
     path = existing(path)
-    data = limits.read_bytes(path)
-    packed = len(data)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    data, named = _unpacked(data, suffixes[-1:], path), [one for one in suffixes if one not in PACKED]
-    records = _records(data, named[-1].removeprefix(".") if named else "", path, packed)
-    if not records:
+    packed = limits.check_regular(path)
+    with closing(_blocks(path, packed)) as blocks:
+        start = next(blocks, b"")
+        if start.startswith(PARQUET) and _is_packed(path):
+            data = start + b"".join(blocks)
+            records: Iterable[Any] = Rows(path, lambda: parquet_rows(data, path))
+        elif start.startswith(PARQUET):
+            records = Rows(path, lambda: parquet_rows(path, path))
+        elif start.removeprefix(BOM).lstrip()[:1] == b"{" and _suffix(path) != "parquet" and _is_lines(path, packed):
+            records = Rows(path, lambda: json_lines(_lines(path, packed), str(path)))
+        else:
+            records = _held(start + b"".join(blocks), path, packed)
+    if next(iter(records), records) is records:
         raise InputError("the file holds no rows", file=path)
     return records
 
 
-def _unpacked(data: bytes, suffix: list[str], path: Path) -> bytes:
-    if data.startswith(GZIP):
-        return limits.gunzip(data, path)
-    if data.startswith(ZSTD):
-        return limits.unzstd(data, path)
-    if data and suffix and suffix[0] in PACKED:
-        raise InputError(
-            f"the name ends in {suffix[0]}, but the file is not {PACKED[suffix[0]]}",
-            file=path,
-            remedy=f"take {suffix[0]} off its name",
-        )
-    return data
+def _blocks(path: Path, packed: int) -> Generator[bytes, None, None]:
+    """The file's bytes, unpacked."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            file.seek(0)
+            suffix = path.suffix.lower()
+            if magic.startswith(GZIP):
+                yield from limits.gunzipped(file, path, packed)
+            elif magic.startswith(ZSTD):
+                yield from limits.unzstd(file, path, packed)
+            elif magic and suffix in PACKED:
+                raise InputError(
+                    f"the name ends in {suffix}, but the file is not {PACKED[suffix]}",
+                    file=path,
+                    remedy=f"take {suffix} off its name",
+                )
+            else:
+                yield from limits.blocks(file, path, packed)
+    except OSError as error:
+        raise InputError("cannot read the file", file=path, found=error.strerror) from None
 
 
-def _records(data: bytes, suffix: str, path: Path, packed: int) -> list[Any]:
-    if data.startswith(PARQUET):
-        return read_parquet(data, path)
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith((GZIP, ZSTD))
+
+
+def _is_lines(path: Path, packed: int) -> bool:
+    """Whether a text that begins with an object has one a line, and more than one line."""
+    with closing(_lines(path, packed)) as lines:
+        first, *more = islice((line for line in lines if line.strip()), 2)
+    return bool(more) and is_value(first)
+
+
+def _lines(path: Path, packed: int) -> Generator[str, None, None]:
+    """The lines of a text, without what ends them. Raises `InputError` where one is none, or there are too many."""
+    number = at = 0
+    for line in _cut(_blocks(path, packed)):
+        bare = line if number else line.removeprefix(BOM)
+        yield _decode(bare, path, at + len(line) - len(bare), number)
+        number, at = number + 1, at + len(line) + 1
+        if number % MANY_LINES == 0 and at > packed:
+            limits.check_rows(number, path, packed)
+
+
+def _cut(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks, cut anew where lines end."""
+    begun: list[bytes] = []
+    for block in blocks:
+        first, *more = block.split(b"\n")
+        begun.append(first)
+        if more:
+            yield b"".join(begun)
+            yield from more[:-1]
+            begun = more[-1:]
+    yield b"".join(begun)
+
+
+def _suffix(path: Path) -> str:
+    """What the name says that the file is, unpacked."""
+    names = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in PACKED]
+    return names[-1].removeprefix(".") if names else ""
+
+
+def _held(data: bytes, path: Path, packed: int) -> list[Any]:
+    """The records of a text that is read whole."""
+    suffix = _suffix(path)
     if len(data) > packed:
         limits.check_rows(data.count(b"\n"), path, packed)
-    text = _decode(data, path)
+    for magic, what in FOREIGN.items():
+        if data.startswith(magic):
+            raise InputError("the file is not what its name says", file=path, found=what, expected=KINDS)
+    text = _decode(data.removeprefix(BOM), path, 0, 0)
     start = text.lstrip()[:1]
     if not start:
         raise InputError("the file is empty", file=path)
@@ -76,25 +178,23 @@ def _records(data: bytes, suffix: str, path: Path, packed: int) -> list[Any]:
     if start == "{":
         return read_json_objects(text, str(path))
     if suffix in ("json", "jsonl", "ndjson"):
-        return read_json_lines(text, str(path))
+        return list(json_lines(text.split("\n"), str(path)))
     if suffix in DELIMITERS:
         return read_csv(text, str(path), DELIMITERS[suffix])
     found = f"text named .{suffix}" if suffix else "text without a suffix"
     raise InputError("cannot tell what kind of file this is", file=path, found=found, expected=KINDS)
 
 
-def _decode(data: bytes, path: Path) -> str:
-    for magic, what in FOREIGN.items():
-        if data.startswith(magic):
-            raise InputError("the file is not what its name says", file=path, found=what, expected=KINDS)
+def _decode(data: bytes, path: Path, at: int, lines: int) -> str:
+    """`data` as text; before it the file has `at` bytes and so many lines."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = lines + data.count(b"\n", 0, error.start) + 1
         raise InputError(
             "the file is not UTF-8 text",
             file=path,
-            found=f"byte 0x{data[error.start]:02x} at offset {error.start}, line {line}",
+            found=f"byte 0x{data[error.start]:02x} at offset {at + error.start}, line {line}",
             expected=KINDS,
             remedy="convert it, e.g. `iconv -f latin1 -t utf-8`",
         ) from error

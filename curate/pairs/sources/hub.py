@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from curate.base.errors import InputError
 
@@ -13,8 +14,8 @@ OFFLINE = (
 TIMEOUT = 10.0  # seconds
 
 
-def read_hub(name: str, config: str | None, split: str, revision: str | None) -> list[dict[str, Any]]:
-    """The rows of one split of a dataset.
+def read_hub(name: str, config: str | None, split: str, revision: str | None) -> Iterable[dict[str, Any]]:
+    """The rows of one split of a dataset; they can be gone over several times, and stay on the disk.
 
     The Hub is asked once, before `datasets` is let loose: that fails at once where it cannot be reached, and
     names the commit that every file is then taken from. With HF_HUB_OFFLINE=1 the local cache is used.
@@ -45,7 +46,7 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
     except Exception as error:  # httpx, huggingface_hub and datasets each have their own
         what, remedy = _explain(error, name)
         raise InputError(what, file=where, found=_first_line(error), remedy=remedy) from error
-    return list(dataset)
+    return cast(Iterable[dict[str, Any]], dataset)
 
 
 def _explain(error: Exception, name: str) -> tuple[str, str]:

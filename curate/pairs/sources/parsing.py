@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -29,15 +29,38 @@ PARSED = {
 """What `curate.pairs.cleaning` takes; see there. `marks` are those of `Parsed`."""
 
 MEMBERS = {"row": pl.Int64, "at": pl.Int64}
+LABELS = {"reply": pl.Binary, "safe": pl.Boolean}
+BATCH = 4096  # pairs, or labels, that are Python's at a time
 
 
 class Frames(NamedTuple):
+    read: int  # records
     parsed: pl.DataFrame  # PARSED
     members: pl.DataFrame  # MEMBERS: the source's rows of each pair
     refused: pl.DataFrame  # curate.pairs.cleaning.REFUSED; `row` is the source's
     crlf: set[int]  # the source's rows that held CRLF line breaks
-    labels: dict[bytes, set[bool]]  # safety labels of each response to a prompt, by a digest of both
+    labels: pl.DataFrame  # LABELS: each safety label of each response to a prompt once, by a digest of both
     unused: list[str]  # fields that no row was asked for, in the order of their appearance
+
+
+class _Growing:
+    """A frame that grows by rows, few of which are held as Python's."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema, self.parts, self.rows = schema, list[pl.DataFrame](), list[tuple[Any, ...]]()
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        self.rows.append(row)
+        if len(self.rows) == BATCH:
+            self.parts.append(self._last())
+
+    def whole(self) -> pl.DataFrame:
+        return pl.concat([*self.parts, self._last()])
+
+    def _last(self) -> pl.DataFrame:
+        part = pl.DataFrame(self.rows, schema=self.schema, orient="row")
+        self.rows.clear()
+        return part
 
 
 class _Reading(dict[str, Any]):
@@ -70,48 +93,60 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
     Raises:
         InputError: (`strict`) a record is malformed or its prompt null; it names file, row and field.
     """
-    found: list[tuple[tuple[int, ...], Parsed]] = []
-    refused: list[tuple[int, str, str]] = []
+    parsed, members, refused, labels = map(_Growing, (PARSED, MEMBERS, REFUSED, LABELS))
     groups: dict[str | int, _Group] = {}
-    crlf, seen, labels = set(), set[str](), dict[bytes, set[bool]]()
-    for row, record in enumerate(source.records):
+    crlf, seen, fields = set[int](), set[str](), dict[str, None]()
+    made = row = 0
+
+    def add(places: tuple[int, ...], pair: Parsed) -> None:
+        nonlocal made
+        parsed.add(_as_row(made, places[0], pair, source.name, form.name))
+        for at in dict.fromkeys(places):
+            members.add((made, at))
+        made += 1
+
+    for row, record in enumerate(source.records, 1):
+        at = row - 1
+        if isinstance(record, dict):
+            fields.update(dict.fromkeys(record))
         try:
-            if isinstance(record, Unreadable):
-                raise Malformed("the row", record.found, "an object")
-            if not isinstance(record, dict):
-                raise Malformed("the row", kind(record), "object")
-            plain = unix_lines(record)
-            result = form.parse(_Reading(plain, seen))
+            plain, result = _parsed(record, form, seen)
         except Refused as error:
             if strict and isinstance(error, Malformed | NullPrompt):
-                raise _stopped(source, form, row, error) from error
-            refused.append((row, error.rule, error.reason))
+                raise _stopped(source, form, at, error) from error
+            refused.add((at, error.rule, error.reason))
             continue
         if plain != record:
-            crlf.add(row)
+            crlf.add(at)
         if isinstance(result, Parsed):
-            found.append(((row,), result))
+            add((at,), result)
         else:
-            _pool(groups, row, result, pooled=form.pooled)
-        _label(labels, result)
+            _pool(groups, at, result, pooled=form.pooled)
+        for label in _labels(result):
+            labels.add(label)
     for group in groups.values():
-        found += _pairs(group, pairing)
-    used = {at for rows, _ in found for at in rows}
-    alone = "no other reply to the prompt stands higher or lower"
-    refused += [
-        (row, "unpaired", alone) for group in groups.values() for row in dict.fromkeys(group.rows) if row not in used
-    ]
-    single = not groups
-    rows = [_as_row(at[0] if single else n, at[0], pair, source.name, form.name) for n, (at, pair) in enumerate(found)]
-    members = [(row[0], at) for row, (places, _) in zip(rows, found, strict=True) for at in dict.fromkeys(places)]
-    return Frames(
-        pl.DataFrame(rows, schema=PARSED, orient="row"),
-        pl.DataFrame(members, schema=MEMBERS, orient="row"),
-        pl.DataFrame(refused, schema=REFUSED, orient="row"),
-        crlf,
-        labels,
-        [name for name in _fields(source.records) if name not in seen],
-    )
+        used = set()
+        for places, pair in _pairs(group, pairing):
+            add(places, pair)
+            used |= {*places}
+        for at in dict.fromkeys(group.rows):
+            if at not in used:
+                refused.add((at, "unpaired", "no other reply to the prompt stands higher or lower"))
+    whole, of = parsed.whole(), members.whole()
+    if not groups:  # a row is a pair, and has its number
+        whole, of = (frame.with_columns(row="at") for frame in (whole, of))
+    unused = [name for name in fields if name not in seen]
+    return Frames(row, whole, of, refused.whole(), crlf, labels.whole().unique(), unused)
+
+
+def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[dict[str, Any], Parsed | Replies]:
+    """The record with LF line breaks, and what it gives. Raises `Refused`."""
+    if isinstance(record, Unreadable):
+        raise Malformed("the row", record.found, "an object")
+    if not isinstance(record, dict):
+        raise Malformed("the row", kind(record), "object")
+    plain = unix_lines(record)
+    return plain, form.parse(_Reading(plain, seen))
 
 
 def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: bool) -> None:
@@ -125,8 +160,8 @@ def _pairs(group: _Group, pairing: Pairing) -> Iterable[tuple[tuple[int, ...], P
         yield (group.rows[better], group.rows[worse]), paired(group.prompt, group.replies[better], group.replies[worse])
 
 
-def _label(labels: dict[bytes, set[bool]], found: Parsed | Replies) -> None:
-    """Note the safety labels that the source gives, also those of responses that no pair will have."""
+def _labels(found: Parsed | Replies) -> Iterator[tuple[bytes, bool]]:
+    """The safety labels that the source gives (LABELS), also those of responses that no pair will have."""
     if isinstance(found, Parsed):
         sides = (found.chosen, found.chosen_safe), (found.rejected, found.rejected_safe)
         said = [(turns[-1]["content"], safe) for turns, safe in sides]
@@ -136,12 +171,7 @@ def _label(labels: dict[bytes, set[bool]], found: Parsed | Replies) -> None:
         key = prompt_key(found.prompt)
         for text, safe in said:
             if safe is not None:
-                digest = hashlib.blake2b(f"{key}{text}".encode(), digest_size=16).digest()
-                labels.setdefault(digest, set()).add(safe)
-
-
-def _fields(records: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(name for record in records if isinstance(record, dict) for name in record))
+                yield hashlib.blake2b(f"{key}{text}".encode(), digest_size=16).digest(), safe
 
 
 def _stopped(source: Source, form: Format, row: int, error: Malformed | NullPrompt) -> InputError:

@@ -9,6 +9,8 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from curate.pairs.sources.base import Unreadable
 _TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["']\s*:""")
 BRACKETS = 2000  # of a cell with turns, at most
 
+SPAN_BYTES = 2**26  # of row groups, decoded, that are read at a time
+PART_ROWS = 4096  # of them that are Python's at a time
 _DAY_ONE, _LAST_DAY = -719_162, 2_932_896  # of Python's dates, in days from 1970
 _PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
@@ -77,22 +81,63 @@ def _cell(value: str) -> Any:
     return Unreadable("text that begins as turns do and is not JSON", value)
 
 
-def read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
-    """Rows of a Parquet file.
+def parquet_rows(source: Path | bytes, path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file, which `source` is or holds the bytes of; a few groups of them are in memory at a time.
 
     Raises:
         InputError: truncated, damaged, or more rows or bytes than it may hold (`curate.base.limits`).
     """
-    import pyarrow as pa
+    if isinstance(source, Path) and not _is_utf8(source):  # polars takes no other names
+        source = limits.read_bytes(source)
+    first = 0
+    for count in _spans(source, path):
+        with _sound(path):
+            frame = pl.scan_parquet(
+                io.BytesIO(source) if isinstance(source, bytes) else source, glob=False, hive_partitioning=False
+            )
+            frame = frame.slice(first, count).collect()
+        for part in frame.iter_slices(PART_ROWS):
+            with _sound(path):
+                columns = [_values(part[name]) for name in part.columns]
+            for row in zip(*columns, strict=True):
+                yield dict(zip(part.columns, row, strict=True))
+        first += count
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _spans(source: Path | bytes, path: Path) -> list[int]:
+    """Rows to read at a time: whole groups, but no more than are needed to make reading them worth while."""
     import pyarrow.parquet as pq
 
+    with _sound(path), io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        described = pq.read_metadata(file)
+        groups = [described.row_group(i) for i in range(described.num_row_groups)]
+        limits.check_rows(described.num_rows, path, size)
+        limits.check_unpacked(sum(group.total_byte_size for group in groups), path, size)
+        spans, room = [0], SPAN_BYTES
+        for group in groups:
+            if spans[-1] and group.total_byte_size > room:
+                spans, room = [*spans, 0], SPAN_BYTES
+            spans[-1] += group.num_rows
+            room -= group.total_byte_size
+    return spans
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """What says that a Parquet file is damaged, as `InputError`."""
+    import pyarrow as pa
+
     try:
-        described = pq.read_metadata(io.BytesIO(data))
-        groups = (described.row_group(i).total_byte_size for i in range(described.num_row_groups))
-        limits.check_rows(described.num_rows, path, len(data))
-        limits.check_unpacked(sum(groups), path, len(data))
-        frame = pl.read_parquet(io.BytesIO(data))
-        columns = [_values(frame[name]) for name in frame.columns]
+        yield
     except InputError:
         raise
     except BaseException as error:
@@ -105,7 +150,6 @@ def read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
             found=(str(error).splitlines() or [type(error).__name__])[0],
             remedy="copy or download it again",
         ) from None
-    return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _values(column: pl.Series) -> list[Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from curate.base import limits
+from curate.base.errors import UsageError
 from curate.project.params.section import SAMPLE_FOLDER, Count, Fraction, Section, Seed
 
 
@@ -32,10 +34,26 @@ class DataParams(Section):
     hub_config: str | None = Field(None, description="configuration of a Hub dataset")
     hub_split: str = Field("train", description="split of a Hub dataset")
     hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
+    input_limit: str | None = Field(
+        None, description="largest file that is read, unpacked, such as 20GB; none: 4 GiB, and 100 times a packed one"
+    )
     limit: Count = Field(0, description="read the first so many rows, for a try (0: all)")
     sample_pairs: int = Field(1600, ge=1, le=10**6, description="pairs that `sample` makes")
     heldout_fraction: Fraction = Field(0.2, description="of each query type's prompts, kept out of training")
     seed: Seed = Field(0, description="of the sample and of the held-out draw")
+
+    @field_validator("input_limit")
+    @classmethod
+    def _is_a_size(cls, size: str | None) -> str | None:
+        try:
+            limits.bytes_of("0" if size is None else size, "input_limit")
+        except UsageError as error:
+            raise ValueError("a size, such as 20GB") from error
+        return size
+
+    def record(self) -> dict[str, Any]:
+        """What a result depends on: all but how large a file may be."""
+        return self.model_dump(exclude={"input_limit"})
 
 
 class CleaningParams(Section):

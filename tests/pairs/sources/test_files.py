@@ -96,7 +96,7 @@ def test_bad_lines_and_elements_are_named(tmp_path):
 
 
 def test_bad_gzip(tmp_path):
-    whole = gzip.compress(LINES.encode() * 50)
+    whole = gzip.compress(f"{LINES}\n".encode() * 50)
     assert "truncated or damaged" in fault(write(tmp_path / "a.jsonl.gz", whole[:-20]))
     assert "truncated or damaged" in fault(write(tmp_path / "b.jsonl.gz", whole[:15] + b"\0\1\2" + whole[18:]))
     assert "not gzipped" in fault(write(tmp_path / "c.jsonl.gz", LINES))

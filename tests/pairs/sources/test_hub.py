@@ -27,7 +27,7 @@ def test_rows_come_from_the_commit_that_was_resolved(monkeypatch):
         return datasets.Dataset.from_list([{"prompt": "Q", "chosen": "a", "rejected": "b"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    assert read_hub("a/b", "en", "test", "main") == [{"prompt": "Q", "chosen": "a", "rejected": "b"}]
+    assert list(read_hub("a/b", "en", "test", "main")) == [{"prompt": "Q", "chosen": "a", "rejected": "b"}]
     assert calls == [(("a/b", "en"), {"split": "test", "revision": "c0ffee"})]
 
 
