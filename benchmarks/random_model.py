@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,9 +74,38 @@ def make_model(folder: Path, shape: Shape, texts: Iterable[str], context: int = 
     return {"parameters": sum(weight.numel() for weight in model.parameters()), "tokens": tokens}
 
 
-def build(*args: Any) -> Iterator[dict[str, Any]]:
-    """`make_model` for a worker, whose end gives back what it took of the device."""
-    yield make_model(*args)
+def shape_of(name: str) -> Shape:
+    """Of SHAPES, or of a model's folder (Llama, Qwen2 and what is built alike)."""
+    if name in SHAPES:
+        return SHAPES[name]
+    config = json.loads((Path(name) / "config.json").read_text())
+    heads = config["num_attention_heads"]
+    return Shape(
+        config["vocab_size"],
+        config["hidden_size"],
+        config["intermediate_size"],
+        config["num_hidden_layers"],
+        heads,
+        config.get("num_key_value_heads", heads),
+        config.get("tie_word_embeddings", False),
+    )
+
+
+def copy_model(folder: Path, source: Path) -> dict[str, Any]:
+    """The model in `source`, with our template: that every contender renders the pairs alike."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.chat_template = TEMPLATE
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"parameters": model.num_parameters(), "tokens": len(tokenizer)}
+
+
+def build(folder: Path, name: str, texts: Iterable[str], context: int) -> Iterator[dict[str, Any]]:
+    """The model for a worker, whose end gives back what it took of the device."""
+    yield make_model(folder, SHAPES[name], texts, context) if name in SHAPES else copy_model(folder, Path(name))
 
 
 def make_tokenizer(folder: Path, texts: Iterable[str], vocab: int) -> int:

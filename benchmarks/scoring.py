@@ -41,7 +41,7 @@ import numpy as np
 import polars as pl
 from contenders import CONTENDERS, OURS, Settings
 from limits import Needed, needed
-from random_model import SHAPES, Shape, build
+from random_model import SHAPES, Shape, build, shape_of
 from rounds import Row, alone, on_gpu, take_turns
 from work import Work, draw, render
 from worker import Worker
@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", default="pku", help="pku, hh, both; or a source as params.yaml's data.source has it")
-    add("--models", type=names(SHAPES), default=["30m-32k", "120m-150k"], help=", ".join(SHAPES))
+    add("--models", type=models, default=["30m-32k", "120m-150k"], help=f"{', '.join(SHAPES)}, or a folder")
     add("--pairs", type=int, default=200, help="all pairs of prompts drawn by --seed, until there are so many")
     add("--repeats", type=int, default=3)
     add("--engines", type=names(every, ours=OURS, all=every), default=list(every), help=f"ours, {', '.join(every)}")
@@ -122,6 +122,14 @@ def names(known: Any, **groups: Sequence[str]) -> Any:
     return split
 
 
+def models(text: str) -> list[str]:
+    """Names of SHAPES, and models' folders, separated by commas."""
+    for name in (found := text.split(",")):
+        if name not in SHAPES and not (Path(name) / "config.json").is_file():
+            raise argparse.ArgumentTypeError(f"{name}: neither one of {', '.join(SHAPES)} nor a model's folder")
+    return found
+
+
 def machine(threads: int) -> dict[str, str]:
     import torch
 
@@ -141,9 +149,9 @@ def set_up(
     name: str, data: str, pairs: pl.DataFrame, folder: Path, options: argparse.Namespace
 ) -> tuple[Setup, dict[str, Any]]:
     """Make the model, draw the pairs and render them; and what there is to say of that."""
-    shape = SHAPES[name]
+    shape = shape_of(name)
     texts = [turn["content"] for side in ("prompt", "chosen", "rejected") for row in pairs[side] for turn in row]
-    with closing(Worker(folder / "build.log", build, folder / "model", shape, texts, CONTEXT)) as builder:
+    with closing(Worker(folder / "build.log", build, folder / "model", name, texts, CONTEXT)) as builder:
         made = builder.next()
     drawn = draw(pairs, options.pairs, options.seed, fill=options.growth)
     work = render(rendering.load_tokenizer(resolve(folder / "model")), drawn, CONTEXT)

@@ -74,14 +74,13 @@ def _run(trainer: Any) -> Trained:
                 torch.cuda.synchronize()
             times.append((time.perf_counter(), time.process_time()))
 
-    compute_loss = trainer.compute_loss
+    training_step = trainer.training_step
 
     def recorded(*args: Any, **options: Any) -> Any:
-        loss = compute_loss(*args, **options)
-        losses.append(loss.detach())
-        return loss
+        losses.append(training_step(*args, **options))
+        return losses[-1]
 
-    trainer.compute_loss = recorded
+    trainer.training_step = recorded
     trainer.add_callback(Clock())
     _, earlier_peak = memory()
     forget_peak()

@@ -43,9 +43,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from limits import Needed, training
-from random_model import SHAPES, Shape, build
+from random_model import SHAPES, Shape, build, shape_of
 from rounds import Row, take_turns
-from scoring import CONTEXT, DATA, failures, machine, names, print_table
+from scoring import CONTEXT, DATA, failures, machine, models, names, print_table
 from trainers import TRAINERS, Settings, train
 from work import Sequence, Work, render
 from worker import Worker
@@ -81,7 +81,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", default="pku", help="pku, hh, both; or a source as params.yaml's data.source has it")
-    add("--models", type=names(SHAPES), default=["30m-32k"], help=", ".join(SHAPES))
+    add("--models", type=models, default=["30m-32k"], help=f"{', '.join(SHAPES)}, or a folder")
     add("--batch-pairs", type=int, default=8)
     add("--steps", type=int, default=5, help="measured, after one that is not")
     add("--pairs", type=int, help="drawn by --seed, and gone through again when they end; else as many as steps take")
@@ -103,9 +103,9 @@ def parse() -> argparse.Namespace:
 
 def compare(name: str, data: str, pairs: pl.DataFrame, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Every contender on one model and data set; prints the table."""
-    shape = SHAPES[name]
+    shape = shape_of(name)
     texts = [turn["content"] for side in ("prompt", "chosen", "rejected") for row in pairs[side] for turn in row]
-    with closing(Worker(folder / "build.log", build, folder / "model", shape, texts, CONTEXT)) as builder:
+    with closing(Worker(folder / "build.log", build, folder / "model", name, texts, CONTEXT)) as builder:
         made = builder.next()
     rendered = render(rendering.load_tokenizer(resolve(folder / "model")), pairs, CONTEXT)
     work = referred(rendered, draw(rendered.pairs, options.pairs, options.seed), shape)

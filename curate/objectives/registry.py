@@ -47,6 +47,7 @@ class Objective:
     tensors: tuple[str, ...]  # positional parameters, of TENSORS
     settings: dict[str, float | None]  # keyword-only parameters and their defaults; None: train.beta
     about: str
+    of_batch: bool = False  # a pair's loss depends on the pairs beside it
 
     def loss(self, batch: Mapping[str, torch.Tensor], settings: Mapping[str, float]) -> torch.Tensor:
         """The loss of each pair: [pairs].
@@ -67,7 +68,7 @@ class Objective:
         return self.function(*tensors, **settings)
 
 
-def declare(name: str, function: Callable[..., torch.Tensor], about: str) -> Objective:
+def declare(name: str, function: Callable[..., torch.Tensor], about: str, of_batch: bool = False) -> Objective:
     """An objective, with what the signature of `function` says that it needs.
 
     Raises:
@@ -89,7 +90,7 @@ def declare(name: str, function: Callable[..., torch.Tensor], about: str) -> Obj
                 f"objective {name}: `{parameter}` is neither a tensor of {', '.join(TENSORS)} "
                 "nor a keyword-only float with a default, nor beta"
             )
-    return Objective(name, function, tuple(tensors), settings, about)
+    return Objective(name, function, tuple(tensors), settings, about, of_batch)
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -102,7 +103,7 @@ OBJECTIVES: dict[str, Objective] = {
         declare("simpo", simpo, "without reference, log-probability per token, a target margin (2405.14734)"),
         declare("safedpo", safedpo, "DPO with a margin between safe and unsafe, on relabelled pairs (2505.20065)"),
         declare("wpo", wpo, "DPO with each pair weighted by its likelihood under the policy (2406.11827)"),
-        declare("kldpo", kldpo, "DPO with the pairs of higher loss weighted up (2502.01930)"),
+        declare("kldpo", kldpo, "DPO with the pairs of higher loss weighted up (2502.01930)", of_batch=True),
         declare("cdpo", dpo, "DPO itself, on pairs relabelled by reward - lambda cost (C-DPO, 2403.02475)"),
         declare("door", door, "refusal after a harmful beginning, unlearning of the harmful answer (2503.03710)"),
         declare("w-door", door, "DOOR with the tokens of the refusal weighted (2503.03710)"),

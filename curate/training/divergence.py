@@ -20,10 +20,11 @@ from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
 from curate.models.resolve import Model
 from curate.project.params import TrainParams
 from curate.scoring.packing.forward import pad, response_logits
-from curate.training.head import CHUNK_BYTES
 from curate.training.pairs import draw
 from curate.training.policy import device_of, own_attention
 from curate.training.work import PACK_TOKENS
+
+LOGITS_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of each model's float32 logits at a time
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Divergence:
         """The divergence along each response, nats: both models' logits of a few responses at a time."""
         device = device_of(policy)
         bytes_each = 4 * self.tokens * policy.config.get_text_config().vocab_size
-        at_once = max(1, CHUNK_BYTES[device.type] // bytes_each)
+        at_once = max(1, LOGITS_BYTES[device.type] // bytes_each)
         if any(sequence.length > policy.curate_unpadded_beyond for sequence in sequences):
             at_once = 1
         for start in range(0, len(sequences), at_once):

@@ -1,18 +1,22 @@
-"""The LM head with a gradient, in chunks of rows: [rows, vocabulary] lives for one chunk, forward and backward.
+"""The LM head with a gradient, in tiles of rows times vocabulary.
 
-The forward pass keeps the log-sum-exp of each row and no logits; the backward pass multiplies a chunk anew. A product
-more, for memory that does not grow with the batch.
+The forward pass keeps the log-sum-exp of each row. On a CPU it keeps the logits, too, where they are few, so that the
+backward pass need not multiply anew; elsewhere a tile lives for itself alone, a product more for memory that does not
+grow with the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from curate.training.linear import product
+from curate.training.linear import operand, product, weight_gradient
 
-CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of a chunk's float32 logits
+CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**29}  # of a tile's float32 logits: on a CPU they stay in its cache
+ROWS = {"cpu": 2048, "cuda": 2**31}  # of a tile, at most: on a CPU a tile is as high as can be, and narrow
+KEPT_BYTES = {"cpu": 2**28, "cuda": 0}  # of the logits that a forward pass keeps, at most
 
 
 def token_logps(
@@ -37,11 +41,10 @@ def token_logps(
     Returns:
         float32 [S], nats; and the alignment [S] or None.
     """
-    device = states.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        states, weight, bias = states.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    logps, aligned = _TokenLogps.apply(states, weight, bias, targets, softcap, alignment)
+    differentiable = any(part is not None and part.requires_grad for part in (states, weight, bias))
+    logits_bytes = len(states) * len(weight) * operand(states[:0]).element_size()
+    keep = torch.is_grad_enabled() and differentiable and logits_bytes <= KEPT_BYTES[states.device.type]
+    logps, aligned = _TokenLogps.apply(states, weight, bias, targets, softcap, alignment, keep)
     return logps, aligned if alignment else None
 
 
@@ -55,59 +58,92 @@ class _TokenLogps(torch.autograd.Function):
         targets: torch.Tensor,
         softcap: float | None,
         alignment: bool,
+        keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        norm, logps = (torch.empty(len(states), device=states.device) for _ in range(2))
-        aligned = torch.empty(len(states) if alignment else 0, device=states.device)
-        for rows in _chunks(len(states), weight):
-            logits = _logits(states[rows], weight, bias, softcap)
-            norm[rows] = logits.logsumexp(-1)
-            logps[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - norm[rows]
+        ctx.dtypes = states.dtype, weight.dtype, None if bias is None else bias.dtype
+        states, weight, bias = operand(states), operand(weight), None if bias is None else operand(bias)
+        # float64: over a vocabulary of 150k some 70 tiles are added up.
+        norm, squares = (states.new_full((len(states),), -torch.inf, dtype=torch.float64) for _ in range(2))
+        at = states.new_zeros(len(states), dtype=torch.float32)
+        kept: list[torch.Tensor] = []
+        for rows, columns in _tiles(len(states), weight):
+            raw = _raw(states, weight, bias, rows, columns)
+            if keep:
+                kept.append(raw)
+            logits = _capped(raw, softcap)
+            norm[rows] = torch.logaddexp(norm[rows], _log_sum_exp(logits))
             if alignment:
-                # log sum_v p_v^2 = logsumexp(2 logits) - 2 logsumexp(logits)
-                aligned[rows] = logps[rows] - (logits.mul_(2).logsumexp(-1) - 2 * norm[rows])
-        ctx.save_for_backward(states, weight, bias, targets, norm)
-        ctx.softcap = softcap
+                squares[rows] = torch.logaddexp(squares[rows], _log_sum_exp(2 * logits))
+            here, own = _within(targets[rows], columns)
+            at[rows] = torch.where(here, logits.gather(-1, own[:, None]).squeeze(-1), at[rows])
+        logps = (at - norm).float()
+        # log sum_v p_v^2 = logsumexp(2 logits) - 2 logsumexp(logits)
+        aligned = (logps - (squares - 2 * norm)).float() if alignment else logps.new_empty(0)
+        ctx.save_for_backward(states, weight, bias, targets, norm.float())
+        ctx.softcap, ctx.kept = softcap, kept or None
         ctx.mark_non_differentiable(aligned)
         return logps, aligned
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, bias, targets, norm = ctx.saved_tensors
+        slope = gradients[0].float()
         to_states, to_weight, to_bias = ctx.needs_input_grad[:3]
-        of_states = torch.empty_like(states) if to_states else None
-        of_weight = torch.zeros_like(weight, dtype=torch.float32) if to_weight else None
+        of_states = torch.zeros_like(states, dtype=torch.float32) if to_states else None
+        of_weight = torch.empty_like(weight, dtype=torch.float32) if to_weight else None
         of_bias = torch.zeros_like(bias, dtype=torch.float32) if to_bias else None
-        for rows in _chunks(len(states), weight):
-            logits = _logits(states[rows], weight, bias, ctx.softcap)
-            slope = 1 - (logits / ctx.softcap) ** 2 if ctx.softcap else None
+        kept, ctx.kept = ctx.kept, None
+        for number, (rows, columns) in enumerate(_tiles(len(states), weight)):
+            raw = _raw(states, weight, bias, rows, columns) if kept is None else kept[number]
+            logits = _capped(raw, ctx.softcap)
+            bent = 1 - (logits / ctx.softcap) ** 2 if ctx.softcap else None
             # d log p_t / d logits = onehot(t) - p
-            gradient = logits.sub_(norm[rows, None]).exp_().neg_()
-            gradient[torch.arange(len(gradient), device=gradient.device), targets[rows]] += 1
-            gradient *= gradients[0][rows, None]
-            if slope is not None:
-                gradient *= slope
+            gradient = torch.sub(logits, norm[rows, None]).exp_().mul_(-slope[rows, None])
+            here, own = _within(targets[rows], columns)
+            gradient.scatter_add_(-1, own[:, None], torch.where(here, slope[rows], 0.0)[:, None])
+            if bent is not None:
+                gradient *= bent
             if of_bias is not None:
-                of_bias += gradient.sum(0)
+                of_bias[columns] += gradient.sum(0)
             gradient = gradient.to(states.dtype)
+            if kept is not None:
+                kept[number] = gradient[:0]  # let go
             if of_states is not None:
-                of_states[rows] = product(gradient, weight.t())
+                of_states[rows] += product(gradient, weight[columns].t())
             if of_weight is not None:
-                of_weight += product(gradient.t(), states[rows].t())
-        return (
-            of_states,
-            None if of_weight is None else of_weight.to(weight.dtype),
-            None if of_bias is None else of_bias.to(bias.dtype),
-            *(None,) * 3,
-        )
+                found = weight_gradient(gradient, states[rows])
+                of_weight[columns] = found if rows.start == 0 else of_weight[columns].add_(found)
+        each = zip((of_states, of_weight, of_bias), ctx.dtypes, strict=True)
+        return *(None if part is None else part.to(dtype) for part, dtype in each), *(None,) * 4
 
 
-def _chunks(rows: int, weight: torch.Tensor) -> list[slice]:
-    at_once = max(1, CHUNK_BYTES[weight.device.type] // (4 * len(weight)))
-    return [slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
+def _tiles(rows: int, weight: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    device, entries = weight.device.type, len(weight)
+    elements = CHUNK_BYTES[device] // 4
+    high = max(1, min(rows, ROWS[device], elements if device == "cpu" else elements // entries))
+    wide = max(1, elements // high) if device == "cpu" else entries
+    for start in range(0, rows, high):
+        for left in range(0, entries, wide):
+            yield slice(start, min(start + high, rows)), slice(left, min(left + wide, entries))
 
 
-def _logits(
-    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, softcap: float | None
+def _raw(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: slice, columns: slice
 ) -> torch.Tensor:
-    logits = product(states, weight, bias).float()
+    return product(states[rows], weight[columns], None if bias is None else bias[columns])
+
+
+def _capped(raw: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    logits = raw.float()
     return torch.tanh(logits / softcap) * softcap if softcap else logits
+
+
+def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
+    """float64 [rows]. max x - max log_softmax(x) is the log-sum-exp, by the fused kernel: half logsumexp's time."""
+    return logits.amax(-1).double() - logits.log_softmax(-1).amax(-1).double()
+
+
+def _within(targets: torch.Tensor, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which targets [rows] lie in these columns, and where; 0 for the others."""
+    here = (targets >= columns.start) & (targets < columns.stop)
+    return here, (targets - columns.start).where(here, 0)

@@ -23,6 +23,7 @@ from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import pad, response_logits, response_logps, stretches_beyond
 from curate.scoring.packing.packs import Pack
 from curate.training.head import token_logps
+from curate.training.layers import lighten
 from curate.training.linear import speed_up
 from curate.training.work import Work
 
@@ -46,6 +47,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     model.config.use_cache = False
     model.curate_packs = False
     speed_up(model)
+    lighten(model)
     own = type(model).forward
 
     def forward(self: Any, input_ids: Any = None, *args: Any, work: Work | None = None, **options: Any) -> Any:

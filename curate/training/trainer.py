@@ -15,6 +15,7 @@ from curate.objectives.registry import Objective
 from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
 from curate.training.policy import Logps
+from curate.training.shares import SHARE_TOKENS, Cores, adding, rounds, shares
 
 METRICS = (
     "rewards/chosen",  # beta Delta(y_w), nats, unweighted and with train.beta, so that arms compare
@@ -54,6 +55,8 @@ class PairTrainer(Trainer):
         self.divergence = divergence
         self.measured: dict[str, tuple[int, np.ndarray]] = {}
         super().__init__(compute_metrics=_mean_metrics, **options)
+        self.cores = Cores()
+        self.in_shares = self.args.device.type == "cpu" and self.accelerator.num_processes == 1
         # The loss is already divided by the pairs of the whole step: not again by its number of batches.
         self.model_accepts_loss_kwargs = True
 
@@ -90,6 +93,27 @@ class PairTrainer(Trainer):
             batch |= {f"{role}_alignment": of(role, found["alignment"]) for role in ("chosen", "rejected")}
         return batch
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """On a CPU, in one process, the batch goes in shares, two side by side; else as Trainer does it."""
+        if not self.in_shares or self.objective.of_batch or num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-any-return]
+        model.train()
+
+        def backward(share: dict[str, Any]) -> torch.Tensor:
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, share, num_items_in_batch=num_items_in_batch)
+            self.accelerator.backward(loss)
+            return loss.detach()  # type: ignore[no-any-return]
+
+        losses: list[torch.Tensor] = []
+        for together in rounds(self._shares(self._prepare_inputs(inputs))):
+            with adding(model.parameters()):
+                losses += self.cores.each(backward, together)
+        return torch.stack(losses).sum()
+
+    def _shares(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        return shares(inputs, SHARE_TOKENS[torch.bfloat16 if self.args.bf16 else torch.float32])
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -121,7 +145,7 @@ class PairTrainer(Trainer):
         """
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            batch = self.tensors(model, inputs)
+            batch = self._standing_still(model, inputs)
             loss = self.objective.loss(batch, self.settings)
         chosen, rejected = batch["policy_chosen_logps"], batch["policy_rejected_logps"]
         chosen_reward = self.beta * (chosen - batch["ref_chosen_logps"])
@@ -130,6 +154,20 @@ class PairTrainer(Trainer):
         columns = (loss, chosen_reward, rejected_reward, margin, (margin > 0).float(), chosen, rejected)
         metrics = torch.stack([column.float() for column in columns], dim=1)
         return None, metrics, torch.zeros(len(metrics), device=metrics.device)
+
+    def _standing_still(self, model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """`tensors`, without gradient; on a CPU in shares, too."""
+        if not self.in_shares:
+            return self.tensors(model, inputs)
+
+        def tensors(share: dict[str, Any]) -> dict[str, torch.Tensor]:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                return self.tensors(model, share)
+
+        every = self._shares(inputs)
+        found = [batch for together in rounds(every) for batch in self.cores.each(tensors, together)]
+        order = torch.tensor([row for share in every for row in share["rows"]]).argsort()
+        return {name: torch.cat([batch[name] for batch in found])[order] for name in found[0]}
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
         found = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **options)

@@ -1,0 +1,80 @@
+"""Layers that keep less give what the model's own give, forward and backward."""
+
+import copy
+
+import pytest
+import torch
+from tiny import small
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from curate.training.layers import lighten
+from curate.training.linear import speed_up
+
+
+def made(kind):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(small(kind))
+
+
+def lightened(model):
+    ours = copy.deepcopy(model)
+    speed_up(ours)
+    lighten(ours)
+    return ours
+
+
+def light(model):
+    """Names of the modules that were changed."""
+    return {
+        name for name, module in model.named_modules() if "forward" in vars(module) and type(module) is not nn.Linear
+    }
+
+
+def gradients(model, autocast):
+    ids = torch.arange(24).view(2, 12)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+    (logits.log_softmax(-1)[:, :, 3] ** 2).mean().backward()
+    return logits.detach(), [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
+def test_a_model_gives_the_same_with_them(kind, autocast):
+    model = made(kind)
+    ours = lightened(model)
+    assert any("mlp" in name for name in light(ours)) and any("norm" in name for name in light(ours))
+    tolerance = 3e-2 if autocast else 1e-5
+    expected, wanted = gradients(model, autocast)
+    found, got = gradients(ours, autocast)
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+    for one, other in zip(got, wanted, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+def test_layers_that_compute_something_else_stay_as_they_are():
+    gemma = made("gemma3_text")  # a norm with 1 + weight, GELU in the middle
+    assert light(lightened(gemma)) == set()
+
+    class Scaled(nn.Module):
+        """A norm by name and by its parts, and not by what it computes."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.ones(8)), 1e-6
+
+        def forward(self, states):
+            return 2 * nn.functional.rms_norm(states, (8,), self.weight, self.variance_epsilon)
+
+    assert light(lightened(nn.Sequential(Scaled()))) == set()
+
+
+def test_adapters_put_in_afterwards_are_heeded():
+    model = lightened(made("llama"))
+    mlp = model.model.layers[0].mlp
+    states = torch.randn(1, 3, model.config.hidden_size)
+    before = mlp(states)
+    mlp.gate_proj = nn.Sequential(mlp.gate_proj, nn.Hardtanh(-1e-3, 1e-3))
+    assert (mlp(states) - before).abs().max() > 1e-3 * before.abs().max()

@@ -1,0 +1,110 @@
+"""A batch in shares, two at a time: the losses and gradients of the whole, the same bytes each time."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from tiny import ids, small
+from transformers import AutoModelForCausalLM
+
+from curate.models.rendering import TokenSequence
+from curate.objectives.registry import OBJECTIVES, TENSORS
+from curate.training.pairs import NUMBERS, Collator, Pair
+from curate.training.policy import make_policy
+from curate.training.shares import TOGETHER, Cores, adding, rounds, shares
+
+
+def pairs(count=9):
+    """Made-up pairs of different lengths; the second and the fifth have one prompt."""
+    lengths = np.random.default_rng(0).integers(2, 30, (count, 3))
+    made = []
+    for number, (prompt, chosen, rejected) in enumerate(lengths.tolist()):
+        (asked,) = ids(9, seed=77) if number in (1, 4) else ids(prompt, seed=number)
+        answers = ids(chosen, rejected, seed=100 + number)
+        made.append(
+            Pair(
+                *(TokenSequence(asked, answer) for answer in answers),
+                None,
+                None,
+                tuple(float(number + place / 100) for place in range(len(NUMBERS))),
+            )
+        )
+    return made
+
+
+@pytest.fixture
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("budget", [1, 40, 10_000])
+def test_every_pair_is_in_one_share_with_its_own_sequences_and_numbers(budget):
+    every = pairs()
+    batch = Collator()(every)
+    found = shares(batch, budget)
+    assert sorted(row for share in found for row in share["rows"]) == list(range(9))
+    assert len(found) == min(8, {1: 8, 40: 8, 10_000: 2}[budget])  # eight prompts
+    for share in found:
+        assert share["counted"] == len(share["rows"])
+        for at, row in enumerate(share["rows"]):
+            for role in ("chosen", "rejected"):
+                sequence = share["work"].sequences[share[f"{role}_at"][at]]
+                assert sequence is getattr(every[row], role)
+            assert [float(share[name][at]) for name in NUMBERS] == pytest.approx(every[row].numbers)
+    (together,) = [share for share in found if 1 in share["rows"]]
+    assert 4 in together["rows"]
+
+
+def test_shares_are_of_like_size():
+    sizes = [
+        sum(sequence.length for sequence in share["work"].sequences) for share in shares(Collator()(pairs(40)), 10_000)
+    ]
+    assert len(sizes) == TOGETHER and max(sizes) < 1.05 * min(sizes)
+
+
+def gradients(model, batches, cores):
+    model.zero_grad()
+
+    def backward(share):
+        loss = (model(work=share["work"])["logps"] ** 2).sum() / 100
+        loss.backward()
+        return loss.detach()
+
+    losses = []
+    for together in rounds(batches):
+        with adding(model.parameters()):
+            losses += cores.each(backward, together)
+    return float(torch.stack(losses).sum()), [parameter.grad.clone() for parameter in model.parameters()]
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("budget", [40, 10_000])
+def test_gradients_are_those_of_the_whole_and_the_same_bytes_each_time(budget):
+    torch.manual_seed(0)
+    model = make_policy(AutoModelForCausalLM.from_config(small("llama")))
+    batch = Collator()(pairs())
+    cores = Cores()
+    whole = gradients(copy.deepcopy(model), [batch], cores)
+    first, *others = (gradients(model, shares(batch, budget), cores) for _ in range(6))
+    assert first[0] == pytest.approx(whole[0], rel=1e-5)
+    for one, other in zip(first[1], whole[1], strict=True):
+        assert (one - other).abs().max() <= 1e-5 * other.abs().max()
+    for loss, found in others:
+        assert loss == first[0] and all(map(torch.equal, found, first[1]))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_only_an_objective_of_the_batch_weighs_a_pair_by_its_neighbours(name):
+    objective = OBJECTIVES[name]
+    torch.manual_seed(0)
+    batch = {tensor: torch.rand(6) for tensor in TENSORS}
+    settings = {"beta": 0.5} if objective.settings.get("beta", 0) is None else {}
+    whole = objective.loss(batch, settings)
+    halves = [
+        objective.loss({key: part[at] for key, part in batch.items()}, settings) for at in (slice(3), slice(3, 6))
+    ]
+    assert torch.allclose(whole, torch.cat(halves)) is not objective.of_batch
