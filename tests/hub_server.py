@@ -312,9 +312,11 @@ class Handler(BaseHTTPRequestHandler):
         inside = {name: file for name, file in files.items() if not path or name.startswith(f"{path}/")}
         if path and not inside:
             raise Refused(404, f"{path} does not exist on {revision}", "EntryNotFound")
-        if self.query.get("recursive", ["false"])[0].lower() == "true":
-            return 200, [file.entry(name) for name, file in sorted(inside.items())], {}
         depth = path.count("/") + 1 if path else 0
+        if self.query.get("recursive", ["false"])[0].lower() == "true":
+            above = {"/".join(name.split("/")[:n]) for name in inside for n in range(depth + 1, name.count("/") + 1)}
+            folders = [{"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in sorted(above)]
+            return 200, [*folders, *(file.entry(name) for name, file in sorted(inside.items()))], {}
         folders = sorted({"/".join(name.split("/")[: depth + 1]) for name in inside if name.count("/") > depth})
         here = [file.entry(name) for name, file in sorted(inside.items()) if name.count("/") == depth]
         found = [{"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in folders]

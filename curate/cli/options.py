@@ -46,6 +46,14 @@ def say_next(*commands: str) -> None:
     say("next: " + "\n  or: ".join(commands))
 
 
+def assignments(given: Iterable[str]) -> dict[str, str]:
+    """OURS=THEIRS, each. Raises `UsageError` where one is not."""
+    pairs = [one.partition("=") for one in given]
+    if wrong := [f"{ours}{equals}{theirs}" for ours, equals, theirs in pairs if not ours or not theirs]:
+        raise UsageError("not OURS=THEIRS", field="field", found=", ".join(wrong), expected="such as prompt=question")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
 def quoted(path: object) -> str:
     """A path or a name as a shell reads it."""
     return shlex.quote(str(path))
@@ -61,6 +69,13 @@ def _formats() -> list[str]:
 
     return ["auto", *FORMATS]
 
+
+Fields = Annotated[
+    list[str] | None, typer.Option("--field", metavar="OURS=THEIRS", help="As --field prompt=question; may repeat.")
+]
+Keep = Annotated[
+    list[str] | None, typer.Option("--keep", metavar="COLUMN", help=params.DataParams.model_fields["keep"].description)
+]
 
 COMPLETED = {"format": one_of(_formats)}
 """Options made from params whose values a shell completes, beside those that list theirs."""

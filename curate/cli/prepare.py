@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from curate.base.errors import UsageError
-from curate.cli.options import Out, check_out, quoted, rejects_path, say_next, with_params
+from curate.cli.options import Fields, Keep, Out, assignments, check_out, quoted, rejects_path, say_next, with_params
 from curate.pairs.sources import FORMATS
 from curate.project.params import CleaningParams, DataParams
 
@@ -22,12 +21,8 @@ def prepare(
     source: Annotated[str, typer.Argument(metavar="INPUT", help=DataParams.model_fields["source"].description)],
     params: _Options,
     out: Out = Path("pairs.parquet"),
-    field: Annotated[
-        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As --field prompt=question; may be given often.")
-    ] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help=DataParams.model_fields["keep"].description)
-    ] = None,
+    field: Fields = None,
+    keep: Keep = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed row or null prompt.")] = False,
 ) -> None:
     check_out(out, source)
@@ -36,7 +31,7 @@ def prepare(
     from curate.pairs.prepare import write
 
     given = params.model_dump()
-    own = {"source": source, "fields": _assignments(field or []), "keep": keep or []}
+    own = {"source": source, "fields": assignments(field or []), "keep": keep or []}
     data = DataParams(**{name: given[name] for name in DataParams.model_fields} | own)
     cleaning = CleaningParams(**{name: given[name] for name in CleaningParams.model_fields})
     prepared = run(data, cleaning, strict=strict)
@@ -55,14 +50,6 @@ row with its rule and reason, and pairs.prepare.json, the counts. Rows count fro
 \b
 Formats (--format):
 """ + "\n".join(f"  {known.name:<26}{known.about}" for known in FORMATS.values())
-
-
-def _assignments(given: list[str]) -> dict[str, str]:
-    """`ours=theirs`, each. Raises `UsageError` where one is not."""
-    pairs = [one.partition("=") for one in given]
-    if wrong := [one for one, (ours, _, theirs) in zip(given, pairs, strict=True) if not ours or not theirs]:
-        raise UsageError("not OURS=THEIRS", field="field", found=", ".join(wrong), expected="such as prompt=question")
-    return {ours: theirs for ours, _, theirs in pairs}
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ MARKS = {
     "safety_by_convention": "rows whose safety labels are the format's convention (ranked_pair claims none)",
     "helpful_is_not_safer": "rows whose better_response_id is not their safer_response_id",
     "safer_is_unsafe": "rows whose safer_response_id names the response labelled unsafe",
+    "rated_alike": "pairs whose two responses have the same rating",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",
 }
@@ -71,7 +72,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     source = read(data)
     if data.limit:
         source = source._replace(records=First(source.records, data.limit))
-    form = _format(data, source)
+    form = format_of(data, source)
     found = parse(source, form, data.pairing, strict=strict)
     kept, more = clean(found.parsed, cleaning)
     refused, used = _rejected(found, kept, more)
@@ -144,7 +145,7 @@ def write(prepared: Prepared, pairs: str | Path, rejects: str | Path, summary: s
         write_json(prepared.summary, new_summary)
 
 
-def _format(data: DataParams, source: Source) -> Format:
+def format_of(data: DataParams, source: Source) -> Format:
     """The format that the user named, by its name or field by field, or the one that the rows have."""
     if data.format == dataset_info.NAME and not data.fields:
         return dataset_info.described(data.source)
@@ -232,6 +233,7 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 def _marks(kept: pl.DataFrame, crlf: set[int]) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
+    counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
     counts["crlf"] = len(crlf.intersection(kept["at"]))
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
     return {mark: counts[mark] for mark in MARKS if counts[mark]}

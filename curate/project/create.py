@@ -61,11 +61,15 @@ def _templates() -> list[Path]:
     return sorted((shipped.ROOT / ".dvc" / "plots").glob("*.json"))
 
 
-def parameters(preset: Preset, data: str | None, model: str | None, *, is_folder: bool) -> str:
+OF_THE_DATA = ("format", "fields", "pairing", "keep", "hub_config", "hub_split", "hub_revision", "input_limit")
+"""Keys of `data` that say how one file or dataset is read: a preset's are of its own."""
+
+
+def parameters(preset: Preset, data: DataParams | None, model: str | None, *, is_folder: bool) -> str:
     """The project's params.yaml: the preset's, with the data and the model that were named.
 
     Args:
-        data: a path from the project's folder, or hub:owner/name.
+        data: its `source`, a path from the project's folder or hub:owner/name, and OF_THE_DATA.
         model: a Hub id or, where `is_folder`, a path from the project's folder.
     """
     if data is None and model is None:
@@ -76,13 +80,14 @@ def parameters(preset: Preset, data: str | None, model: str | None, *, is_folder
         watch = {"watch": model} if is_folder else {}
         changes["model"] = loaded.model.model_copy(update=ModelParams().model_dump() | {"name": model} | watch)
     if data is not None:
-        watch = {} if data.startswith("hub:") else {"watch": data}
-        own = {name: getattr(DataParams(), name) for name in ("watch", "format", "hub_config", "hub_split")}
-        changes["data"] = loaded.data.model_copy(update=own | {"hub_revision": None, "source": data} | watch)
-        changes["report"] = loaded.report.model_copy(update={"title": f"B-DPO on {Path(data).name}"})
+        source = data.source
+        watch = {} if source.startswith("hub:") or source == "sample" else {"watch": source}
+        own = {name: getattr(data, name) for name in OF_THE_DATA} | {"watch": DataParams().watch, "source": source}
+        changes["data"] = loaded.data.model_copy(update=own | watch)
+        changes["report"] = loaded.report.model_copy(update={"title": f"B-DPO on {Path(source).name}"})
         # A model from scratch comprehends the pairs that it has read the like of.
-        changes |= _evaluation(loaded) if data != "sample" else {}
-        texts = {"texts": [data], "watch": watch.get("watch", ReferenceParams().watch)}
+        changes |= _evaluation(loaded) if source != "sample" else {}
+        texts = {"texts": [source], "watch": watch.get("watch", ReferenceParams().watch)}
         changes["reference"] = loaded.reference.model_copy(update=texts)
     heading = "".join(f"# {line}\n" for line in preset.heading)
     return f"{heading}#\n{to_yaml(loaded.model_copy(update=changes))}"

@@ -48,6 +48,20 @@ def process(hub, home, *command):
     return done
 
 
+def test_a_folder_of_a_dataset_is_read_where_it_has_no_such_configuration(hub, tmp_path):
+    """As HH-RLHF and HelpSteer2's preferences are kept."""
+    row = '{"prompt": "%s %d", "chosen": "a", "rejected": "b"}\n'
+    names = ("harmless", "helpful")
+    hub.make("me/data", {f"{name}/train.jsonl": "".join(row % (name, n) for n in range(4)).encode() for name in names})
+    call = ("-m", "curate", "prepare", "hub:me/data", "--out", "p.parquet", "--hub-config")
+    done = process(hub, tmp_path, *call, "harmless")
+    assert done.returncode == 0, done.stderr
+    asked = pl.read_parquet(tmp_path / "p.parquet")["prompt"].list.first().struct.field("content")
+    assert sorted(asked) == [f"harmless {n}" for n in range(4)]
+    done = process(hub, tmp_path, *call, "nothing")
+    assert done.returncode == 1 and "no such configuration or split" in done.stderr and "'nothing'" in done.stderr
+
+
 def test_datasets_has_the_same_rows_in_every_configuration(hub, weights, pairs, tmp_path):
     prepared = {"read": 63, "kept": 60, "rejected": 3, "rules": {"duplicate": {"count": 3, "meaning": "a repeat"}}}
     files.write_json(prepared, tmp_path / "prepare.json")

@@ -53,6 +53,13 @@ def trl(prompt="Q", chosen="yes", rejected="no") -> dict:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
+def test_pairs_whose_responses_are_rated_alike_are_counted_and_kept(tmp_path):
+    scores = ((5, 5), (5.0, 4), (None, None), ("3", 3))
+    rows = [trl(f"Q{n}") | {"score_chosen": one, "score_rejected": two} for n, (one, two) in enumerate(scores)]
+    pairs, _, summary = run(tmp_path, rows)
+    assert pairs.height == 4 and summary["marks"]["rated_alike"] == 2
+
+
 def test_a_bit_of_everything(tmp_path, capsys):
     records = [
         trl(),

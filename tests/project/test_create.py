@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from test_docs import smaller
+from typer.testing import CliRunner
 
-from curate.base.errors import OutputError
+from curate.base.errors import OutputError, UsageError
+from curate.cli import app
+from curate.pairs.prepare import prepare
 from curate.project import create, installed, params, presets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +104,48 @@ def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypat
     assert "../../données 1.jsonl is read as trl" in done.stderr
     assert Path("params.yaml").read_text().startswith("# B-DPO and DPO on a PKU-SafeRLHF file.")
     assert "not there" not in done.stderr and "git init && dvc init" in done.stderr
+
+
+ODD = '{"q": "Q", "good": "a", "bad": "b", "id": 7, "answers": [{"text": "a", "rank": 2}, {"text": "b", "rank": 1}]}\n'
+
+
+def test_a_file_that_needs_a_mapping_gets_a_project_that_reads_it(tmp_path, monkeypatch):
+    (tmp_path / "odd.jsonl").write_text(ODD * 2)
+    fields = ("--field", "prompt=q", "--field", "chosen=good", "--field", "rejected=answers.1.text")
+    done = curate("init", "new", "--data", "odd.jsonl", *fields, "--keep", "id", "--preset", "pku-small", cwd=tmp_path)
+    assert done.returncode == 0 and "../odd.jsonl is read as mapped (prompt is q, chosen is good, " in done.stderr
+    monkeypatch.chdir(tmp_path / "new")
+    loaded = params.load()
+    assert loaded.data.fields == {"prompt": "q", "chosen": "good", "rejected": "answers.1.text"}
+    assert (loaded.data.format, loaded.data.keep, loaded.data.pairing) == ("auto", ["id"], "best")
+    found = prepare(loaded.data, loaded.cleaning).pairs
+    assert (found["chosen"][0][0]["content"], found["rejected"][0][0]["content"], found["id"][0]) == ("a", "b", 7)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "message"),
+    [
+        (["--format", "pku_ranked"], 1, "none of the first rows gives a pair"),
+        (["--format", "nothing"], 2, "unknown format"),
+        (["--field", "prompt=Q", "--field", "chosen=good", "--field", "rejected=bad"], 1, "Q is missing"),
+        (["--field", "prompt"], 2, "not OURS=THEIRS"),
+        (["--field", "prompt=q", "--field", "chosen=good", "--field", "rejected=bad", "--keep", "x"], 1, "such column"),
+        (["--pairing", "some"], 2, "pairing"),
+    ],
+)  # fmt: skip
+def test_how_data_is_read_is_tried_before_anything_is_written(tmp_path, monkeypatch, how, code, message):
+    (tmp_path / "odd.jsonl").write_text(ODD)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["init", "new", "--data", "odd.jsonl", *how])
+    said = f"{done.output} {done.exception}"
+    assert getattr(done.exception, "exit_code", done.exit_code) == code and message in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_how_data_is_read_wants_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["init", "new", "--format", "trl", "--keep", "id"])
+    assert isinstance(done.exception, UsageError) and done.exception.details["found"] == "--format, --keep"
 
 
 def test_without_data_the_preset_is_written_as_it_is(tmp_path):

@@ -1,4 +1,8 @@
-"""HelpSteer 2 and 3: two responses and how much the second is preferred; and HelpSteer 2's single ratings."""
+"""HelpSteer 2 and 3: two responses and how much the second is preferred; and HelpSteer 2's single ratings.
+
+Columns and signs are the cards'. HelpSteer2's preferences lie in the folder `preference` of its repository; their
+`split` (train, val) is not read. HelpSteer3's lie in its configuration `preference`, its default.
+"""
 
 from __future__ import annotations
 

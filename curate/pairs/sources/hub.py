@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from curate.base.errors import InputError
@@ -42,11 +43,28 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
     try:
         if not hub.constants.HF_HUB_OFFLINE:
             revision = hub.HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT).sha
-        dataset = datasets.load_dataset(name, config, split=split, revision=revision)
+        dataset = _loaded(datasets, name, config, split=split, revision=revision)
     except Exception as error:  # httpx, huggingface_hub and datasets each have their own
         what, remedy = _explain(error, name)
         raise InputError(what, file=where, found=_first_line(error), remedy=remedy) from error
     return cast(Iterable[dict[str, Any]], dataset)
+
+
+def _loaded(datasets: ModuleType, name: str, config: str | None, **named: str | None) -> Any:
+    """The split of a configuration or, where there is none of that name, of the files in a folder of that name.
+
+    HH-RLHF and HelpSteer2's preferences are kept in folders.
+    """
+    try:
+        return datasets.load_dataset(name, config, **named)
+    except (ValueError, FileNotFoundError):
+        if config is None:
+            raise
+        try:
+            return datasets.load_dataset(name, data_dir=config, **named)
+        except Exception:  # (what was asked for first is what is told)
+            pass
+        raise
 
 
 def _explain(error: Exception, name: str) -> tuple[str, str]:
@@ -67,7 +85,7 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
     if led_by(hub.RepositoryNotFoundError, hub.HFValidationError):
         return "no such dataset on the Hub, or it is private", "check the name; `hf auth login` for a private one"
     if isinstance(error, ValueError):  # what `datasets` raises for a configuration or split that is not there
-        return "the dataset has no such configuration or split", "check hub_config and hub_split"
+        return "the dataset has no such configuration or split", "check hub_config (or a folder) and hub_split"
     return "cannot read the dataset from the Hub", OFFLINE
 
 

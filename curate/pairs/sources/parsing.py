@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -31,6 +32,10 @@ PARSED = {
 MEMBERS = {"row": pl.Int64, "at": pl.Int64}
 LABELS = {"reply": pl.Binary, "safe": pl.Boolean}
 BATCH = 4096  # pairs, or labels, that are Python's at a time
+
+
+LOOKED_AT = 100
+"""Rows that tell whether a format fits a file, where nothing is to be made yet."""
 
 
 class Frames(NamedTuple):
@@ -147,6 +152,19 @@ def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[dict[str, Any], 
         raise Malformed("the row", kind(record), "object")
     plain = unix_lines(record)
     return plain, form.parse(_Reading(plain, seen))
+
+
+def misfit(source: Source, form: Format) -> str | None:
+    """Why the first of the rows looked at gives no pair or reply, where none of them does."""
+    reasons = []
+    for record in islice(source.records, LOOKED_AT):
+        try:
+            _parsed(record, form, set())
+        except Refused as error:
+            reasons.append(error.reason)
+        else:
+            return None
+    return reasons[0] if reasons else None
 
 
 def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: bool) -> None:

@@ -1,4 +1,7 @@
-"""Rankings: a prompt and several replies, Nectar's with ranks from 1, others with ranks or scores beside them."""
+"""Rankings: a prompt and several replies, Nectar's with ranks from 1, others with ranks or scores beside them.
+
+Nectar's prompt is, by its card, "\\n\\nHuman: ... \\n\\nAssistant: ", over all its turns.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skywork-Reward preferences: two whole conversations and where they are from."""
+"""Skywork-Reward preferences: two whole conversations and where they are from (v0.1 and v0.2, by their cards)."""
 
 from __future__ import annotations
 

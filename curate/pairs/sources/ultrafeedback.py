@@ -1,4 +1,8 @@
-"""UltraFeedback: binarized (conversations with a score each), and as it was rated (four completions a row)."""
+"""UltraFeedback: binarized (conversations with a score each), and as it was rated (four completions a row).
+
+By its card the binarized set's chosen completion has the highest overall_score, and the rejected one is drawn from the
+other three: the two scores may be the same, which `prepare` counts (`rated_alike`).
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class DataParams(Section):
         description="of rankings and single replies: each worse with the best, with the next better, or with all",
     )
     keep: list[str] = Field([], description="columns of the source to keep, unread; NAME=COLUMN renames one")
-    hub_config: str | None = Field(None, description="configuration of a Hub dataset")
+    hub_config: str | None = Field(None, description="configuration of a Hub dataset, or a folder in it")
     hub_split: str = Field("train", description="split of a Hub dataset")
     hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
     input_limit: str | None = Field(

@@ -122,6 +122,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "response_2": GOOD,
         "preference_strength": 2,
         "preference_statement": "the second is better",
+        "preference_elaboration": "it does not scratch",
+        "three_most_similar_preferences": [{"statement": "x", "strength": 2}],
+        "all_preferences_unprocessed": [{"statement": "x", "strength": 2}],
     },
     "helpsteer3": {
         "domain": "general",
