@@ -43,6 +43,7 @@ MACHINE = {
 """Failures of a file that the machine is at fault for, wherever they come up. Others are ours, with a traceback."""
 
 _interrupted = False
+_lost: str | None = None
 
 
 def from_the_start() -> None:
@@ -86,9 +87,9 @@ def told(again: str = AGAIN) -> Iterator[None]:
         SystemExit: the block failed in a way that a person can understand. Other exceptions are faults of ours and
             pass as they are, unless Ctrl-C came first: then a library made them of it.
     """
-    global _interrupted
+    global _interrupted, _lost
     before = _take(_remember)
-    _interrupted = False
+    _interrupted, _lost = False, None
     try:
         yield
     except KeyboardInterrupt as error:
@@ -115,8 +116,17 @@ def _is_the_machines(error: OSError) -> bool:
     return full or (error.errno in MACHINE.values() and error.filename is not None)
 
 
+@contextmanager
+def losing(what: str) -> Iterator[None]:
+    """Of an interruption of the block `told` says this, for its own words would not be true."""
+    global _lost
+    _lost = what
+    yield
+    _lost = None  # (not where the block failed: `told` is yet to speak)
+
+
 def _interruption(again: str) -> SystemExit:
-    return ended(f"interrupted; {again}", INTERRUPTED)
+    return ended(f"interrupted; {_lost or again}", INTERRUPTED)
 
 
 def ended(message: str, code: int) -> SystemExit:

@@ -1,6 +1,8 @@
 """What every command does alike: default outputs that spare what is not ours, the next command, -h, completion."""
 
 import os
+import pkgutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +83,51 @@ def test_a_trained_run_is_not_replaced_unless_it_is_named(here):
     with pytest.raises(CurateError, match="a finished run stands here already"):
         curate(*call)
     assert files.read_json(here / "runs/bdpo/seed-0/metrics.json")["pairs"] == 6
+
+
+GOES_ON = "what was finished is kept, run the same command to go on"
+TINY = ("--steps", "3", "--vocab-size", "400", "--hidden-size", "64", "--heads", "2", "--layers", "1")
+INTERRUPTED = {
+    "train weights.parquet --model model --limit 6 --batch-pairs 2 --checkpoints 3": (
+        "curate.training.trainer.ShowProgress.on_step_end", 2, GOES_ON
+    ),
+    "evaluate runs/bdpo/seed-0/model --suite heldout=weights.parquet --limit 3 --max-tokens 4": (
+        "curate.evaluation.generation.transformers.TransformersGeneration.generate", 2, GOES_ON
+    ),
+    "reference --texts raw.jsonl": (
+        "torch.nn.utils.clip_grad_norm_",
+        3,
+        "no model is kept half-trained, the same command trains it from the start",
+    ),
+}  # fmt: skip
+"""Command -> what it does three times, how often it is left to do after an interruption in the second, what is said."""
+
+
+@pytest.mark.parametrize("command", INTERRUPTED, ids=lambda command: command.split()[0])
+@pytest.mark.usefixtures("here")
+def test_ctrl_c_in_the_midst_says_how_to_go_on_and_the_same_command_does(tmp_path, monkeypatch, capsys, command):
+    repeated, left, says = INTERRUPTED[command]
+    more = {"train": FAST[:6] + FAST[8:], "reference": TINY}.get(command.split()[0], ())
+    monkeypatch.setattr(sys, "argv", ["curate", *command.split(), *more, "--out", str(tmp_path / "out")])
+    monkeypatch.setenv("CURATE_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("curate.evaluation.generation.local.BATCH_TOKENS", {"cpu": 1})
+    real, done = pkgutil.resolve_name(repeated), []
+
+    def once_more(*given, **named):
+        done.append(given)
+        if len(done) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*given, **named)
+
+    monkeypatch.setattr(repeated, once_more)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 130 and said.splitlines()[-1] == f"curate: interrupted; {says}"
+    assert "Traceback" not in said and not (tmp_path / "out").exists() and len(done) == 2
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and (tmp_path / "out").exists() and len(done) - 2 == left
 
 
 @pytest.mark.parametrize("step", ["prepare raw.jsonl", "split scores.parquet", "weigh splits.parquet"])

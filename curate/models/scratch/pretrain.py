@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from curate.base.exits import losing
 from curate.base.files import replacing
 from curate.base.progress import progress, say
 from curate.models.resolve import REFERENCE_FILE, write_reference
@@ -27,6 +28,7 @@ from curate.models.scratch.tokenizer import token_ids, train_tokenizer
 from curate.pairs.sources.base import user
 from curate.project.params import CleaningParams, DataParams, ModelParams, ReferenceParams
 
+LOST = "no model is kept half-trained, the same command trains it from the start"
 THREADS = 8
 """At most: a model of this size gains nothing from more."""
 
@@ -43,7 +45,7 @@ def train_reference(params: ReferenceParams, data: DataParams, cleaning: Cleanin
         InputError: a text cannot be read.
         OutputError: `out` is a folder of something else, or cannot be written.
     """
-    with replacing(out, REFERENCE_FILE) as folder:
+    with losing(LOST), replacing(out, REFERENCE_FILE) as folder:
         texts = gather(params, data, cleaning)
         documents = list(chain.from_iterable(text.documents for text in texts))
         tokenizer = train_tokenizer(documents, params.vocab_size, params.context)
