@@ -24,12 +24,12 @@ def evaluate(
     params: EvaluateParams,
     model: Annotated[str, typer.Argument(help="A folder (a run's model/), or a Hub id.")],
     suite: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            help="NAME or NAME=SOURCE, a file or hub:owner/name; `curate suites`; may repeat.",
+            help="NAME or NAME=SOURCE, a file or hub:owner/name; `curate suites` lists them; may repeat.",
             autocompletion=one_of(_suite_names),
         ),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +55,7 @@ def evaluate(
     from curate.models.resolve import resolve
     from curate.project import params as parameters
 
-    settings = params.model_dump() | {"suites": suite, "options": _options(option or [])}
+    settings = params.model_dump() | {"suites": suite or _no_suite(model), "options": _options(option or [])}
     checked = parameters.check(EvaluateParams, settings)
     resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
     record = resolved.path / "curate.json"
@@ -71,6 +71,18 @@ def evaluate(
             typer.echo(safe(f"{suite_name}: {metric}: {said}{missed}"))
     say(f"evaluate {name} -> {out}")
     say_next(f"curate show {quoted(out)}", "curate compare FOLDERS of several models")
+
+
+def _no_suite(model: str) -> list[str]:
+    from curate.base.errors import UsageError
+
+    raise UsageError(
+        "say what to ask the model",
+        field="--suite",
+        found="none",
+        expected=f"one or more of {', '.join(_suite_names())} (`curate suites` says what each measures)",
+        remedy=f"curate evaluate {quoted(model)} --suite heldout=weights.parquet",
+    )
 
 
 def _folder_name(name: str) -> str:

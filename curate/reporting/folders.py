@@ -13,6 +13,7 @@ from curate.evaluation import compare, record
 from curate.reporting.arms import arm_table, arms_of
 from curate.reporting.evaluations import estimate_tables
 from curate.reporting.inputs import Material, read_runs
+from curate.reporting.road import road
 from curate.reporting.table import Cell, Table
 from curate.selection import measure
 
@@ -26,8 +27,10 @@ def of_runs(folder: Path) -> list[Table]:
         InputError: none there, or one that is broken.
     """
     material = Material(pl.DataFrame(schema={"split": pl.String}), {}, runs=read_runs(folder))
-    found = arm_table(arms_of(material, None))
-    return [found._replace(title=f"{found.title} (↑ higher is better, ↓ lower; margins and KL in nats)")]
+    arms = arms_of(material, None)
+    found = arm_table(arms)
+    once = "; one seed an arm: no interval over seeds" if all(len(arm.runs) == 1 for arm in arms) else ""
+    return [found._replace(title=f"{found.title} (↑ higher is better, ↓ lower; margins and KL in nats{once})")]
 
 
 def of_evaluations(folder: Path) -> list[Table]:
@@ -41,7 +44,7 @@ def of_evaluations(folder: Path) -> list[Table]:
 
 
 def of_project(folder: Path) -> list[Table]:
-    """What a project has made so far, and its runs."""
+    """What a project has made so far, its stages, and its runs."""
     rows: list[list[Cell]] = []
     for name in ARTEFACTS:
         path = folder / "data" / f"{name}.parquet"
@@ -56,7 +59,8 @@ def of_project(folder: Path) -> list[Table]:
         ["report", "made" if page.is_file() else None, "report/index.html" if page.is_file() else None],
     ]
     found = [Table("What is there (– not made yet: `dvc repro` makes what is missing or stale)", ["", "", "in"], rows)]
-    return [*found, *(of_runs(folder / "runs") if runs else [])]
+    stages = road(folder)
+    return [*found, *([stages] if stages else []), *(of_runs(folder / "runs") if runs else [])]
 
 
 def made_by(provenance: Mapping[str, Any]) -> Table:

@@ -120,6 +120,12 @@ def test_a_call_that_makes_no_sense_is_one_message_and_writes_nothing(curate, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_without_a_suite_it_is_said_which_there_are_and_how_one_is_named(curate):
+    code, printed, said = curate("evaluate", "no model")
+    assert code == 2 and not printed and all(name in said for name in SUITES)
+    assert said.splitlines()[-1] == "  remedy: curate evaluate 'no model' --suite heldout=weights.parquet"
+
+
 @pytest.mark.parametrize(
     ("names", "command"),
     [
@@ -173,7 +179,8 @@ def evaluations(tmp_path):
     return tmp_path
 
 
-def test_compare_prints_rates_differences_and_verdicts(curate, evaluations):
+def test_compare_prints_rates_differences_and_verdicts(curate, evaluations, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a comparison a line
     out = evaluations / "compared.json"
     code, printed, said = curate("compare", evaluations, "--out", out)
     assert code == 0 and not said.strip()

@@ -1,6 +1,7 @@
 """`curate show` and `curate report` as a person calls them."""
 
 import json
+import os
 import re
 
 import artefacts
@@ -22,7 +23,8 @@ def root(tmp_path_factory):
 
 
 def curate(*arguments):
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    wide = {"COLUMNS": os.environ.get("COLUMNS", "200")}  # no heading folds
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments], env=wide)
     if isinstance(done.exception, CurateError):
         raise done.exception
     return done
@@ -169,8 +171,13 @@ def test_weights_end_with_a_verdict_and_folders_with_their_arms(root, tmp_path, 
     artefacts.write_evaluation(tmp_path / "e/base", "base")
     artefacts.write_evaluation(tmp_path / "e/dpo/seed-0", "dpo", 0)
     found = curate("show", tmp_path / "e").stdout
-    assert found.startswith("evaluations: ") and "safe rate, unsafe prompts ↑" in found
+    assert found.startswith("evaluations: ") and "safe rate" in found and max(map(len, found.splitlines())) <= 100
     for name in ("dvc.yaml", "params.yaml"):
         (root / name).write_text("")
     project = curate("show", root).stdout
     assert "400 pairs" in project and "2 arms: bdpo, dpo" in project and "margin gap ↓" in project
+    (root / "dvc.yaml").write_text(
+        "stages: {weigh: {cmd: x, outs: [w]}, train: {cmd: y, deps: [w], matrix: {n: [1, 2]}}}"
+    )
+    project = curate("show", root).stdout
+    assert re.search(r"train +weigh +2", project) and max(map(len, project.splitlines())) <= 100
