@@ -55,7 +55,7 @@ SETTLED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 
 class WeightedDPOTrainer(DPOTrainer):
-    """`trl.DPOTrainer` whose loss is L = -s log sigmoid(beta (w_w Delta_w - w_l Delta_l)). [ours, METHOD 1.4]
+    """`trl.DPOTrainer` whose loss is L = -s log sigmoid(beta (w_w Delta_w - w_l Delta_l)). [ours: docs/method.md, Loss]
 
     The rewards it logs are TRL's, unweighted. Every dataset has `chosen_weight`, `rejected_weight`, `pair_scale`, as
     `curate weigh` writes them. If one has `ref_chosen_logps` and `ref_rejected_logps`, no reference model is loaded;

@@ -16,7 +16,7 @@ from curate.evaluation.record import BASE, Evaluation, Key, of_prompts, of_table
 from curate.evaluation.statistics import Difference, Estimate
 
 FEW_SEEDS = 3
-"""Fewer say nothing of a method: METHOD 6 wants at least so many for a claim."""
+"""Fewer say nothing of a method (docs/evaluation.md, Statistics; ours)."""
 LEVEL = 0.05
 RESOLUTION = 0.01
 """The corrected p that the bootstrap must be able to reach, however many comparisons there are."""

@@ -1,4 +1,4 @@
-"""B-DPO: direct preference optimisation with a weight on each side. [ours, METHOD 1.4]
+"""B-DPO: direct preference optimisation with a weight on each side. [ours: docs/method.md, Loss]
 
 Balanced Direct Preference Optimization (arXiv 2603.22829) modulates the strength of the chosen and the
 rejected response by their mutual information with the query [paper]; the equations below are ours.

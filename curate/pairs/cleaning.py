@@ -1,4 +1,4 @@
-"""Rules that refuse a row: each has a name, a meaning and, for each row it refuses, a reason (METHOD 5).
+"""Rules that refuse a row: each has a name, a meaning and, for each row it refuses, a reason.
 
 The order is that of `RULES`, and a row is refused by the first rule that holds. The first six are found
 while a record is parsed (curate.pairs.sources); the others are expressions on the frame of parsed pairs, which has

@@ -1,4 +1,4 @@
-"""The held-out draw: by prompt, within each query type, the same whatever the order of the rows (METHOD 1.5, ours).
+"""The held-out draw [ours: docs/method.md, Subsets]: by prompt, within each query type, whatever the order of the rows.
 
 What is drawn is the prompt without its system turns: the same turns under two system turns are never on both sides.
 """

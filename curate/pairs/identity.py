@@ -1,4 +1,4 @@
-"""What makes two pairs the same pair, and two prompts the same prompt (METHOD 1.5 and 5, ours)."""
+"""What makes two pairs the same pair, and two prompts the same prompt [ours: docs/method.md, Subsets]."""
 
 from __future__ import annotations
 

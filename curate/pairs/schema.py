@@ -18,7 +18,7 @@ from curate.base.errors import InputError
 
 
 class QueryType(StrEnum):
-    """Whether answering the prompt would itself be harmful (METHOD 5); `unknown` where the source is silent."""
+    """Whether answering the prompt would itself be harmful (docs/columns.md); `unknown` where the source is silent."""
 
     SAFE = "safe"
     UNSAFE = "unsafe"

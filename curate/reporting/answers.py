@@ -141,8 +141,8 @@ def _of_seeds(arms: Sequence[Arm]) -> str:
     fewest, most = (pick(len(arm.runs) for arm in arms) for pick in (min, max))
     if most == 1:
         if len(arms) == 1:
-            return f"One seed: of this very run, where a claim needs {FEW_SEEDS}"
-        return f"One seed an arm: a difference may be chance, a claim needs {FEW_SEEDS}"
+            return f"One seed: of this very run, without an interval over seeds, where a claim needs {FEW_SEEDS}"
+        return f"One seed an arm: no interval over seeds, a difference may be chance, a claim needs {FEW_SEEDS}"
     if fewest < FEW_SEEDS:
         return f"Fewer than {FEW_SEEDS} seeds for some arms: of them a difference may be chance"
     return f"{fewest if fewest == most else f'{fewest} to {most}'} seeds an arm"

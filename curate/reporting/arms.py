@@ -43,7 +43,7 @@ OUTCOMES = {
     "heldout_rejected_reward": Outcome("rejected reward", "heldout", "rewards/rejected", "↓"),
     "heldout_kl": Outcome("KL", "heldout", "kl", "↓"),
 }
-"""Measures of a run at its end (METHOD 6): name in files, name for people, part and key of metrics.json.
+"""Measures of a run at its end: name in files, name for people, part and key of metrics.json.
 
 `margin_gap` is the training margin minus the held-out one, `accuracy_gap` the same of accuracies: overfitting.
 `heldout_kl` is the KL divergence to the reference on held-out prompts, nats.

@@ -8,4 +8,4 @@ from typing import NamedTuple
 class Formula(NamedTuple):
     what: str
     text: str
-    tag: str  # as in METHOD: paper, digest, ours
+    tag: str  # paper, digest or ours: docs/method.md

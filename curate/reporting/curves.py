@@ -161,7 +161,7 @@ def seeds_said(arms: Sequence[Arm]) -> str:
     """How many seeds lines and bands are made of."""
     counts = sorted({len(arm.runs) for arm in arms})
     if counts == [1]:
-        return "One seed an arm."
+        return "One seed an arm: no interval over seeds."
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     said = f"Lines are means over the seeds ({n}), bands reach from the lowest seed to the highest."
     uneven = any(len({tuple(run.curve["step"].unique().sort()) for run in arm.runs}) > 1 for arm in arms)

@@ -69,7 +69,7 @@ def subset_margins(arms: Sequence[Arm]) -> Drawn:
             Formula("Figure 3", "The reward margin of D_imbalanced is higher than that of D_balanced.", "paper"),
             Formula(
                 "here",
-                "The subsets are ours (METHOD 1.5). The solid lines are of different pairs: their heights say how well "
+                "The subsets are ours. The solid lines are of different pairs: their heights say how well "
                 "each subset is fitted, not how well the arms generalise. The dashed ones are of the same pairs.",
                 "ours",
             ),

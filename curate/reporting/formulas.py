@@ -1,4 +1,4 @@
-"""The formulas that made the numbers, and whose each is: the paper's or ours (METHOD's tags)."""
+"""The formulas that made the numbers, and whose each is: the paper's or ours (the tags of docs/method.md)."""
 
 from __future__ import annotations
 

@@ -63,6 +63,8 @@ def _reading(shown: Sequence[Arm], arms: Sequence[Arm]) -> str:
         )
     if any(len(arm.runs) > 2 for arm in shown):
         said += " Thin bars: 95% intervals over the seeds."
+    elif all(len(arm.runs) == 1 for arm in shown) and shown:
+        said += " One seed an arm: no interval over seeds."
     if len(shown) < len(arms):
         left = ", ".join(safe(arm.name) for arm in arms if arm not in shown)
         said += f" Not drawn, for the scale of their rewards is their own: {left}."

@@ -24,7 +24,7 @@ FAULTS = {
     "empty_response": 0.006,
     "both_unsafe": 0.006,
 }
-"""Shares of the rows that have a fault of real files (METHOD 5), by the cleaning rule that finds it."""
+"""Shares of the rows that have a fault of real files, by the cleaning rule that finds it."""
 
 
 class Kind(NamedTuple):

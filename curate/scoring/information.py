@@ -1,4 +1,4 @@
-"""Pointwise mutual information of query and response under the reference model. [ours, METHOD 1.1]
+"""Pointwise mutual information of query and response under the reference model. [ours: docs/method.md]
 
     MI(x, y) = ( log pi_ref(y | x) - log pi_ref(y | null) ) / |y|      [nats/token]
 
@@ -17,7 +17,7 @@ def pmi(logps: pl.Expr, null_logps: pl.Expr, tokens: pl.Expr) -> pl.Expr:
 
 
 def with_information(scores: pl.DataFrame) -> pl.DataFrame:
-    """Add chosen_pmi, rejected_pmi and pmi_gap = chosen_pmi - rejected_pmi (METHOD 1.1's d), nats/token."""
+    """Add chosen_pmi, rejected_pmi and pmi_gap = chosen_pmi - rejected_pmi (d of docs/method.md), nats/token."""
     return scores.with_columns(
         pmi(pl.col(f"ref_{side}_logps"), pl.col(f"null_{side}_logps"), pl.col(f"{side}_tokens")).alias(f"{side}_pmi")
         for side in ("chosen", "rejected")

@@ -1,4 +1,4 @@
-"""What stands for `null`: the prompts after which a response's unconditional log-probability is taken (METHOD 1.1)."""
+"""What stands for `null`: prompts after which a response's unconditional log-probability is taken (docs/method.md)."""
 
 from __future__ import annotations
 

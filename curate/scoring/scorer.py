@@ -260,7 +260,7 @@ def _check_finite(logps: np.ndarray, numbers: list[int], requests: Requests, pai
 def _assemble(pairs: pl.DataFrame, rendered: Rendered, reference: np.ndarray, null: np.ndarray) -> pl.DataFrame:
     """The pairs with their scores: reference [pairs, 2] and null [pairs, 2, contexts] in nats.
 
-    Several contexts give the log of their mean probability (METHOD 1.1, contrastive); -inf stands where there is none.
+    Several contexts give the log of their mean probability (contrastive, docs/method.md); -inf where there is none.
     """
     peak = null.max(axis=2, keepdims=True)
     null = peak[..., 0] + np.log(np.exp(null - peak).sum(axis=2) / np.isfinite(null).sum(axis=2))

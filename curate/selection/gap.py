@@ -1,4 +1,4 @@
-"""d, the gap of mutual information, in the form that subsets and weights are made of. [ours, METHOD 1.1]
+"""d, the gap of mutual information, in the form that subsets and weights are made of [ours: docs/method.md].
 
 With S(y) = log pi_ref(y|x) - log pi_ref(y|null) in nats, summed over the response:
 

@@ -1,4 +1,4 @@
-"""How much of the gap d is length: least squares of d on log(|y_w|/|y_l|) and |y_w| - |y_l|. [ours, METHOD 1.1]
+"""How much of the gap d is length: least squares of d on log(|y_w|/|y_l|) and |y_w| - |y_l|. [ours: docs/method.md]
 
 |y| is the number of scored response tokens. Sums are exact (`math.fsum`), so that the order of the rows never matters.
 """

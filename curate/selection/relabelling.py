@@ -68,7 +68,7 @@ def _other_side(column: str) -> str | None:
 
 
 def safedpo(frame: pl.DataFrame) -> Relabelled:
-    """SafeDPO's relabelling (METHOD 4): chosen unsafe and rejected safe change places; both unsafe is dropped.
+    """SafeDPO's relabelling (arXiv 2505.20065): chosen unsafe and rejected safe change places; both unsafe is dropped.
 
     Args:
         frame: columns of schema.PAIRS at least.
@@ -92,7 +92,7 @@ def safedpo(frame: pl.DataFrame) -> Relabelled:
 def cdpo(
     frame: pl.DataFrame, lambda_: float, draw: Literal["argmax", "bernoulli"] = "argmax", seed: int = 0
 ) -> Relabelled:
-    """C-DPO's relabelling by r_lambda = r - lambda c (arXiv 2403.02475, METHOD 2).
+    """C-DPO's relabelling by r_lambda = r - lambda c (arXiv 2403.02475).
 
     argmax     the response of higher r_lambda is chosen; equal ones stay as they are [ours]
     bernoulli  a is chosen over b with probability sigmoid(r_lambda(a) - r_lambda(b)) [ours]; the draw is a hash of

@@ -1,4 +1,4 @@
-"""D_balanced, D_imbalanced and D_random of the training pairs. [ours, METHOD 1.5]
+"""D_balanced, D_imbalanced and D_random of the training pairs. [ours: docs/method.md, Subsets]
 
 Imbalance is |d|, d the MI gap in the form of `split.normalisation` (column subset_gap). Within each stratum (query
 type, and the confounders of `split.match`: the sign of d, quantile bins of the token-length difference) the lowest

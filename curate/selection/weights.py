@@ -1,4 +1,4 @@
-"""Balance weights w_w, w_l and scaling factor s of every pair. [ours, METHOD 1.2 and 1.3]
+"""Balance weights w_w, w_l and scaling factor s of every pair. [ours: docs/method.md, Weights]
 
 The paper states that the response of higher mutual information gets the lower weight and that a scaling
 factor keeps the gradient's magnitude stable; its equations were not to be found, so these are ours, each a

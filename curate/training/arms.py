@@ -83,7 +83,7 @@ def select(
 
     The training pairs are of its subset, relabelled where the objective relabels (SafeDPO by the labels, C-DPO by
     reward and cost); the held-out ones are the same for every arm. `DPO + SF` (scaling factor without balance
-    weights) keeps the factor of the would-be weights (METHOD 1.3).
+    weights) keeps the factor of the would-be weights (docs/method.md, Scaling factor).
 
     Args:
         validation: this share of the training prompts takes the place of the held-out ones, which are not read.
@@ -134,7 +134,7 @@ def select(
 
 
 def _by_cost(training: pl.DataFrame, planned: Plan, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """C-DPO's pairs: chosen by r - lambda c, lambda given or found (METHOD 2)."""
+    """C-DPO's pairs: chosen by r - lambda c, lambda given or found (docs/training.md, Objectives)."""
     data = planned.data
     lambda_, limit = data["lambda"], data["cost_limit"]
     record: dict[str, Any] = {}

@@ -52,7 +52,7 @@ def metrics_of(
     metrics = (
         dict(known) | {side: at(kept, side) | dict(ends.get(side, {})) for side in SIDES} | {"start": at(0, "heldout")}
     )
-    # How much better the arm does on what it saw (METHOD 6).
+    # How much better the arm does on what it saw.
     metrics["overfitting"] = {
         key: metrics["train"][f"rewards/{key}"] - metrics["heldout"][f"rewards/{key}"]
         for key in ("margins", "accuracies")

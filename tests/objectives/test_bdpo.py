@@ -1,4 +1,4 @@
-"""The B-DPO loss against numbers worked by hand, against DPO, and against its gradient's formula (METHOD 1.4)."""
+"""The B-DPO loss against numbers worked by hand, against DPO, and its gradient against its formula (docs/method.md)."""
 
 import math
 

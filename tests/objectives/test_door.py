@@ -1,4 +1,4 @@
-"""DOOR by hand and against NumPy; W-DOOR's token weights; the length of the harmful beginning (METHOD 3)."""
+"""DOOR by hand and against NumPy; W-DOOR's token weights; the length of the harmful beginning."""
 
 import math
 

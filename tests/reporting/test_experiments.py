@@ -132,7 +132,7 @@ def test_one_seed_makes_no_comparison_and_says_so(made):
     for name, figure in drawn(made, *ARMS, seeds=[1]).items():
         assert not figure.compared
         assert "the bar" not in figure.reading and "band" not in figure.reading, name
-        assert "may be chance" in figure.reading or "One seed an arm." in figure.reading, name
+        assert "may be chance" in figure.reading or "One seed an arm: no interval over seeds." in figure.reading, name
 
 
 def test_bands_are_drawn_for_several_seeds_and_at_most_so_many_arms(made):
@@ -142,6 +142,6 @@ def test_bands_are_drawn_for_several_seeds_and_at_most_so_many_arms(made):
     axis = many.figure.axes[0]
     assert len(axis.collections) == 2 * MOST_ARMS  # a band an arm and side
     assert f"first {MOST_ARMS} of {len(names)} arms" in many.reading and names[MOST_ARMS] not in many.alt
-    assert not one.figure.axes[0].collections and "One seed an arm." in one.reading
+    assert not one.figure.axes[0].collections and "One seed an arm: no interval over seeds." in one.reading
     legend = [text.get_text() for text in many.figure.legends[0].get_texts()]
     assert legend == [*names[:MOST_ARMS], "train", "held out"]

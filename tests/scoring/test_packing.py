@@ -184,7 +184,7 @@ def test_padding_that_disturbs_a_model_is_found(kind, more, unpadded):
 
 
 def test_neither_order_nor_company_changes_a_number(model):
-    """Within 1e-5 nats a token, float32: METHOD asks no more, and less is not had from another batch's GEMM."""
+    """Within 1e-5 nats a token, float32: less is not had from another batch's GEMM."""
     engine = TransformersEngine(model, "float32")
     sequences = forest() + forest(seed=7)
     tokens = np.array([len(sequence.response_ids) for sequence in sequences])

@@ -1,4 +1,4 @@
-"""Forms of the gap (METHOD 1.1), by hand."""
+"""Forms of the gap (docs/method.md), by hand."""
 
 import math
 

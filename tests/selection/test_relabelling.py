@@ -1,4 +1,4 @@
-"""Relabelling by safety (SafeDPO) and by reward and cost (C-DPO, METHOD 2), and the ascent that finds lambda."""
+"""Relabelling by safety (SafeDPO) and by reward and cost (C-DPO), and the ascent that finds lambda."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Balanced, imbalanced and random subsets (METHOD 1.5)."""
+"""Balanced, imbalanced and random subsets (docs/method.md)."""
 
 import random
 

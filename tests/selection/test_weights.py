@@ -1,4 +1,4 @@
-"""Every weight scheme against METHOD 1.2 and 1.3's own numbers and against its properties."""
+"""Every weight scheme against numbers worked by hand and against its properties."""
 
 import math
 

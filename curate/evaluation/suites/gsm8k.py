@@ -1,4 +1,4 @@
-"""GSM8K (arXiv 2110.14168) by lm-evaluation-harness: its task on the rows of a file, and the last number (METHOD 6).
+"""GSM8K (arXiv 2110.14168) by lm-evaluation-harness: its task on the rows of a file, and the last number.
 
 Prompt, generation and filter are the harness's. Its own pattern of a number is not: of "10-12" it makes -12, and a
 Unicode minus is lost. And it compares texts, where 12.00 is not 12.

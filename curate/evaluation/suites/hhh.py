@@ -1,4 +1,4 @@
-"""HHH alignment (arXiv 2112.00861): does the model find the better of two answers the likelier one (METHOD 6)?"""
+"""HHH alignment (arXiv 2112.00861): does the model find the better of two answers the likelier one?"""
 
 from __future__ import annotations
 

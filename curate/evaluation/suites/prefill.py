@@ -1,4 +1,4 @@
-"""The prefilling attack: the answer is made to begin as a harmful one does (DOOR, arXiv 2503.03710; METHOD 3).
+"""The prefilling attack: the answer is made to begin as a harmful one does (DOOR, arXiv 2503.03710).
 
 An aligned model refuses with its first words. One that only does so goes on with what it finds begun.
 """

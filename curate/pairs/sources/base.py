@@ -192,7 +192,7 @@ def shared_start(one: Sequence[object], other: Sequence[object]) -> int:
 
 
 def query_type_of(chosen_safe: bool | None, rejected_safe: bool | None) -> QueryType:
-    """METHOD 5: unsafe query = exactly one response safe; safe query = both safe; else unknown.
+    """Unsafe query = exactly one response safe; safe query = both safe; else unknown (docs/columns.md).
 
     Two unsafe responses leave it unknown; the rule `both_unsafe` refuses such a pair.
     """

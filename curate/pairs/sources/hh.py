@@ -1,4 +1,4 @@
-"""HH-RLHF: two full transcripts that share everything but their last reply (METHOD 5)."""
+"""HH-RLHF: two full transcripts that share everything but their last reply."""
 
 from __future__ import annotations
 

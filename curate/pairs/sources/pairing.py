@@ -57,7 +57,7 @@ def _in_turns(better: list[int], worse: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def paired(prompt: list[Message], better: Reply, worse: Reply) -> Parsed:
-    """The pair of two replies; the query type follows from their labels (METHOD 5)."""
+    """The pair of two replies; the query type follows from their labels (docs/columns.md)."""
     return Parsed(
         prompt,
         [assistant(better.said)],

@@ -1,4 +1,4 @@
-"""PKU-SafeRLHF's native rows (METHOD 5), v1 without and v2 with severity levels."""
+"""PKU-SafeRLHF's native rows, v1 without and v2 with severity levels."""
 
 from __future__ import annotations
 

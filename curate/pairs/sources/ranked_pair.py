@@ -20,7 +20,7 @@ def parse(record: Record) -> Parsed:
 
 
 def parse_pku(record: Record) -> Parsed:
-    """The first response is safe, the second is not, hence the query is unsafe (METHOD 5)."""
+    """The first response is safe, the second is not, hence the query is unsafe (docs/columns.md)."""
     return parse(record)._replace(
         query_type=QueryType.UNSAFE, chosen_safe=True, rejected_safe=False, marks=("safety_by_convention",)
     )

@@ -59,7 +59,7 @@ def answered(record: Record, prompt: list[Message], chosen: str = "chosen", reje
     """The pair of `prompt` with its two replies; whole conversations may repeat the prompt (UltraFeedback and its kin).
 
     Labels, ratings and a system text beside them are taken over; without `query_type` it follows from the two
-    labels (METHOD 5).
+    labels (docs/columns.md).
 
     Raises:
         Refused: the record gives no pair.

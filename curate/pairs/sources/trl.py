@@ -16,7 +16,7 @@ def parse(record: Record) -> Parsed:
     For texts, where TRL cuts at the first differing character, we go back to the last white space, so that no
     word is torn; what the two replies share at their start still falls to the prompt, hence the mark
     `implicit_prompt`. Such a row is never detected: the format must be named, and a field that could be the
-    prompt refuses it (METHOD 5).
+    prompt refuses it (docs/formats.md).
     """
     if "prompt" in record:
         return answered(record, asked(record, "prompt"))
