@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from curate.base.errors import InputError
+from curate.base.files import read_provenance
 from curate.evaluation.statistics import DRAWS, TAILS, Array, Difference, Interval, holm
 from curate.pairs.schema import Split
 
@@ -56,6 +57,8 @@ class Compared(NamedTuple):
 def read(folder: Path, frame: pl.DataFrame, arms: Sequence[str] | None = None) -> dict[str, Rewards]:
     """The rewards of the runs ARM/seed-SEED in `folder`, by arm in the order of `arms`, else of their names.
 
+    Runs that were measured on validation prompts are left out: their held-out side is another.
+
     Args:
         frame: has pair_id and prompt_key of every pair.
 
@@ -65,7 +68,8 @@ def read(folder: Path, frame: pl.DataFrame, arms: Sequence[str] | None = None) -
     found: dict[str, dict[int, pl.DataFrame]] = {}
     for path in sorted(folder.glob(f"*/seed-*/{REWARDS_FILE}")):
         name, seed = path.parent.parent.name, int(path.parent.name.removeprefix("seed-"))
-        if arms is not None and name not in arms:
+        trained = read_provenance(path).get("train") or {}
+        if (arms is not None and name not in arms) or trained.get("validation_fraction"):
             continue
         rewards = pl.read_parquet(path).select("pair_id", "side", "margin")
         found.setdefault(name, {})[seed] = rewards.join(frame.select("pair_id", "prompt_key"), on="pair_id", how="left")

@@ -14,7 +14,7 @@ def made(tmp_path_factory):
     """60 held-out and 90 training pairs, two or three a prompt; b is easier by 0.5 nats held out, c has one seed and is
     trained on a third of the pairs."""
     folder = tmp_path_factory.mktemp("runs")
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(2)
     frame = pl.DataFrame(
         {
             "pair_id": [f"p{n}" for n in range(150)],
