@@ -57,7 +57,8 @@ STAND_INS = [
     # it is seen that dvc.yaml and params.yaml make stages, and that an experiment can be queued with these changes.
     StandIn(r"&& dvc init$", "&& dvc init --quiet && python ../smaller.py params.yaml", r"tutorial"),
     StandIn(r"\bdvc repro$", "dvc repro weigh", r"tutorial"),
-    StandIn(r"\bdvc repro\b", "dvc status", r"README|experiments|CONTRIBUTING"),
+    StandIn(r"\bdvc repro\b", "dvc status", r"README|experiments|CONTRIBUTING|study"),
+    StandIn(r"\.\./models/SmolLM2-135M-Instruct", "model", r"study"),
     StandIn(r"\bdvc exp run (?!--queue)", "dvc exp run --queue "),
 ]
 
