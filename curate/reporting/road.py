@@ -24,19 +24,22 @@ def road(folder: Path) -> Table | None:
     pipeline, params = (_mapping(read_yaml((folder / name).read_text(encoding="utf-8"), file=folder / name))
                         for name in ("dvc.yaml", "params.yaml"))  # fmt: skip
     stages = {name: stage for name, stage in _mapping(pipeline.get("stages")).items() if isinstance(stage, Mapping)}
-    outs = {name: [_path(out, params) for out in stage.get("outs") or []] for name, stage in stages.items()}
+    runs = {
+        name: prod(len(_value(axis, params)) for axis in _mapping(stage.get("matrix")).values())
+        for name, stage in stages.items()
+        if name != EVERYWHERE
+    }
+    outs = {name: [_path(out, params) for out in stages[name].get("outs") or []] for name in runs if runs[name]}
     rows: list[list[Cell]] = []
-    for name, stage in stages.items():
-        times = prod(len(_value(axis, params)) for axis in _mapping(stage.get("matrix")).values())
-        if not times or name == EVERYWHERE:
-            continue
+    for name in outs:
+        stage = stages[name]
         needs = [_path(dependency, params) for dependency in stage.get("deps") or []]
         after = [
             other
             for other, made in outs.items()
-            if other not in (name, EVERYWHERE) and any(_meet(need, out) for need in needs for out in made)
+            if other != name and any(_meet(need, out) for need in needs for out in made)
         ]
-        rows.append([name, ", ".join(after) or None, times])
+        rows.append([name, ", ".join(after) or None, runs[name]])
     return Table("The road (`dvc repro` runs what is stale)", ["stage", "after", "runs"], rows) if rows else None
 
 
