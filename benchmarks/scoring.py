@@ -8,6 +8,7 @@ Contenders, each in a process of its own with the same threads, taking turns (on
     curate-transformers,  `curate.scoring.score.score` with an empty store
     curate-vllm
     vllm                  prompt log-probs of the four sequences of each pair
+    vllm-prefill          the same sequences and no log-probs: the anchor for whatever scores with vLLM
     trl                   the pass in which TRL's DPOTrainer precomputes reference log-probs, with x and with null
     transformers-padded   the same with full logits, as before TRL tiled its LM head
     lm-eval               lm-evaluation-harness, HFLM.loglikelihood on token ids
@@ -262,7 +263,7 @@ def measured(row: Row) -> dict[str, Any]:
 
 def differences(row: Row, reference: Row, work: Work) -> dict[str, float]:
     """From the reference, nats/token; the worst run counts."""
-    if not reference.runs:
+    if not reference.runs or np.isnan(row.runs[0].numbers).all():  # it gives no numbers
         return {"max_difference": None, "mean_difference": None}
     tokens = work.ids.select(pl.col("chosen_ids", "rejected_ids").list.len()).to_numpy()
     tokens = np.concatenate([tokens, tokens], axis=1)  # [pairs, 4], as work.NUMBERS

@@ -46,7 +46,8 @@ SKIPPED = [
 ]
 
 STAND_INS = [
-    StandIn(r"^curate evaluate ", "curate evaluate --limit 2 --max-tokens 4 "),
+    StandIn(r"^curate evaluate ", "curate evaluate --limit 2 --max-tokens 4 --engine transformers "),
+    StandIn(r"^curate score (?!.*--engine)", "curate score --engine transformers "),  # vLLM takes ten seconds to start
     StandIn(r"^make (\w+)", r"make --dry-run \1"),
     StandIn(r"^python -m pytest", "python -m pytest --collect-only"),
     StandIn(r"--install-completion", "--show-completion"),  # it writes to the caller's own shell configuration

@@ -32,7 +32,7 @@ SMALL = {
     "reference": {"steps": 3, "vocab_size": 400, "hidden_size": 64, "heads": 2, "layers": 1, "context": 512},
     "score": {"engine": "transformers"},
     "train": {"arms": ["bdpo"], "epochs": 1, "evaluations": 1, "eval_pairs": 8, "check_pairs": 2, "checkpoints": 1},
-    "evaluate": {"limit": 2, "max_tokens": 4},
+    "evaluate": {"engine": "transformers", "limit": 2, "max_tokens": 4},
 }
 """A params file that runs in seconds: what differs from the defaults."""
 
@@ -124,7 +124,7 @@ def working(tmp_path_factory, sample_pairs):
     save_model(folder / "model", context=1024)
     for command in (
         "prepare pairs.jsonl --out pairs.parquet",
-        "score pairs.parquet --model model --out scores.parquet",
+        "score pairs.parquet --model model --engine transformers --out scores.parquet",
         "split scores.parquet --out splits.parquet",
         "weigh splits.parquet --out weights.parquet",
         "train weights.parquet --model model --arm bdpo --epochs 1 --evaluations 1 --out runs/bdpo",

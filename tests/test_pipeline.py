@@ -25,7 +25,7 @@ SMALL = {
     "data": {"sample_pairs": 240},
     "reference": {"steps": 60, "vocab_size": 1024, "hidden_size": 64, "heads": 2, "layers": 2},
     "train": {"epochs": 1, "evaluations": 2, "eval_pairs": 256, "checkpoints": 1},
-    "evaluate": {"suites": ["sample"], "limit": 2, "max_tokens": 8},
+    "evaluate": {"engine": "transformers", "suites": ["sample"], "limit": 2, "max_tokens": 8},
 }
 ANSWERS = f".curate/generations/*/*{SUFFIX}"
 EVALUATIONS = {"evaluate-base", "evaluate@dpo-0", "evaluate@bdpo-0"}

@@ -12,6 +12,7 @@ is checked when it is read, here and by each subclass.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -68,6 +69,14 @@ class ShardFolder(ABC, Generic[R]):
     def rows(self) -> int:
         """Rows of all shards; a key that two of them hold counts twice."""
         return sum(shard.height for shard in self._shards())
+
+    def bytes(self) -> int:
+        """Size of the shards, none of which is read; 0 where the folder is not there."""
+        sizes = 0
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # merged meanwhile
+                sizes += path.stat().st_size
+        return sizes
 
     def merge(self, *, everything: bool = False) -> int:
         """Merge small shards into large ones; others may read and write meanwhile. Returns how many are gone.

@@ -75,11 +75,13 @@ class Workbench:
         return [verdict or Judgement() for verdict in verdicts]
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
-        from curate.scoring.engines import choose, open_engine, version
-        from curate.scoring.store import Store
+        from curate.scoring.choice import choose
+        from curate.scoring.engines import open_engine, version
+        from curate.scoring.scorer import store_of
 
-        params = choose(ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine}))
-        store = Store(self.state / "scores", self.model, self.dtype, version(params))
+        params = ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine})
+        params = choose(params, self.model, self.state / "scores")
+        store = store_of(self.state / "scores", self.model, self.dtype, params.engine, version(params))
         keys = [store.key(sequence) for sequence in sequences]
         found: np.ndarray = store.lookup(keys)
         missing = np.flatnonzero(np.isnan(found))

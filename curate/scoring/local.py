@@ -19,6 +19,7 @@ from curate.base.progress import progress
 from curate.models import rendering
 from curate.models.resolve import Model
 from curate.project.params import ScoreParams
+from curate.scoring.choice import choose
 from curate.scoring.chunks import (
     Chunk,
     Pairs,
@@ -29,7 +30,7 @@ from curate.scoring.chunks import (
     say_computed,
     template_of,
 )
-from curate.scoring.engines import choose, version
+from curate.scoring.engines import version
 from curate.scoring.null_prompts import null_prompts
 from curate.scoring.scorer import Counts, Scored, Scorer, render_chunk
 
@@ -38,10 +39,10 @@ def score_here(
     pairs: Pairs, model: Model, params: ScoreParams, root: Path, keep: Callable[[Scored], None]
 ) -> dict[str, Any]:
     """Score in this process, and return the provenance."""
-    params = choose(params)
+    limit = longest_sequence(model, params)
+    params = choose(params, model._replace(context=limit + 1), root)
     engine = version(params)  # before anything long: an engine that is not installed stops here
     tokenizer = rendering.load_tokenizer(model)
-    limit = longest_sequence(model, params)
     with _Spill(pairs) as spill:
         _render(tokenizer, pairs, params, spill)
         template = template_of(tokenizer)

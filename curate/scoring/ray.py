@@ -22,6 +22,7 @@ from curate.models import rendering
 from curate.models.resolve import Model, resolve
 from curate.pairs.artefact import scan_artefact
 from curate.project.params import ScoreParams
+from curate.scoring.choice import choose
 from curate.scoring.chunks import (
     CHUNK_PAIRS,
     Chunk,
@@ -33,7 +34,7 @@ from curate.scoring.chunks import (
     say_computed,
     template_of,
 )
-from curate.scoring.engines import choose, version
+from curate.scoring.engines import version
 from curate.scoring.null_prompts import NullPrompts, null_prompts
 from curate.scoring.scorer import Counts, Scored, Scorer, render_chunk
 
@@ -44,12 +45,7 @@ class ScoreActor:
     def __init__(
         self, pairs: Path, model: Model, params: ScoreParams, engine: str, root: Path, nulls: NullPrompts
     ) -> None:
-        # A Hub model, which this node may not have got yet; or a folder, which should be the driver's.
-        name = model.name if model.commit else model.folder
-        here = resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
-        if here.digest != model.digest:
-            raise RuntimeError(f"{model.path} is another model on this node: digest {here.digest}, not {model.digest}")
-        model = here._replace(name=model.name)
+        model = _here(model)
         self.pairs, self.params = scan_artefact(pairs, "pairs"), params
         self.tokenizer = rendering.load_tokenizer(model)
         self.scorer = Scorer(model, params, engine, root, nulls, longest_sequence(model, params))
@@ -98,11 +94,11 @@ def score_on_ray(
     counts = Counts()
     started = time.monotonic()
     with _cluster(params) as resources:
-        params, engine = _on_a_worker(params, resources)
+        # Whole paths: an actor's working folder is where its node was started.
+        placed = model._replace(path=model.path.resolve())
+        params, engine = _on_a_worker(params, placed._replace(context=limit + 1), root.resolve(), resources)
         say(f"score: engine {params.engine} on {params.ray_workers} Ray actors, each with {resources}")
         with progress(f"score (ray, {params.engine})", pairs.height, "pairs") as advance:
-            # Whole paths: an actor's working folder is where its node was started.
-            placed = model._replace(path=model.path.resolve())
             arguments = (pairs.path.resolve(), placed, params, engine, root.resolve(), nulls)
             for scored in _in_order(pairs.height, arguments, params.ray_workers, resources):
                 if isinstance(scored, CurateError):
@@ -168,14 +164,23 @@ def _cluster(params: ScoreParams) -> Iterator[dict[str, float]]:
             ray.shutdown()
 
 
-def _on_a_worker(params: ScoreParams, resources: dict[str, float]) -> tuple[ScoreParams, str]:
+def _here(model: Model) -> Model:
+    """The model on this node: a Hub model, which it may not have got yet; or a folder, which should be the driver's."""
+    name = model.name if model.commit else model.folder
+    here = resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
+    if here.digest != model.digest:
+        raise RuntimeError(f"{model.path} is another model on this node: digest {here.digest}, not {model.digest}")
+    return here._replace(name=model.name)
+
+
+def _on_a_worker(params: ScoreParams, model: Model, root: Path, resources: dict[str, float]) -> tuple[ScoreParams, str]:
     """Engine and version as an actor will find them: the driver's node may have another device."""
     import ray
 
     @ray.remote(**resources)
     def look(inner: ScoreParams) -> tuple[ScoreParams, str] | CurateError:
         try:
-            found = choose(inner)
+            found = choose(inner, _here(model)._replace(context=model.context), root)
             return found, version(found)
         except CurateError as error:
             return error

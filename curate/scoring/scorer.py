@@ -83,7 +83,7 @@ class Scorer:
     ) -> None:
         self.model = model._replace(context=limit + 1)
         self.params, self.nulls, self.limit = params, nulls, limit
-        self.store = Store(root, model, params.dtype, _scope(params.engine, engine, self.model))
+        self.store = store_of(root, self.model, params.dtype, params.engine, engine)
         servers = len(params.server_urls) if params.engine == "server" else 0
         self.batch_tokens = batch_tokens(parameters(model), "server" if servers else device_type(), servers or 1)
         self._engine: Engine | None = None
@@ -159,11 +159,16 @@ class Scorer:
         return logps, Counts(int(asked.sum()), len(logps), computed, tokens)
 
 
-def _scope(name: str, engine: str, model: Model) -> str:
-    """The engine as the store's key has it: also what else of its settings moves a number."""
+def store_of(root: Path, model: Model, dtype: str, name: str, engine: str) -> Store:
+    """The store under `root` of what the engine called `name` makes of the model.
+
+    Args:
+        model: its `context` as the engine gets it.
+        engine: its `version`; the store's key has with it what else of its settings moves a number.
+    """
     if name == "vllm" and "longrope" in (model.path / "config.json").read_text(encoding="utf-8"):
         engine += f", context {model.context}"  # vLLM takes the long factors or the short ones by its max_model_len
-    return engine
+    return Store(root, model, dtype, engine)
 
 
 def batch_tokens(parameters: int, where: str, servers: int = 1) -> int:

@@ -22,6 +22,7 @@ from curate.project.params import EvaluateParams, check
 
 RATE = re.compile(r"(\w+): (.+): (\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\], n = (\d+)(?:, (\d+) without a verdict)?")
 SMALL = ("--option", "sample.queries=5", "--option", "prefill.lengths=[0, 5]", "--limit", "3", "--max-tokens", "16")
+SMALL += ("--engine", "transformers")
 HOSTILE = "模型 \x1b[31m$x$ <b>\u202e"
 WRITTEN_OUT = r"模型 \x1b[31m$x$ <b>\u202e"
 

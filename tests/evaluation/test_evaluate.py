@@ -20,7 +20,7 @@ from curate.project.params import EvaluateParams
 
 
 def params(*suites, **more):
-    return EvaluateParams(suites=list(suites), **more)
+    return EvaluateParams(engine="transformers", suites=list(suites), **more)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from curate.project import params
 from curate.scoring import chunks, local, scorer
 from curate.scoring import score as scoring
 from curate.scoring import store as stores
-from curate.scoring.engines import choose, version
+from curate.scoring.engines import version
 from curate.scoring.engines.transformers import TransformersEngine
 from curate.scoring.null_prompts import Rendered, null_prompts
 from curate.scoring.score import score
@@ -298,12 +298,6 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
     with pytest.raises(InputError, match="not installed") as caught:
         version(params.ScoreParams(engine="vllm"))
     assert "--engine transformers" in caught.value.details["remedy"]
-
-
-def test_auto_is_the_fastest_engine_of_the_device_and_says_so(capsys):
-    assert choose(params.ScoreParams()).engine == "transformers"  # there is no GPU where tests run
-    assert "engine transformers (the fastest measured on a CPU" in capsys.readouterr().err
-    assert choose(params.ScoreParams(engine="vllm")).engine == "vllm"
 
 
 @pytest.mark.parametrize("chunk", [3000, 700])

@@ -488,7 +488,7 @@ def test_which_of_the_served_models(opened, capsys):
     assert chosen(("a", "x"), ("b", "owner/tiny")) == "b"
     assert chosen(("a", "x"), ("b", "/nowhere/tiny")) == "b"
     assert chosen(("a", "owner/tiny"), ("b", "x"), served_name="b") == "b"
-    assert not capsys.readouterr().err
+    assert "taken to be" not in capsys.readouterr().err
     assert chosen(("alone", "/elsewhere")) == "alone"
     assert "'alone', which is taken to be owner/tiny" in capsys.readouterr().err
     for cards, options in (
@@ -506,6 +506,125 @@ def test_a_context_that_is_too_short(opened):
         engine(small(), small(cards=[CARD | {"max_model_len": 255}]))
     assert caught.value.details["found"] == "255 tokens"
     assert caught.value.details["expected"] == "at least 256 tokens"
+
+
+# The token-in, token-out endpoint.
+
+
+class Rows:
+    """A server with vLLM's second model runner: what comes in is read, and what goes out written, by the installed
+    version's own protocol. Its prefix cache holds `held` tokens of every prompt."""
+
+    def __init__(self, held=0):
+        self.held, self.asked = held, []
+
+    def __call__(self, body):
+        from vllm.entrypoints.scale_out.token_in_token_out.protocol import GenerateRequest, GenerateTokensResponse
+        from vllm.utils.serial_utils import numpy2base64
+
+        request = GenerateRequest.model_validate(body)
+        params, ids = request.sampling_params, request.token_ids
+        self.asked.append((ids, params))
+        start, given = params.prompt_logprob_start, np.asarray(params.prompt_logprob_token_ids)
+        assert given.ravel().tolist() == ids[start + 1 :] and not request.stream
+        scores = np.array([[logp(ids[at], at)] for at in range(start + 1, len(ids))], dtype=np.float32)
+        held = self.held > start and not params.skip_reading_prefix_cache
+        answer = GenerateTokensResponse(choices=[], prompt_token_id_logprobs=None if held else numpy2base64(scores))
+        return 200, answer.model_dump_json()
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    pytest.importorskip("vllm")
+    with opening(monkeypatch) as (start, stack):
+
+        def small(answer, fault=None):
+            pages = {"/v1/models": {"data": [CARD]}, "/version": '{"version": "0.32.0"}'}
+            pages["/openapi.json"] = {"paths": {"/inference/v1/generate": {}}}
+            return start("/inference/v1/generate", answer, fault, pages)
+
+        def engine(*servers, **options):
+            opened = ServerEngine(MODEL, [server.url for server in servers], backoff=0.02, timeout=20.0, **options)
+            stack.callback(opened.close)
+            return opened
+
+        yield small, engine
+
+
+@pytest.mark.vllm
+def test_rows_of_responses_alone_are_asked_for_where_the_server_has_them(rows, capsys):
+    small, engine = rows
+    answer, sequences = Rows(), several(60)
+    scorer = engine(small(answer))
+    assert "1 of 1 servers give log-probs of responses alone" in capsys.readouterr().err
+    assert scorer.logps(sequences) == pytest.approx(expected(sequences), rel=1e-6)
+    asked = answer.asked[1:]  # after the try
+    assert sorted(ids for ids, _ in asked) == sorted(np.concatenate(s).tolist() for s in sequences)
+    assert all((p.max_tokens, p.temperature, p.top_p, p.detokenize) == (1, 0.0, 1.0, False) for _, p in asked)
+    assert not any(params.skip_reading_prefix_cache for _, params in asked)
+
+
+@pytest.mark.vllm
+def test_rows_that_the_servers_cache_holds_are_asked_for_again(rows):
+    small, engine = rows
+    answer, sequences = Rows(held=20), several(60)
+    assert engine(small(answer)).logps(sequences) == pytest.approx(expected(sequences), rel=1e-6)
+    again = [ids for ids, params in answer.asked[1:] if params.skip_reading_prefix_cache]
+    assert sorted(again) == sorted(np.concatenate(s).tolist() for s in sequences if len(s.prompt_ids) <= 20)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"choices": []}, "KeyError"),
+        ({"prompt_token_id_logprobs": None}, "none"),
+        ({"prompt_token_id_logprobs": "AAAA"}, "ValueError"),
+    ],
+)
+def test_an_answer_without_scores(rows, body, found):
+    small, engine = rows
+    scorer = engine(small(Rows(), lambda server, _: (200, body) if len(server.requests) > 1 else None))
+    with pytest.raises(InputError, match="returns no scores") as caught:
+        scorer.logps(several(1))
+    assert found in caught.value.details["found"]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(400, "requires the V2 model runner"), (404, "Not Found"), (401, "wrong key")]
+)
+def test_a_server_without_it_is_asked_for_whole_prompts(rows, capsys, status, why):
+    small, engine = rows
+    engine(small(Rows(), refuse(status, why)))
+    assert f"of whole prompts: {why}" in capsys.readouterr().err
+
+
+# What is too large.
+
+
+def test_a_request_that_is_too_large_is_cut(opened):
+    """By what stands in front of the server, which refuses it; the one sequence that is too large alone is named."""
+    small, engine = opened
+    sequences = several(300)
+
+    def fault(_server, request):
+        return (413, "Payload Too Large") if sum(map(len, request["prompt"])) > 150 else None
+
+    assert engine(small(fault)).logps(sequences) == pytest.approx(expected(sequences))
+    with pytest.raises(InputError, match="refuses the request") as caught:
+        engine(small(fault)).logps([*sequences, sequence(140, 40)])
+    assert "HTTP 413" in caught.value.details["found"]
+
+
+def test_a_request_that_the_servers_memory_does_not_hold_is_cut(opened):
+    small, engine = opened
+    sequences = several(200)
+
+    def fault(_server, request):
+        large = sum(map(len, request["prompt"])) > 150
+        return (500, {"error": {"message": "CUDA out of memory"}}) if large else None
+
+    assert engine(small(fault), concurrency=2, retries=2).logps(sequences) == pytest.approx(expected(sequences))
 
 
 # The real server.
@@ -526,7 +645,7 @@ def served(tiny, tmp_path_factory):
 
 @pytest.mark.vllm
 @pytest.mark.slow
-def test_a_real_server_gives_the_transformers_engines_numbers(served, tiny, opened, monkeypatch):
+def test_a_real_server_gives_the_transformers_engines_numbers(served, tiny, opened, monkeypatch, capsys):
     """Within 1e-4 nats a token; through two addresses at once, up to the whole context."""
     from curate.scoring.engines.transformers import TransformersEngine
 
@@ -535,6 +654,8 @@ def test_a_real_server_gives_the_transformers_engines_numbers(served, tiny, open
     sequences = [*several(150), sequence(20, tiny.context - 21), sequence(tiny.context - 2, 1)]
     urls = [f"http://127.0.0.1:{served}/v1", f"http://localhost:{served}"]
     got = engine(*urls, model=tiny).logps(sequences)
+    # A CPU has not the second model runner: vLLM itself says so.
+    assert "2 of 2 servers give log-probs of whole prompts: prompt_logprob_token_ids req" in capsys.readouterr().err
     want = TransformersEngine(tiny, "float32").logps(sequences)
     tokens = np.array([len(s.response_ids) for s in sequences])
     assert np.abs((got - want) / tokens).max() < 1e-4

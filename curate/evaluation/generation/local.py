@@ -15,6 +15,7 @@ import numpy as np
 
 from curate.base import files
 from curate.base.device import device_type
+from curate.base.errors import InputError
 from curate.base.progress import progress, say
 from curate.evaluation.generation.base import Ask, Generated, GenerationEngine, Request, Sampling
 from curate.evaluation.generation.batches import batches
@@ -24,6 +25,7 @@ from curate.evaluation.items import Response
 from curate.models.rendering import load_tokenizer, prefill_token_ids, prompt_token_ids, stop_token_ids
 from curate.models.resolve import Model
 from curate.scoring.engines import installed
+from curate.scoring.engines.choice import choose_engine, say_choice
 
 REVISION = 1
 """Of our own part of the answers (rendering, seeds, draws): a change that may move one counts it up, and the cache's
@@ -39,19 +41,6 @@ class Rendered(NamedTuple):
 
     prompt: list[int]
     prefill: list[int]
-
-
-def resolve(engine: str) -> str:
-    """`auto` is vLLM on a GPU where it is installed, else transformers.
-
-    On a CPU, benchmarks/generation.py with the embedded reference model: as fast as vLLM where answers end by
-    themselves, about two thirds of its speed where none does; and vLLM takes ten seconds to start.
-    """
-    if engine != "auto":
-        return engine
-    from importlib.util import find_spec
-
-    return "vllm" if device_type() == "cuda" and find_spec("vllm") else "transformers"
 
 
 _CHATS: WeakSet[LocalChat] = WeakSet()
@@ -79,16 +68,43 @@ class LocalChat:
     """
 
     def __init__(self, model: Model, dtype: str, engine: str, state: Path) -> None:
-        self.model, self.dtype, self.engine = model, dtype, resolve(engine)
-        self.version = f"{installed(self.engine)}, revision {REVISION}"
-        scope = {"model": model.digest, "dtype": dtype, "engine": self.version}
-        self.scope = json.dumps(scope, sort_keys=True)
-        self.label: dict[str, Any] = {**scope, "name": model.name, "commit": model.commit}
-        folder = state / "generations" / hashlib.sha256(self.scope.encode()).hexdigest()[:16]
-        self.cache = TextCache(folder, _read)
+        self.model, self.dtype, self.state, self._asked = model, dtype, state, engine
+        if engine != "auto":
+            _version(engine)
         self.generated = 0
         self._opened: GenerationEngine | None = None
         _CHATS.add(self)
+
+    @cached_property
+    def engine(self) -> str:
+        """vllm or transformers. `auto` is decided when it is first wanted: the one whose answers are kept, else vLLM
+        where it runs the model."""
+        if self._asked != "auto":
+            return self._asked
+
+        def kept(engine: str) -> int:
+            try:
+                return self._cache(engine).bytes()
+            except InputError:  # it is not installed
+                return 0
+
+        choice = choose_engine(self.model, self.dtype, kept)
+        say_choice("generate", choice, "on a CPU --engine transformers, or evaluate.engine, starts sooner")
+        return choice.engine
+
+    @cached_property
+    def version(self) -> str:
+        """Of the engine, as the cache's key has it."""
+        return _version(self.engine)
+
+    @cached_property
+    def scope(self) -> str:
+        """What the cache's keys go by, beside the request."""
+        return json.dumps(self._scope(self.engine), sort_keys=True)
+
+    @cached_property
+    def cache(self) -> TextCache:
+        return self._cache(self.engine)
 
     def record(self) -> dict[str, Any]:
         return self.model.record() | {"dtype": self.dtype, "engine": self.version}
@@ -112,6 +128,13 @@ class LocalChat:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+    def _scope(self, engine: str) -> dict[str, str]:
+        return {"model": self.model.digest, "dtype": self.dtype, "engine": _version(engine)}
+
+    def _cache(self, engine: str) -> TextCache:
+        scope = json.dumps(self._scope(engine), sort_keys=True)
+        return TextCache(self.state / "generations" / hashlib.sha256(scope.encode()).hexdigest()[:16], _read)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -174,7 +197,8 @@ class LocalChat:
     def _keep(self, answers: dict[bytes, Generated]) -> None:
         label = self.cache.folder / "scope.json"
         if not label.is_file():
-            files.write_json(self.label, label)
+            about = self._scope(self.engine) | {"name": self.model.name, "commit": self.model.commit}
+            files.write_json(about, label)
         self.cache.add(list(answers), [json.dumps([answer.finish, answer.ids]) for answer in answers.values()])
 
     def _open(self) -> GenerationEngine:
@@ -203,6 +227,10 @@ class LocalChat:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""
+
+
+def _version(engine: str) -> str:
+    return f"{installed(engine)}, revision {REVISION}"
 
 
 def _read(text: str) -> Generated:

@@ -13,7 +13,9 @@ class ScoreParams(Section):
     """log pi_ref(y|x) and log pi_ref(y|null) of both responses."""
 
     engine: Literal["auto", "vllm", "transformers", "server", "ray"] = Field(
-        "auto", description="auto (the fastest on this device), vllm, transformers, server or ray"
+        "auto",
+        description="auto (vllm where it is installed for this device and runs the model), vllm, transformers, "
+        "server or ray",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights and activations")
     null_prompt: Literal["empty_user", "bos", "contrastive"] = Field(

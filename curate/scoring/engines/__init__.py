@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from curate.base.device import device_type
 from curate.base.errors import InputError, UsageError
-from curate.base.progress import say
 from curate.models.resolve import Model
 from curate.project.params import ScoreParams
 from curate.scoring.engine import Engine
 
-FASTEST = {
-    "cpu": ("transformers", "the fastest measured on a CPU, docs/scaling.md"),
-    "cuda": ("vllm", "the usual choice on a GPU; benchmarks/scoring.py compares it with transformers on yours"),
-}
-"""What `auto` means on a device, and how that is known."""
-
 REVISION = 2
 """Of our own part of the numbers (packing, tiles, sums): a change that may move one counts it up, and the store's
 keys with it."""
-
-
-def choose(params: ScoreParams) -> ScoreParams:
-    """The params with `auto` replaced by the fastest engine on this machine's device."""
-    if params.engine != "auto":
-        return params
-    name, why = FASTEST[device_type()]
-    if name == "vllm":
-        from importlib.util import find_spec
-
-        if find_spec("vllm") is None:
-            name, why = "transformers", "vLLM is not installed"
-    say(f"score: engine {name} ({why})")
-    return params.model_copy(update={"engine": name})
 
 
 def version(params: ScoreParams) -> str:

@@ -7,7 +7,7 @@ and a server that only fails is dropped, and what it held is done by the rest.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,11 @@ import numpy as np
 from curate.base.client import Client
 from curate.base.endpoint import CONNECT_SECONDS, Endpoint, client
 from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
-from curate.scoring.engines.server_answers import Server, logps_of, request, served_name_of, servers_of
+from curate.scoring.engines.server_answers import Server, served_name_of, servers_of
+from curate.scoring.engines.server_ways import Way, way_of
 
 if TYPE_CHECKING:
     import httpx
@@ -41,8 +43,10 @@ class _Scoring:
 
     name = "score"
 
-    def __init__(self, sequences: Sequence[TokenSequence], slots: int, timeout: float) -> None:
-        self.sequences, self.timeout = sequences, timeout
+    def __init__(
+        self, sequences: Sequence[TokenSequence], slots: int, timeout: float, ways: dict[Endpoint, Way]
+    ) -> None:
+        self.sequences, self.timeout, self.ways = sequences, timeout, ways
         self.logps = np.full(len(sequences), np.nan)
         self.queue = deque(_packs(sequences, slots))
         self.packs = list(self.queue)
@@ -67,8 +71,7 @@ class _Scoring:
 
     async def ask(self, client: httpx.AsyncClient, endpoint: Server, job: _Pack) -> list[float]:
         sequences = [self.sequences[row] for row in job.rows]
-        body = request(endpoint.model, sequences)
-        return logps_of(endpoint, await endpoint.post(client, "/v1/completions", body, self.timeout), sequences)
+        return await self.ways[endpoint].logps(client, endpoint, sequences, self.timeout)
 
     def keep(
         self, job: _Pack, endpoint: Endpoint, answer: list[float], seconds: float
@@ -139,6 +142,9 @@ class ServerEngine:
         with client(min(timeout, CONNECT_SECONDS)) as asking:
             for server in self.servers:
                 server.model = served_name_of(asking, server, model, served_name)
+            self.ways: dict[Endpoint, Way] = {server: way_of(asking, server) for server in self.servers}
+        for told, number in Counter(way.told for way in self.ways.values()).items():
+            say(f"score: {number} of {len(self.servers)} servers give log-probs {told}")
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         """log p(response | prompt) of each, nats, summed over the response's tokens: float64, [sequences].
@@ -148,7 +154,7 @@ class ServerEngine:
                 log-probs, with those of other tokens, or with one that is no finite number.
         """
         slots = self._client.concurrency * max(1, len(self._client.remaining()))
-        work = _Scoring(sequences, slots, self._client.timeout)
+        work = _Scoring(sequences, slots, self._client.timeout, self.ways)
         self._client.run(work)
         return work.logps
 

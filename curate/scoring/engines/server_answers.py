@@ -1,24 +1,19 @@
-"""What vLLM servers are asked, and what their answers mean: their version, the models they serve, prompt log-probs."""
+"""What vLLM servers are asked before scoring, and what their answers mean: their version, the models they serve."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from curate.base.endpoint import CONNECT_SECONDS, Endpoint, Fault, client, refusal, shown, status
+from curate.base.endpoint import CONNECT_SECONDS, Endpoint, Fault, client, refusal, status
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
-from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 
 if TYPE_CHECKING:
     import httpx
 
-CLAMPED = -9999.0  # what vLLM writes for a log-probability of minus infinity
 START_TRIES = 3  # of the questions asked before scoring
 
 
@@ -70,80 +65,6 @@ def servers_of(urls: Sequence[str]) -> list[Server]:
     return list(servers.values())
 
 
-def request(model: str, sequences: Sequence[TokenSequence]) -> dict[str, Any]:
-    """The body of a request for the log-probs of `sequences`."""
-    return {
-        "model": model,
-        "prompt": [np.concatenate(sequence).tolist() for sequence in sequences],
-        "max_tokens": 1,  # the least that vLLM takes; thrown away
-        "temperature": 0,
-        "prompt_logprobs": 0,  # the prompt's own tokens, no alternatives
-    }
-
-
-def logps_of(server: Server, response: httpx.Response, sequences: Sequence[TokenSequence]) -> list[float]:
-    """log p(response | prompt) of each sequence, nats, from the server's answer to `request`.
-
-    Raises:
-        InputError: a refusal, no completion of each prompt, no log-probs, those of other tokens, or no finite number.
-    """
-    if response.status_code != 200:
-        raise _refusal(server, response)
-    try:
-        choices = {choice["index"]: choice for choice in response.json()["choices"]}
-        answers = [choices[i].get("prompt_logprobs") for i in range(len(sequences))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            "the server's answer is no completion of each prompt",
-            field=str(server),
-            found=f"{type(error).__name__}: {shown(str(error))}",
-            remedy="check that the address is that of a vLLM server",
-        ) from None
-    return [_response_sum(server, answer, s) for answer, s in zip(answers, sequences, strict=True)]
-
-
-def _response_sum(server: Server, answer: Any, sequence: TokenSequence) -> float:
-    """Sum of the response tokens' log-probs, in float64; `answer` holds {token id: {logprob: nats}} a position.
-
-    Raises:
-        InputError: there is none, it speaks of other tokens, or a number in it is no log-probability.
-    """
-    if not isinstance(answer, list):
-        raise InputError(
-            "the server returns no prompt log-probs",
-            field=str(server),
-            expected="choices[].prompt_logprobs in the answer of /v1/completions",
-            remedy="serve the model with vLLM; what stands in front of it must pass prompt_logprobs both ways",
-        )
-    ids = [str(token) for token in np.concatenate(sequence).tolist()]
-    # The first token follows nothing and has no log-probability.
-    if len(answer) != len(ids) or any(token not in (at or ()) for token, at in zip(ids[1:], answer[1:], strict=True)):
-        raise InputError(
-            "the server returns log-probs of other tokens than it was given",
-            field=str(server),
-            found=f"{len(answer)} positions",
-            expected=f"the {len(ids)} tokens of the request",
-            remedy="serve the model with vLLM, with nothing in front that changes the prompt",
-        )
-    start = len(sequence.prompt_ids)
-    entries = [at[token] for token, at in zip(ids[start:], answer[start:], strict=True)]
-    logps = [entry.get("logprob") if isinstance(entry, dict) else entry for entry in entries]
-    for position, logp in enumerate(logps):
-        if not isinstance(logp, int | float) or not CLAMPED < logp <= 1e-3:
-            positive = isinstance(logp, int | float) and math.isfinite(logp) and logp > 0
-            raise InputError(
-                "the server gives a number that is no log-probability"
-                if positive
-                else "the model gives a log-probability that is no finite number",
-                field=f"{server}, response token {position + 1} of {len(logps)}",
-                found="minus infinity" if logp == CLAMPED else logp if logp is not None else "null",
-                remedy="start the server with --logprobs-mode raw_logprobs"
-                if positive
-                else "serve the model in float32 or bfloat16, and check its weights",
-            )
-    return float(np.sum(np.array(logps, dtype=np.float64)))
-
-
 def _get(asking: httpx.Client, server: Server, path: str) -> httpx.Response:
     """The server's answer, whatever its status.
 
@@ -173,7 +94,7 @@ def _cards(asking: httpx.Client, server: Server) -> list[dict[str, Any]]:
     """
     response = _get(asking, server, "/v1/models")
     if response.status_code != 200:
-        raise _refusal(server, response)
+        raise refused(server, response)
     try:
         return [{"id": str(card["id"]), **card} for card in response.json()["data"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -221,7 +142,7 @@ def served_name_of(asking: httpx.Client, server: Server, model: Model, wanted: s
     return str(matches[0]["id"])
 
 
-def _refusal(server: Server, response: httpx.Response) -> InputError:
+def refused(server: Server, response: httpx.Response) -> InputError:
     """The error for an answer that another try would not change."""
     found = status(response)
     if "JSON compliant" in found:  # vLLM, when it would have to write NaN

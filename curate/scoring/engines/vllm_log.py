@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curate.base import files
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 
 
 def log_file() -> Path:
@@ -52,12 +52,21 @@ def _path() -> Path:
     return log_file()
 
 
+def said(error: Exception) -> str:
+    """What vLLM's exception says, the first line of it; of a configuration that is wrong, the first sentence."""
+    faults = getattr(error, "errors", None)
+    if callable(faults):  # pydantic's, whose first line says nothing
+        text = str(faults()[0]["msg"]).removeprefix("Value error, ").partition(". ")[0]
+    else:
+        text = first_line(error)
+    return " ".join(text.split())[:300]
+
+
 def failure(what: str, error: Exception, file: Path | None = None) -> InputError:
     """The error for what vLLM raised: its first line, and where the rest is."""
-    said = " ".join((str(error).splitlines() or [""])[0].split())[:300]
     return InputError(
         what,
         file=file,
-        found=said or type(error).__name__,
+        found=said(error),
         remedy=f"--engine transformers runs every transformers model; what vLLM says is in {log_file()}",
     )

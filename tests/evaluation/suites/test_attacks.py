@@ -27,7 +27,9 @@ LENGTHS = (0, 3, 5, 10, 100)
 
 def load(suite, limit=0, **options):
     named = suite.partition("=")[0]
-    (found,) = sources.parse(EvaluateParams(suites=[suite], options={named: options} if options else {}))
+    (found,) = sources.parse(
+        EvaluateParams(engine="transformers", suites=[suite], options={named: options} if options else {})
+    )
     return sources.load(found, limit, 0).items
 
 
@@ -43,6 +45,7 @@ def attacked(reference_model, suffixes, tmp_path_factory):
     """12 of the sample's behaviours attacked in three ways: (metrics.json's suites, items)."""
     folder = tmp_path_factory.mktemp("attacked")
     params = EvaluateParams(
+        engine="transformers",
         suites=["prefill=sample", "suffix=sample", "templates=sample"],
         options={"prefill": {"lengths": LENGTHS}, "suffix": {"suffixes": suffixes}},
         limit=12,
@@ -228,7 +231,7 @@ def test_a_file_without_what_an_attack_reads(tmp_path, suite, content, field):
 def test_options_are_checked():
     for suite, options in (("prefill", {"lengths": [-1]}), ("prefill", {"lengths": []}), ("suffix", {})):
         with pytest.raises(UsageError, match="wrong parameter"):
-            sources.parse(EvaluateParams(suites=[f"{suite}=sample"], options={suite: options}))
+            sources.parse(EvaluateParams(engine="transformers", suites=[f"{suite}=sample"], options={suite: options}))
 
 
 def test_the_samples_behaviours_are_its_unsafe_queries_whatever_their_number():

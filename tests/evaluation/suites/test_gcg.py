@@ -20,7 +20,7 @@ OPTIONS = GCGOptions(behaviours=2, steps=4, search_width=24, topk=32)
 
 @pytest.fixture(scope="module")
 def items():
-    params = EvaluateParams(suites=["gcg=sample"], options={"gcg": OPTIONS.model_dump()})
+    params = EvaluateParams(engine="transformers", suites=["gcg=sample"], options={"gcg": OPTIONS.model_dump()})
     (named,) = sources.parse(params)
     return sources.load(named, 0, 0).items
 
@@ -33,7 +33,7 @@ def searcher(reference_model):
 
 
 def workbench(reference_model, state):
-    bench = Workbench(resolve(reference_model), EvaluateParams(suites=["gcg=sample"]), state)
+    bench = Workbench(resolve(reference_model), EvaluateParams(engine="transformers", suites=["gcg=sample"]), state)
     bench.judging = SampleTruth()
     return bench
 

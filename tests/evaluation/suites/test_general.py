@@ -27,7 +27,7 @@ def model(tmp_path_factory):
 
 
 def run(model, folder, *suites, **options):
-    params = EvaluateParams(suites=list(suites), options=options, max_tokens=8)
+    params = EvaluateParams(engine="transformers", suites=list(suites), options=options, max_tokens=8)
     metrics = evaluate(model, params, folder / "out", folder / "state", "base")
     return metrics["suites"], pl.read_parquet(folder / "out/items.parquet")
 
@@ -190,7 +190,7 @@ def test_a_task_of_the_harness_gives_its_own_values_item_by_item(model, tmp_path
 
 def test_harness_tasks_and_metrics_named_wrongly(task):
     options = {"tasks": ["no_such_task"], "include_path": str(task)}
-    (named,) = sources.parse(EvaluateParams(suites=["harness"], options={"harness": options}))
+    (named,) = sources.parse(EvaluateParams(engine="transformers", suites=["harness"], options={"harness": options}))
     with pytest.raises(UsageError, match="no such task"):
         sources.load(named, 0, 0)
     samples = [{"doc_id": 0, "filter": "none", "metrics": ["perplexity"], "perplexity": 12.0}]
@@ -206,5 +206,5 @@ def test_the_real_files_are_read(realdata):
     expected |= {"advglue_dev_dev.json": ("advglue", 358), "xstest_prompts.csv": ("xstest", 450)}
     expected |= {"strongreject_dataset.csv": ("strongreject", 313)}
     for file, (suite, count) in expected.items():
-        (named,) = sources.parse(EvaluateParams(suites=[f"{suite}={realdata / 'eval' / file}"]))
+        (named,) = sources.parse(EvaluateParams(engine="transformers", suites=[f"{suite}={realdata / 'eval' / file}"]))
         assert len(sources.load(named, 0, 0).items) == count

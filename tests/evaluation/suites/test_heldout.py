@@ -24,7 +24,7 @@ def pairs(tmp_path, rows):
 
 
 def load(path, suite="heldout"):
-    (named,) = sources.parse(EvaluateParams(suites=[f"{suite}={path}"]))
+    (named,) = sources.parse(EvaluateParams(engine="transformers", suites=[f"{suite}={path}"]))
     return sources.load(named, 0, 0)
 
 
@@ -36,7 +36,7 @@ UNLABELLED = [
 
 def test_prompts_of_unknown_type_are_answered_and_nothing_is_said_of_their_safety(reference_model, tmp_path, capsys):
     path = pairs(tmp_path, UNLABELLED)
-    params = EvaluateParams(suites=[f"heldout={path}"], max_tokens=4)
+    params = EvaluateParams(engine="transformers", suites=[f"heldout={path}"], max_tokens=4)
     for seed, name in ((None, "base"), (0, "dpo"), (0, "bdpo")):
         metrics = evaluate(resolve(reference_model), params, tmp_path / "e" / name, tmp_path / "state", name, seed)
     found = metrics["suites"]["heldout"]

@@ -66,7 +66,7 @@ def model(turns):
 
 @pytest.fixture
 def bench(reference_model, tmp_path):
-    found = Workbench(resolve(reference_model), EvaluateParams(suites=["pair=sample"]), tmp_path)
+    found = Workbench(resolve(reference_model), EvaluateParams(engine="transformers", suites=["pair=sample"]), tmp_path)
     found.judging, found.chat, found._attacker = SampleTruth(), Scripted(model), Scripted(attacker)
     return found
 
@@ -126,6 +126,7 @@ def test_only_one_whole_object_is_an_attack(text, prompt):
 
 def test_the_reference_model_as_attacker_says_nothing_that_can_be_read(reference_model, tmp_path):
     params = EvaluateParams(
+        engine="transformers",
         suites=["pair=sample"],
         options={"pair": {"behaviours": 3, "streams": 1, "rounds": 2, "attacker_tokens": 12}},
         attacker_model=str(reference_model),
@@ -144,7 +145,7 @@ def test_the_reference_model_as_attacker_says_nothing_that_can_be_read(reference
 
 
 def test_pair_wants_a_judge_and_an_attacker(reference_model, tmp_path):
-    bench = Workbench(resolve(reference_model), EvaluateParams(suites=["pair=sample"]), tmp_path)
+    bench = Workbench(resolve(reference_model), EvaluateParams(engine="transformers", suites=["pair=sample"]), tmp_path)
     options = PairOptions(streams=1)
     with pytest.raises(UsageError, match="wants a judge of harm"):
         Pair().run(Pair().items(BEHAVIOURS[:1], options), bench, options)

@@ -1,0 +1,110 @@
+"""What a GPU alone can tell of curate: one JSON file and one Markdown page. benchmarks/gpu.md says how it is run.
+
+    sh benchmarks/gpu.sh --out FOLDER [--model FOLDER] [--tiny] [--only parity,scoring]
+
+Each section is a process of its own with so many seconds; one that fails, or takes longer, is recorded with its error,
+and the rest goes on. `--tiny` runs the same on the smallest sizes, which a CPU does in half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SECTIONS = {  # seconds on a GPU, at most; together eight minutes
+    "machine": 20,
+    "parity": 75,
+    "scoring": 90,
+    "training": 90,
+    "lora": 110,
+    "fsdp": 40,
+    "generation": 40,
+    "study": 15,
+}
+LAST_WORDS = 1500  # characters of a failed section's output that are kept
+
+
+def main() -> None:
+    options = parse()
+    options.out.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {"command": " ".join(sys.argv), "sections": {}}
+    with tempfile.TemporaryDirectory(prefix="curate-gpu-") as scratch:
+        for name in options.only:
+            record["sections"][name] = run(name, options, Path(scratch))
+            print(f"{name}: {record['sections'][name]['seconds']:.0f} s", record["sections"][name].get("error", ""))
+            (options.out / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            (options.out / "gpu.md").write_text(page(record), encoding="utf-8")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
+    parser.add_argument("--model", type=Path, help="a model's folder, such as SmolLM2-135M-Instruct; else a random one")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(SECTIONS), help=", ".join(SECTIONS))
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes: a try of everything on a CPU")
+    parser.add_argument("--study", default="benchmarks/gpu_study.py", help="a script that is run last, where it is")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(SECTIONS):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(SECTIONS)}")
+    return options
+
+
+def run(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """One section: its rows, or its error; and how long it took."""
+    found = scratch / f"{name}.json"
+    command = [sys.executable, str(HERE / "gpu_sections.py"), name, str(found), str(scratch)]
+    command += [f"--model={options.model.resolve()}"] if options.model else []
+    command += ["--tiny"] if options.tiny else []
+    command += [f"--study={options.study}"]
+    started = time.monotonic()
+    error = None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECTIONS[name], check=False)
+        if done.returncode:
+            error = f"exit code {done.returncode}: {(done.stderr or done.stdout)[-LAST_WORDS:]}"
+    except subprocess.TimeoutExpired as late:
+        error = f"not done within {SECTIONS[name]} s: {_text(late.stderr)[-LAST_WORDS:]}"
+    result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {"rows": []}
+    result["seconds"] = time.monotonic() - started
+    return result | ({"error": error} if error else {})
+
+
+def _text(output: Any) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+def page(record: dict[str, Any]) -> str:
+    """The Markdown page: a table a section."""
+    parts = ["# On a GPU\n", f"Written by `{record['command']}`.\n"]
+    for name, section in record["sections"].items():
+        parts.append(f"## {name}\n")
+        rows = section["rows"]
+        if rows:
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            parts.append(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+            parts += [f"| {' | '.join(_cell(row.get(column)) for column in columns)} |" for row in rows]
+            parts.append("")
+        if error := section.get("error"):
+            last = " ".join(error.split())[-300:]
+            parts.append(f"Not done: {last}\n")
+        parts.append(f"{section['seconds']:.0f} s.\n")
+    return "\n".join(parts)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    os.chdir(HERE.parent)
+    main()

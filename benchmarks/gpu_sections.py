@@ -1,0 +1,445 @@
+"""The sections of benchmarks/gpu.py, each run in a process of its own: `python benchmarks/gpu_sections.py NAME ...`.
+
+A section puts rows into a JSON file as it goes: what was found before it failed, or its time was up, is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from limits import open_gemm
+from random_model import SHAPES, Shape, make_model
+from worker import GIB
+
+import curate.base.threads  # noqa: F401
+from curate.base.progress import console
+from curate.models import rendering
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model, resolve
+from curate.pairs.prepare import prepare
+from curate.project import params
+
+CONTEXT = 2048  # tokens, of models made here
+CARD = 24  # GiB: the memory that the LoRA recipe of docs/training.md is for
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "polars", "pydantic", "vllm")
+TINY = Shape(400, 64, 128, 2, 2, 1)
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+
+
+class Setup:
+    """What sections share: sizes, models, pairs; and the rows that they find."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.tiny, self.scratch, self.study, self.file = options.tiny, options.scratch, options.study, options.found
+        self.given: Path | None = options.model
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, **row: Any) -> None:
+        self.rows.append(row)
+        self.file.write_text(json.dumps({"rows": self.rows}), encoding="utf-8")
+
+    @cached_property
+    def pairs(self) -> Any:
+        """schema.PAIRS of the embedded sample."""
+        count = 24 if self.tiny else 2000
+        return prepare(params.DataParams(sample_pairs=count), params.CleaningParams()).pairs
+
+    @property
+    def small(self) -> Model:
+        """The model that was given; else a random one of 120M, or the tiniest."""
+        if self.given:
+            return resolve(self.given)
+        return self.made("tiny" if self.tiny else "120m-32k")
+
+    def made(self, name: str) -> Model:
+        """A random model of a shape, made once; `tiny` stands for all where sizes are tiny."""
+        name = "tiny" if self.tiny else name
+        folder = self.scratch / name
+        if not (folder / "config.json").exists():
+            texts = [turn["content"] for row in self.pairs["chosen"].to_list() for turn in row]
+            make_model(folder, TINY if self.tiny else SHAPES[name], texts, CONTEXT)
+        return resolve(folder)
+
+    def models(self) -> Iterator[tuple[str, Model, tuple[str, ...]]]:
+        """Name, model, and the dtypes to run it in."""
+        yield (self.given.name if self.given else "random small"), self.small, ("float32", "bfloat16")
+        yield "random 1.5B", self.made("1.5b-151k"), ("bfloat16",)
+
+    def sequences(self, model: Model, pairs: int) -> list[TokenSequence]:
+        """Four a pair: both responses after the prompt, and after the null prompt."""
+        tokenizer = rendering.load_tokenizer(model)
+        null = rendering.null_prompt_ids(tokenizer, "empty_user")
+        rendered = rendering.render_pairs(tokenizer, self.pairs.head(pairs))
+        return [
+            TokenSequence(np.array(prompt, dtype=np.int32), np.array(response, dtype=np.int32))
+            for own, *responses in rendered.select("prompt_ids", "chosen_ids", "rejected_ids").iter_rows()
+            for prompt in (own, null)
+            for response in responses
+        ]
+
+
+@contextmanager
+def memory() -> Iterator[dict[str, float | None]]:
+    """GiB of device memory at the peak of this block."""
+    found: dict[str, float | None] = {"peak GiB": None}
+    if ON_GPU:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    yield found
+    if ON_GPU:
+        torch.cuda.synchronize()
+        found["peak GiB"] = torch.cuda.max_memory_allocated() / GIB
+
+
+def forget() -> None:
+    """Give the device back what is not used any more."""
+    from curate.base.memory import give_back
+
+    give_back()
+
+
+def machine(setup: Setup) -> None:
+    """What the numbers are of."""
+    setup.add(what="Python", value=platform.python_version())
+    name = f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / GIB:.0f} GiB" if ON_GPU else "CPU"
+    setup.add(what="device", value=name)
+    for package in PACKAGES:
+        try:
+            setup.add(what=package, value=metadata.version(package))
+        except metadata.PackageNotFoundError:
+            setup.add(what=package, value="not there")
+    for dtype in ("float32", "bfloat16"):
+        rates = open_gemm(dtype)() if ON_GPU else {}
+        for way, rate in rates.items():
+            setup.add(what=f"products, {dtype}, {way}", value=f"{rate / 1e12:,.0f} TFLOP/s")
+
+
+def padded(model: Model, dtype: str, sequences: Sequence[TokenSequence], at_once: int) -> Callable[[], np.ndarray]:
+    """What one would write without curate: sequences as they come, padded on the right, full logits."""
+    from curate.models.load import load_model
+
+    net: Any = load_model(model, dtype).eval()
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        out = []
+        for start in range(0, len(sequences), at_once):
+            part = sequences[start : start + at_once]
+            longest = max(one.length for one in part)
+            ids = torch.zeros((len(part), longest), dtype=torch.int64)
+            mask, scored = torch.zeros_like(ids), torch.zeros_like(ids)
+            for row, one in enumerate(part):
+                ids[row, : one.length] = torch.from_numpy(np.concatenate(one))
+                mask[row, : one.length] = 1
+                scored[row, len(one.prompt_ids) : one.length] = 1
+            ids, mask, scored = ids.to(DEVICE), mask.to(DEVICE), scored.to(DEVICE)
+            logits = net(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+            logps = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+            out += (logps.double() * scored[:, 1:]).sum(1).cpu().tolist()
+        return np.array(out)
+
+    return run
+
+
+def ways(model: Model, dtype: str, sequences: Sequence[TokenSequence]) -> Iterator[tuple[str, Callable[[], Any], str]]:
+    """Name of a way to score, what scores all sequences, and what there is to say; one is in memory at a time."""
+    from curate.scoring.engines.transformers import TransformersEngine
+
+    for name, packed in (("packs", True), ("one length", False)):
+        engine = TransformersEngine(model, dtype, packed=packed, tell=lambda _: None)
+        yield name, lambda engine=engine: engine.logps(sequences), engine.fault or ""
+        engine.close()
+    yield "padded", padded(model, dtype, sequences, 16), "full logits, 16 sequences at once"
+    forget()
+
+
+def parity(setup: Setup) -> None:
+    """Packs (on a GPU FlexAttention), batches of one length, and padding against float64, one sequence at a time."""
+    from curate.scoring.check import exact
+
+    model = setup.small
+    sequences = setup.sequences(model, 4 if setup.tiny else 24)
+    tokens = np.array([len(one.response_ids) for one in sequences])
+    oracle = exact(model, sequences)
+    forget()
+    for dtype in ("float32", "bfloat16"):
+        for name, score, told in ways(model, dtype, sequences):
+            apart = np.abs(score() - oracle) / tokens
+            setup.add(
+                dtype=dtype, way=name, **{"max, nats/token": float(apart.max()), "mean": float(apart.mean())}, note=told
+            )
+
+
+def scoring(setup: Setup) -> None:
+    """Tokens of all sequences a second, the median of three; beside TRL's pass where it is installed."""
+    for name, model, dtypes in setup.models():
+        sequences = setup.sequences(model, 8 if setup.tiny else 400)
+        tokens = sum(one.length for one in sequences)
+        for dtype in dtypes:
+            for way, score, told in ways(model, dtype, sequences):
+                _measure(setup, score, tokens, model=name, dtype=dtype, way=way, note=told)
+            if importlib.util.find_spec("trl"):
+                _trl_scoring(setup, model, dtype, name, 8 if setup.tiny else 400)
+
+
+def _measure(setup: Setup, score: Callable[[], Any], tokens: int, **about: Any) -> None:
+    """One row: three runs after one that compiles."""
+    seconds = []
+    with memory() as peak:
+        for _ in range(2 if setup.tiny else 4):
+            start = time.perf_counter()
+            score()
+            if ON_GPU:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    middle = float(np.median(seconds[1:]))
+    note = about.pop("note")
+    setup.add(**about, **{"tokens/s": tokens / middle, "seconds": middle, "first": seconds[0], **peak}, note=note)
+
+
+def _trl_scoring(setup: Setup, model: Model, dtype: str, name: str, pairs: int) -> None:
+    """TRL's pass for reference log-probs, its LM head in tiles."""
+    from contenders import Settings, open_trl
+    from work import render
+
+    work = render(rendering.load_tokenizer(model), setup.pairs.head(pairs), CONTEXT)
+    run = open_trl(Settings(model.path, dtype, CONTEXT, 16, 16), fused=True)
+    tokens = sum(one.length for one in work.sequences())
+    _measure(setup, lambda: run(work), tokens, model=name, dtype=dtype, way="trl", note="")
+    forget()
+
+
+def training(setup: Setup) -> None:
+    """Steps of DPO with stored reference log-probs: curate's in packs and padded, and TRL's where it is installed."""
+    from trainers import TRAINERS, Settings, train
+    from training import referred
+    from work import render
+
+    names = [name for name in TRAINERS if not name.endswith("torch")]
+    if not importlib.util.find_spec("trl"):
+        names = [name for name in names if not name.startswith("trl")]
+    steps, batch = (2, 4) if setup.tiny else (6, 16)
+    for model_name, model, dtypes in setup.models():
+        drawn = setup.pairs.head(steps * batch)
+        rendered = render(rendering.load_tokenizer(model), drawn, CONTEXT)
+        config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+        work = referred(rendered, rendered.pairs, TINY._replace(vocab=config["vocab_size"]))
+        tokens = sum(work.pairs[f"{side}_tokens"].sum() for side in ("chosen", "rejected"))
+        prompts = 2 * work.ids["prompt_ids"].list.len().sum()
+        for dtype in dtypes:
+            for name in names:
+                settings = Settings(
+                    model.path, setup.scratch / "trainer", dtype, batch, steps, "adamw_torch", 1e-6, checkpointing=False
+                )
+                about = {"model": model_name, "dtype": dtype, "trainer": name}
+                try:
+                    contender = train(name, settings, work)
+                    next(contender)
+                    run: Any = next(contender)
+                    del contender
+                except Exception as error:  # such as a model that does not fit: the others go on
+                    setup.add(**about, note=f"{type(error).__name__}: {str(error)[:200]}")
+                    forget()
+                    continue
+                setup.add(
+                    **about,
+                    **{
+                        "s/step": float(np.median(run.steps)),
+                        "tokens/s": (tokens + prompts) / steps / float(np.median(run.steps)),
+                        "peak GiB": run.device,
+                        "first loss": run.losses[0],
+                        "last loss": run.losses[-1],
+                    },
+                )
+                forget()
+
+
+def weighted(setup: Setup, model: Model, dtype: str, pairs: int) -> Any:
+    """Pairs that the model has scored, split and weighed, as the commands do."""
+    from curate.scoring.score import score
+    from curate.selection.subsets import split
+    from curate.selection.weights import weigh
+
+    scoring = params.ScoreParams(engine="transformers", dtype=dtype, max_length=1024, too_long="reject")
+    scored = score(setup.pairs.head(pairs), model, scoring, setup.scratch / "store").scores
+    return weigh(split(scored, params.SplitParams(match=[])), params.WeighParams())
+
+
+def lora(setup: Setup) -> None:
+    """docs/training.md's recipe for a 7B model on a card of 24 GB: scoring and LoRA in bfloat16, all in that much."""
+    from curate.training.train import train
+
+    with memory() as peak:
+        started = time.perf_counter()
+        model = setup.made("7b-151k")
+        forget()
+    setup.add(phase="make a random 7B", seconds=time.perf_counter() - started, **peak)
+    if ON_GPU:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, CARD * GIB / torch.cuda.mem_get_info()[1]))
+    with memory() as peak:
+        started = time.perf_counter()
+        weights = weighted(setup, model, "bfloat16", 16 if setup.tiny else 96)
+        forget()
+    setup.add(phase="score", seconds=time.perf_counter() - started, pairs=weights.height, **peak)
+    settings = params.TrainParams(
+        dtype="bfloat16",
+        lora_rank=16,
+        gradient_checkpointing=True,
+        batch_pairs=4,
+        accumulation=2 if setup.tiny else 8,
+        epochs=1,
+        evaluations=1,
+        eval_pairs=8,
+        checkpoints=1,
+        check_pairs=8,
+        kl_prompts=4,
+        kl_tokens=8,
+        learning_rate=1e-5,
+        check_tolerance=0.05,
+        save="adapter",
+    )
+    with memory() as peak:
+        started = time.perf_counter()
+        arm = params.DEFAULT_ARMS["bdpo"]
+        metrics = train(weights, model, settings, arm, "bdpo", setup.scratch / "lora", setup.scratch / "state")
+    setup.add(
+        phase="train",
+        seconds=time.perf_counter() - started,
+        pairs=weights.filter(weights["split"] == "train").height,
+        **peak,
+        **{"loss at step 0": metrics["start"]["loss"], "after": metrics["train"]["loss"], "KL": metrics.get("kl")},
+    )
+
+
+def fsdp(setup: Setup) -> None:
+    """The same run plain and under accelerate: FSDP with one process on a GPU, on a CPU one process of DDP."""
+    from curate.base import files
+
+    model = setup.small
+    weights = setup.scratch / "weights.parquet"
+    files.write_parquet(weighted(setup, model, "float32", 24 if setup.tiny else 120), weights, {"stage": "weigh"})
+    forget()
+    kind = "fsdp" if ON_GPU else "ddp"
+    text = Path(f"configs/{kind}.yaml").read_text(encoding="utf-8")
+    plan = setup.scratch / "accelerate.yaml"
+    text = "\n".join("num_processes: 1" if line.startswith("num_processes") else line for line in text.splitlines())
+    plan.write_text(text, encoding="utf-8")
+    call = [sys.executable, "-m", "curate", "train", str(weights), "--model", str(model.folder), "--arm", "bdpo"]
+    call += ["--epochs", "1", "--evaluations", "1", "--kl-prompts", "0", "--batch-pairs", "8", "--checkpoints", "1"]
+    for name, more in (("plain", []), (f"{kind}, one process", ["--accelerate", str(plan)])):
+        out = setup.scratch / f"run-{kind}-{len(more)}"
+        started = time.perf_counter()
+        done = subprocess.run([*call, *more, "--out", str(out)], capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            setup.add(run=name, seconds=seconds, note=(done.stderr or done.stdout)[-300:])
+            continue
+        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        losses = {"loss at step 0": metrics["start"]["loss"], "after": metrics["train"]["loss"]}
+        setup.add(run=name, seconds=seconds, **losses, note="")
+
+
+def generation(setup: Setup) -> None:
+    """Answers: curate's loop beside transformers' `generate`; and the KL of a policy to its reference."""
+    from curate.evaluation.generation.base import Request
+    from curate.evaluation.generation.transformers import TransformersGeneration
+
+    model = setup.small
+    tokenizer = rendering.load_tokenizer(model)
+    stop = rendering.stop_token_ids(tokenizer, model)
+    count, longest = (6, 8) if setup.tiny else (128, 64)
+    rows = rendering.render_pairs(tokenizer, setup.pairs.unique("prompt_key", maintain_order=True).head(count))
+    prompts = [np.array(ids, dtype=np.int32) for ids in rows["prompt_ids"]]
+    for dtype in ("float32", "bfloat16"):
+        engine = TransformersGeneration(model, dtype, stop)
+        for temperature in (0.0, 1.0):
+            requests = [Request(ids, longest, temperature, 1.0, seed) for seed, ids in enumerate(prompts)]
+            engine.generate(requests[:4])
+            with memory() as peak:
+                started = time.perf_counter()
+                answers = engine.generate(requests)
+                seconds = time.perf_counter() - started
+            alone = [engine.generate([request])[0] for request in requests[:8]]
+            same = sum(one == other for one, other in zip(alone, answers, strict=False))
+            tokens = sum(len(answer.ids) for answer in answers)
+            setup.add(
+                what="answers",
+                dtype=dtype,
+                temperature=temperature,
+                **{"tokens/s": tokens / seconds, **peak, "the same alone": f"{same} of {len(alone)}"},
+            )
+        engine.close()
+    _divergence(setup, model, prompts[:4] if setup.tiny else prompts[:32])
+
+
+def _divergence(setup: Setup, model: Model, prompts: list[np.ndarray]) -> None:
+    import copy
+
+    from curate.models.load import load_model
+    from curate.training.divergence import Divergence
+    from curate.training.policy import make_policy
+
+    policy = make_policy(load_model(model, "float32")).eval()
+    reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    reference.set_attn_implementation(reference.curate_attention)
+    ends = sorted(rendering.stop_token_ids(rendering.load_tokenizer(model), model))
+    for autocast in (False, True):
+        estimate = Divergence(prompts, ends, 8 if setup.tiny else 64, model.context, 0, autocast, reference)
+        for name in ("the reference itself", "moved"):
+            if name == "moved":
+                with torch.no_grad():
+                    for weight in policy.parameters():
+                        weight.mul_(1.02)
+            with memory() as peak:
+                started = time.perf_counter()
+                kl = estimate(policy)
+                seconds = time.perf_counter() - started
+            setup.add(what=f"KL, {name}", dtype="bfloat16" if autocast else "float32", KL=kl, seconds=seconds, **peak)
+        policy.load_state_dict(reference.state_dict())
+
+
+def study(setup: Setup) -> None:
+    """Another script for the same machine, where there is one: its last line is kept."""
+    script = Path(setup.study)
+    if not script.is_file():
+        setup.add(script=script.name, note="not there")
+        return
+    call = [sys.executable, str(script), *([f"--model={setup.given}"] if setup.given else [])]
+    done = subprocess.run([*call, *(["--tiny"] if setup.tiny else [])], capture_output=True, text=True, check=False)
+    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
+    setup.add(script=script.name, **{"exit code": done.returncode}, note=" ".join(last)[:300])
+
+
+SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, study)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=[section.__name__ for section in SECTIONS])
+    parser.add_argument("found", type=Path, help="the JSON file to write")
+    parser.add_argument("scratch", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--study", default="")
+    parser.add_argument("--tiny", action="store_true")
+    options = parser.parse_args()
+    console.quiet = True
+    next(section for section in SECTIONS if section.__name__ == options.name)(Setup(options))
+
+
+if __name__ == "__main__":
+    main()
