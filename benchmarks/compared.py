@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from curate.reporting import paired
+from curate.reporting.inputs import read_runs
 from curate.reporting.paired import Compared, Measure, Rewards
 
 STATED: list[tuple[str, str, Measure]] = [
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=6)
     given = parser.parse_args()
     frame = pl.read_parquet(given.weights, columns=["pair_id", "prompt_key"])
-    rewards = paired.read(given.runs, frame)
+    rewards = paired.of(read_runs(given.runs), frame)
     print("\n".join(arm_rows(rewards)), "\n\nStated beforehand:\n")
     print("\n".join(rows(paired.family(rewards, STATED), given.tests)), f"\n\nEvery arm beside {given.other}:\n")
     against = [(name, given.other, measure) for name in rewards if name != given.other for measure in paired.MEASURES]

@@ -30,7 +30,7 @@ from curate.models.resolve import resolve
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import PAIRS, Split
 from curate.project.params import ScoreParams
-from curate.reporting.paired import REWARDS_FILE
+from curate.reporting.inputs import REWARDS_FILE
 from curate.scoring.score import score
 from curate.selection import gap
 from curate.selection.length import SIZES, explained

@@ -25,6 +25,7 @@ import polars as pl
 
 from curate.pairs.schema import Split
 from curate.reporting import paired
+from curate.reporting.inputs import read_runs
 
 POWER = 0.8
 LEVEL = 0.05
@@ -64,7 +65,7 @@ def main() -> None:
     print(f"| measure | seeds | standard error | seen alone | as the first of {given.comparisons} |")
     print("|---" * 5 + "|")
     if given.runs:
-        rewards = paired.read(given.runs, frame, given.arms)
+        rewards = paired.of(read_runs(given.runs), frame)
         ours, theirs = (rewards[name] for name in given.arms)
         seeds = len(set(ours.seeds) & set(theirs.seeds))
         errors = [(measure, seeds, paired.error(ours, theirs, measure)) for measure in paired.MEASURES]

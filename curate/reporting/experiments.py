@@ -158,6 +158,28 @@ def alphas(arms: Sequence[Arm], pairs: str) -> Drawn:
     )
 
 
+def variants(arms: Sequence[Arm], pairs: str) -> Drawn:
+    """B-DPO by the form of the gap that its weights are made of, and by its direction."""
+    labels = {_variant(arm): arm for arm in arms}
+    return _dots(
+        "variants",
+        "B-DPO by the form of the gap, and by its direction",
+        labels,
+        next((label for label, arm in labels.items() if arm.objective == "dpo"), None),
+        pairs,
+        Formula("B-DPO", "The response with the higher MI gets the lower weight.", "digest"),
+        ["The forms of the gap are ours; a turned direction gives that response the higher weight."],
+    )
+
+
+def _variant(arm: Arm) -> str:
+    if arm.objective == "dpo" or arm.params is None or arm.weigh is None:
+        return "DPO"
+    form = arm.weigh.normalisation
+    said = "as split" if form == "as_split" else form.replace("_", " ")
+    return said + (", turned" if arm.weigh.direction == "higher_mi_higher_weight" else "")
+
+
 def _full(arm: Arm) -> bool:
     known = arm.params
     return bool(known and known.subset == "all" and known.balance_weight and known.scaling_factor)
@@ -193,9 +215,23 @@ def _of_alphas(arms: Sequence[Arm]) -> list[Arm]:
     return found
 
 
+def _of_variants(arms: Sequence[Arm]) -> list[Arm]:
+    """The B-DPO arms that differ from `weigh` in normalisation or direction alone, beside the one that does not, and
+    dpo; none where no arm differs."""
+    named = {arm.name: arm for arm in arms}
+    fit = [arm for arm in arms if _full(arm) and arm.objective == "bdpo" and arm.params]
+    fit = [arm for arm in fit if arm.params and set(arm.params.weigh) <= {"normalisation", "direction"}]
+    if not any(arm.params and arm.params.weigh for arm in fit):
+        return []
+    by_label = {_variant(arm): arm for arm in reversed(fit)}
+    plain = [named["dpo"]] if "dpo" in named and named["dpo"].objective == "dpo" and _full(named["dpo"]) else []
+    return [*plain, *(arm for arm in fit if any(arm is kept for kept in by_label.values()))]
+
+
 _SELECTED: list[tuple[Callable[[Sequence[Arm]], list[Arm]], Callable[[Sequence[Arm], str], Drawn]]] = [
     (_of_alphas, alphas),
     (_of_objectives, objectives),
+    (_of_variants, variants),
 ]
 
 

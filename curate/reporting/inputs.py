@@ -41,6 +41,7 @@ class Run(NamedTuple):
     curve: pl.DataFrame
     metrics: dict[str, Any]
     record: dict[str, Any]  # how it was made, of model/curate.json; empty where the model is not there
+    rewards: pl.DataFrame | None = None  # pair_id, side and margin of each pair at the end; None in older runs
 
     def final(self, part: str, measure: str) -> float | None:
         """A measure at the run's end, of the part `train`, `heldout` or `overfitting`; None where it is not there."""
@@ -175,7 +176,23 @@ def read_run(folder: Path) -> Run:
         raise InputError("no curve of a run", file=path, field=", ".join(missing), expected=", ".join(CURVE))
     made = folder / "model" / "curate.json"
     record = read_object(made) if made.is_file() else {}
-    return Run(metrics["arm"], metrics["seed"], curve, metrics, record)
+    return Run(metrics["arm"], metrics["seed"], curve, metrics, record, _rewards(folder / REWARDS_FILE))
+
+
+REWARDS_FILE = "rewards.parquet"
+
+
+def _rewards(path: Path) -> pl.DataFrame | None:
+    """Raises `InputError` where it is no such file."""
+    if not path.is_file():
+        return None
+    rewards = read_artefact(path)
+    if missing := [name for name in REWARDS if name not in rewards.columns]:
+        raise InputError("no rewards of a run", file=path, field=", ".join(missing))
+    return rewards.select(REWARDS)
+
+
+REWARDS = ("pair_id", "side", "margin")
 
 
 def _find(document: dict[str, Any], name: str) -> Any:

@@ -32,7 +32,7 @@ from curate.reporting.formulas import formulas
 from curate.reporting.inline import inline
 from curate.reporting.inputs import Material
 from curate.reporting.made import Made
-from curate.reporting.table import Cell, Within, is_number, written
+from curate.reporting.table import Cell, Table, Within, is_number, written
 from curate.reporting.verdict import imbalance, sentences
 from curate.reporting.words import TERMS, plain
 from curate.selection import measure
@@ -67,6 +67,7 @@ class Results(NamedTuple):
     folder: Path
     compared: Sequence[Comparison]
     evaluation: Shown | None
+    paired: Table | None = None  # arms beside each other, pair by pair
 
 
 def render(material: Material, results: Results, params: Params | None, made: Made | None = None) -> str:
@@ -157,6 +158,7 @@ def _of_results(material: Material, results: Results) -> dict[str, Any]:
         "arm_table": arm_table(arms),
         "about_table": about_table(arms),
         "run_table": run_table(arms),
+        "paired_table": results.paired,
         "seeds": sorted({len(arm.runs) for arm in arms}),
         "own_beta": [arm.name for arm in arms if arm.own_beta],
         "pairs_error": error,

@@ -8,16 +8,15 @@ pairs, and seeds, independently of the prompts and jointly for both arms: the pi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from curate.base.errors import InputError
-from curate.base.files import read_provenance
 from curate.evaluation.statistics import DRAWS, TAILS, Array, Difference, Interval, holm
 from curate.pairs.schema import Split
+from curate.reporting.inputs import Run
+from curate.reporting.table import Cell, Table, Within
 
 Measure = Literal["accuracy", "margin", "gap"]
 MEASURES: dict[Measure, str] = {
@@ -25,7 +24,6 @@ MEASURES: dict[Measure, str] = {
     "margin": "held-out margin",
     "gap": "train − held-out margin",
 }
-REWARDS_FILE = "rewards.parquet"
 SIDES = (Split.TRAIN.value, Split.HELDOUT.value)
 
 
@@ -44,6 +42,13 @@ class Rewards(NamedTuple):
     sides: dict[str, Side]  # the same prompts in the same order for every arm; one without pairs counts 0
 
 
+class Drawn(NamedTuple):
+    """How often each prompt of each side and each seed is drawn."""
+
+    prompts: dict[str, Array]  # [draws, prompts]
+    seeds: Array  # [draws, seeds]
+
+
 class Compared(NamedTuple):
     """`arm` minus `other`; `corrected` is the p-value after Holm's correction over all that was compared."""
 
@@ -54,33 +59,28 @@ class Compared(NamedTuple):
     corrected: float
 
 
-def read(folder: Path, frame: pl.DataFrame, arms: Sequence[str] | None = None) -> dict[str, Rewards]:
-    """The rewards of the runs ARM/seed-SEED in `folder`, by arm in the order of `arms`, else of their names.
+def of(runs: Sequence[Run], frame: pl.DataFrame) -> dict[str, Rewards]:
+    """The rewards of the runs that have them, by arm, in the order of `runs`.
 
-    Runs that were measured on validation prompts are left out: their held-out side is another.
+    Left out are runs of pairs that are not in `frame`, and those that were measured on validation prompts: their
+    held-out side is another.
 
     Args:
         frame: has pair_id and prompt_key of every pair.
-
-    Raises:
-        InputError: no run has any, or a pair of one is not in `frame`.
     """
     found: dict[str, dict[int, pl.DataFrame]] = {}
-    for path in sorted(folder.glob(f"*/seed-*/{REWARDS_FILE}")):
-        name, seed = path.parent.parent.name, int(path.parent.name.removeprefix("seed-"))
-        trained = read_provenance(path).get("train") or {}
-        if (arms is not None and name not in arms) or trained.get("validation_fraction"):
+    keys = frame.select("pair_id", "prompt_key")
+    for run in runs:
+        if run.rewards is None or (run.record.get("train") or {}).get("validation_fraction"):
             continue
-        rewards = pl.read_parquet(path).select("pair_id", "side", "margin")
-        found.setdefault(name, {})[seed] = rewards.join(frame.select("pair_id", "prompt_key"), on="pair_id", how="left")
-        if found[name][seed]["prompt_key"].null_count():
-            raise InputError("a run is of other pairs", file=path, remedy="give the weights that it was trained from")
+        rewards = run.rewards.join(keys, on="pair_id", how="left")
+        if not rewards["prompt_key"].null_count():
+            found.setdefault(run.arm, {})[run.seed] = rewards
     if not found:
-        raise InputError(f"no run here has {REWARDS_FILE}", file=folder, remedy="train the arms with this version")
-    everything = pl.concat([rewards for runs in found.values() for rewards in runs.values()])
+        return {}
+    everything = pl.concat([rewards for by_seed in found.values() for rewards in by_seed.values()])
     prompts = {side: everything.filter(side=side).select("prompt_key").unique().sort("prompt_key") for side in SIDES}
-    names = [name for name in arms if name in found] if arms is not None else list(found)
-    return {name: _of(found[name], prompts) for name in names}
+    return {name: _of(by_seed, prompts) for name, by_seed in found.items()}
 
 
 def _of(runs: Mapping[int, pl.DataFrame], prompts: Mapping[str, pl.DataFrame]) -> Rewards:
@@ -104,7 +104,7 @@ def _of(runs: Mapping[int, pl.DataFrame], prompts: Mapping[str, pl.DataFrame]) -
 def value(rewards: Rewards, measure: Measure) -> float:
     """A measure over all seeds and pairs."""
     ones = {side: np.ones((1, len(rewards.sides[side].pairs))) for side in SIDES}
-    return float(_resampled(rewards, measure, ones, np.ones((1, len(rewards.seeds))))[0])
+    return float(_resampled(rewards, measure, Drawn(ones, np.ones((1, len(rewards.seeds)))))[0])
 
 
 def compare(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DRAWS, seed: int = 0) -> Difference:
@@ -113,54 +113,88 @@ def compare(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DR
     Raises:
         ValueError: no seed in common.
     """
+    both = _shared(ours, theirs)
+    return _compare(both, measure, _draws(both[0], draws, seed))
+
+
+def _compare(both: Sequence[Rewards], measure: Measure, drawn: Drawn) -> Difference:
+    resampled = np.subtract(*(_resampled(one, measure, drawn) for one in both))
+    tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum())) + 1
+    low, high = map(float, np.quantile(resampled, TAILS))
+    at = value(both[0], measure) - value(both[1], measure)
+    prompts = len(both[0].sides[Split.HELDOUT.value].pairs)
+    return Difference(at, low, high, min(1.0, 2 * tail / (len(resampled) + 1)), prompts, len(both[0].seeds))
+
+
+def _shared(ours: Rewards, theirs: Rewards) -> list[Rewards]:
+    """Both with the seeds that both have."""
     seeds = [one for one in ours.seeds if one in theirs.seeds]
     if not seeds:
         raise ValueError("the arms have no seed in common")
-    both = [_only(one, seeds) for one in (ours, theirs)]
-    resampled, at = _differences(both, measure, draws, seed)
-    tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum())) + 1
-    low, high = map(float, np.quantile(resampled, TAILS))
-    prompts = len(ours.sides[Split.HELDOUT.value].pairs)
-    return Difference(at, low, high, min(1.0, 2 * tail / (draws + 1)), prompts, len(seeds))
+    return [_only(one, seeds) for one in (ours, theirs)]
 
 
 def error(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DRAWS, seed: int = 0) -> float:
     """The standard error of `compare`'s difference: the standard deviation of its resamples."""
-    seeds = [one for one in ours.seeds if one in theirs.seeds]
-    return float(_differences([_only(one, seeds) for one in (ours, theirs)], measure, draws, seed)[0].std(ddof=1))
+    both = _shared(ours, theirs)
+    drawn = _draws(both[0], draws, seed)
+    return float(np.subtract(*(_resampled(one, measure, drawn) for one in both)).std(ddof=1))
 
 
 def family(rewards: Mapping[str, Rewards], wanted: Sequence[tuple[str, str, Measure]]) -> list[Compared]:
-    """Every comparison (arm, other, measure) whose arms are there, corrected for all of them together (Holm)."""
-    there = [one for one in wanted if one[0] in rewards and one[1] in rewards]
-    found = [compare(rewards[arm], rewards[other], measure) for arm, other, measure in there]
-    corrected = holm([one.p for one in found])
-    return [Compared(*names, one, float(p)) for names, one, p in zip(there, found, corrected, strict=True)]
+    """Every comparison (arm, other, measure) whose arms are there, with a seed in common, corrected for all of them
+    together (Holm)."""
+    found: list[tuple[str, str, Measure, Difference]] = []
+    drawn: dict[int, Drawn] = {}  # by the number of seeds: all arms have the same prompts
+    for arm, other, measure in wanted:
+        if arm in rewards and other in rewards and set(rewards[arm].seeds) & set(rewards[other].seeds):
+            both = _shared(rewards[arm], rewards[other])
+            seeds = len(both[0].seeds)
+            if seeds not in drawn:
+                drawn[seeds] = _draws(both[0], DRAWS, 0)
+            found.append((arm, other, measure, _compare(both, measure, drawn[seeds])))
+    corrected = holm([one[-1].p for one in found])
+    return [Compared(*one, float(p)) for one, p in zip(found, corrected, strict=True)]
 
 
 def interval(rewards: Rewards, measure: Measure, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """The 95% interval of a measure of one arm, over seeds and prompts."""
-    return Interval(*map(float, np.quantile(_resampled(rewards, measure, *_draws(rewards, draws, seed)), TAILS)))
+    return Interval(*map(float, np.quantile(_resampled(rewards, measure, _draws(rewards, draws, seed)), TAILS)))
 
 
-def _differences(both: Sequence[Rewards], measure: Measure, draws: int, seed: int) -> tuple[Array, float]:
-    drawn = _draws(both[0], draws, seed)
-    ours, theirs = (_resampled(one, measure, *drawn) for one in both)
-    return ours - theirs, value(both[0], measure) - value(both[1], measure)
+def table(rewards: Mapping[str, Rewards], others: Sequence[str]) -> Table | None:
+    """Every arm beside each of `others` that is there, in every measure; None where there is nothing to compare."""
+    wanted = [(arm, other, measure) for other in others for arm in rewards if arm not in others for measure in MEASURES]
+    found = family(rewards, wanted)
+    if not found:
+        return None
+    rows: list[list[Cell]] = [
+        [
+            f"{one.arm} − {one.other}",
+            MEASURES[one.measure],
+            Within(one.difference.mean, one.difference.low, one.difference.high),
+            one.difference.seeds,
+            one.difference.p,
+            one.corrected,
+        ]
+        for one in found
+    ]
+    columns = ["arms", "measure", "difference [95%]", "seeds", "p", "p, corrected"]
+    return Table("Arms beside each other, pair by pair", columns, rows)
 
 
-def _draws(rewards: Rewards, draws: int, seed: int) -> tuple[dict[str, Array], Array]:
-    """How often each prompt of each side and each seed is drawn: [draws, prompts] and [draws, seeds]."""
+def _draws(rewards: Rewards, draws: int, seed: int) -> Drawn:
     rng = np.random.default_rng(seed)
 
     def counts(size: int) -> Array:
         return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
 
-    return {side: counts(len(rewards.sides[side].pairs)) for side in SIDES}, counts(len(rewards.seeds))
+    return Drawn({side: counts(len(rewards.sides[side].pairs)) for side in SIDES}, counts(len(rewards.seeds)))
 
 
-def _resampled(rewards: Rewards, measure: Measure, prompts: Mapping[str, Array], seeds: Array) -> Array:
+def _resampled(rewards: Rewards, measure: Measure, drawn: Drawn) -> Array:
     """The measure in each draw: [draws]."""
+    prompts, seeds = drawn
 
     def mean(side: str, sums: Array) -> Array:
         return np.asarray(

@@ -12,7 +12,7 @@ from curate.base.files import replacing, write_json
 from curate.evaluation import compare
 from curate.pairs.schema import Split
 from curate.project.params import Params, ReportParams, without_credentials
-from curate.reporting import canvas, curves, figures, page, plots
+from curate.reporting import canvas, curves, figures, page, paired, plots
 from curate.reporting.arms import Arm, arms_of, evaluated
 from curate.reporting.evaluations import Shown, metrics_of, shown
 from curate.reporting.experiments import experiments
@@ -64,7 +64,8 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
             drawn = [*draw(material, arms, counts, points), *forests(tested)]
             for figure in drawn:
                 canvas.save(figure.figure, figures_folder, figure.name)
-        results = page.Results(arms, counts, drawn, figures_folder, compared, evaluation)
+        beside = paired.table(paired.of(material.runs, material.frame), wanted.compare_with)
+        results = page.Results(arms, counts, drawn, figures_folder, compared, evaluation, beside)
         index.write_text(page.render(material, results, params, made), encoding="utf-8")
         write_json(metrics, out / "metrics.json")
     return metrics

@@ -13,6 +13,10 @@ from curate.reporting.inputs import Material, read_runs
 
 ALPHAS = {f"alpha-{n}": ArmParams(objective="bdpo", weigh={"alpha": alpha}) for n, alpha in enumerate((0.5, 2.0, 0.0))}
 ARMS = DEFAULT_ARMS | ALPHAS | {"other": ArmParams(objective="bdpo", weigh={"alpha": 3.0, "scheme": "power"})}
+ARMS |= {
+    "sqrt": ArmParams(objective="bdpo", weigh={"normalisation": "sqrt"}),
+    "turned": ArmParams(objective="bdpo", weigh={"direction": "higher_mi_higher_weight"}),
+}
 PAIRS = "81 held-out pairs"
 
 
@@ -57,12 +61,21 @@ def dots_of(axis):
         (["bw", "sf", "bdpo"], set()),
         (["bdpo", "alpha-0"], {"alpha"}),
         (["bdpo", "other"], set()),
+        (["bdpo", "sqrt"], {"variants"}),
         (["ipo", "w-door"], {"objectives"}),
-        (list(ARMS), {"subset-margins", "subset-ends", "ablation", "alpha", "objectives"}),
+        (list(ARMS), {"subset-margins", "subset-ends", "ablation", "alpha", "objectives", "variants"}),
     ],
 )
 def test_a_figure_is_drawn_only_when_its_arms_are_there(made, names, figures):
     assert set(drawn(made, *names)) == figures
+
+
+def test_variants_stand_beside_dpo_and_the_arm_that_differs_in_nothing(every):
+    figure = every["variants"]
+    assert [label.get_text() for label in figure.figure.axes[0].get_yticklabels()] == [
+        *("DPO", "as split", "sqrt", "as split, turned")
+    ]
+    assert len(figure.compared) == 3 and figure.compared[1].startswith("sqrt minus DPO")
 
 
 def test_every_seed_is_a_dot_and_the_bar_their_mean(made):

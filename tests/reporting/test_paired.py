@@ -4,16 +4,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate.base.errors import InputError
 from curate.evaluation import statistics
 from curate.reporting import paired
+from curate.reporting.inputs import Run
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made():
     """60 held-out and 90 training pairs, two or three a prompt; b is easier by 0.5 nats held out, c has one seed and is
     trained on a third of the pairs."""
-    folder = tmp_path_factory.mktemp("runs")
+    runs = []
     draw = np.random.default_rng(2)
     frame = pl.DataFrame(
         {
@@ -30,19 +30,17 @@ def made(tmp_path_factory):
             rows = (
                 rows.filter((pl.col("side") == "heldout") | (pl.int_range(pl.len()) % 3 == 0)) if arm == "c" else rows
             )
-            (folder / arm / f"seed-{seed}").mkdir(parents=True)
-            rows.write_parquet(folder / arm / f"seed-{seed}" / paired.REWARDS_FILE)
-    return folder, frame
+            runs.append(Run(arm, seed, pl.DataFrame(), {}, {}, rows))
+    return runs, frame
 
 
 def rows_of(made, arm):
-    files = sorted(made[0].glob(f"{arm}/*/*.parquet"))
-    return pl.concat([pl.read_parquet(file) for file in files])
+    return pl.concat([run.rewards for run in made[0] if run.arm == arm])
 
 
 @pytest.mark.parametrize("arm", ["a", "b", "c"])
 def test_a_measure_is_the_plain_mean(made, arm):
-    rewards, rows = paired.read(*made)[arm], rows_of(made, arm)
+    rewards, rows = paired.of(*made)[arm], rows_of(made, arm)
     train, heldout = (rows.filter(side=side)["margin"] for side in paired.SIDES)
     assert paired.value(rewards, "accuracy") == pytest.approx((heldout > 0).mean())
     assert paired.value(rewards, "margin") == pytest.approx(heldout.mean())
@@ -51,7 +49,7 @@ def test_a_measure_is_the_plain_mean(made, arm):
 
 def test_a_held_out_measure_is_compared_as_evaluations_are(made):
     """The same bootstrap; the intervals differ by what is drawn."""
-    rewards = paired.read(*made)
+    rewards = paired.of(*made)
     found = paired.compare(rewards["b"], rewards["a"], "accuracy")
     tables = []
     for arm in "ba":
@@ -68,7 +66,7 @@ def test_a_held_out_measure_is_compared_as_evaluations_are(made):
 
 def test_arms_are_compared_over_the_seeds_and_prompts_that_they_have(made):
     """The gap of an arm on a third of the pairs has more noise; one seed is of that seed alone."""
-    rewards = paired.read(*made, ["a", "c"])
+    rewards = {name: one for name, one in paired.of(*made).items() if name != "b"}
     assert list(rewards) == ["a", "c"]
     found = paired.compare(rewards["c"], rewards["a"], "gap")
     only = rows_of(made, "a").head(150), rows_of(made, "c")
@@ -80,7 +78,7 @@ def test_arms_are_compared_over_the_seeds_and_prompts_that_they_have(made):
 
 
 def test_a_family_is_corrected_together(made):
-    rewards = paired.read(*made)
+    rewards = paired.of(*made)
     wanted = [("b", "a", "margin"), ("b", "a", "gap"), ("c", "a", "margin"), ("d", "a", "margin")]
     found = paired.family(rewards, wanted)
     assert [(one.arm, one.measure) for one in found] == [("b", "margin"), ("b", "gap"), ("c", "margin")]
@@ -90,8 +88,19 @@ def test_a_family_is_corrected_together(made):
     assert low < paired.value(rewards["a"], "accuracy") < high
 
 
-def test_what_is_no_run_of_these_pairs_is_refused(made, tmp_path):
-    with pytest.raises(InputError, match="no run here has"):
-        paired.read(tmp_path, made[1])
-    with pytest.raises(InputError, match="of other pairs"):
-        paired.read(made[0], made[1].head(100))
+def test_runs_of_other_pairs_or_of_validation_prompts_are_left_out(made):
+    runs, frame = made
+    assert paired.of(runs, frame.head(100)) == {} and paired.table({}, ["a"]) is None
+    validated = [
+        run._replace(record={"train": {"validation_fraction": 0.25}}) if run.arm == "a" else run for run in runs
+    ]
+    assert list(paired.of([*validated, runs[0]._replace(rewards=None)], frame)) == ["b", "c"]
+
+
+def test_the_table_has_every_arm_beside_those_that_are_compared_with(made):
+    table = paired.table(paired.of(*made), ["base", "a"])
+    assert [row[:2] for row in table.rows[:3]] == [["b − a", name] for name in paired.MEASURES.values()]
+    assert {row[0] for row in table.rows} == {"b − a", "c − a"} and len(table.rows) == 6
+    assert table.rows[0][2].value == pytest.approx(
+        paired.compare(*(paired.of(*made)[arm] for arm in "ba"), "accuracy").mean
+    )
