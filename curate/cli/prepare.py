@@ -60,6 +60,8 @@ def table(summary: dict[str, Any]) -> str:
 
     how = "detected" if summary["format_detected"] else "as told"
     lines = [f"{summary['source']}: format {summary['format']} ({how})"]
+    if summary["format_detected"] and (hint := FORMATS[summary["format"]].hint):
+        lines.append(f"  {hint}")
     single = summary["used"] == summary["kept"]
     counted = ("read", "kept", "rejected") if single else ("read", "used", "rejected", "made", "kept")
     lines += [
@@ -69,7 +71,8 @@ def table(summary: dict[str, Any]) -> str:
     for rule, found in summary["rules"].items():
         rows = ", ".join(map(str, found["first_rows"])) + (", …" if found["count"] > len(found["first_rows"]) else "")
         lines.append(f"    {rule:<20}{found['count']:>8,}  {RULES[rule]}; rows {rows}")
-    lines += [f"  {'':<22}{count:>8,}  {MARKS[mark]}" for mark, count in summary["marks"].items()]
+    told = {mark: count for mark, count in summary["marks"].items() if (mark, count) != ("most_pairs_of_a_prompt", 1)}
+    lines += [f"  {'':<22}{count:>8,}  {MARKS[mark]}" for mark, count in told.items()]
     if summary["columns"]["unused"]:
         lines.append(f"  columns not used: {named(summary['columns']['unused'])} (--keep COLUMN keeps one)")
     if summary["labels"]:

@@ -51,4 +51,5 @@ def report(
     metrics = write_report(material, out, parameters.load(params) if params else None, made.now())
     arms = metrics["arms"]
     trained = sum(arm["seeds"] for arm in arms.values())
-    say(f"report: {metrics['pairs']:,} pairs, {len(arms)} arms, {trained} runs -> {out / 'index.html'}")
+    counts = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in ((len(arms), "arm"), (trained, "run"))]
+    say(f"report: {metrics['pairs']:,} pairs, {', '.join(counts)} -> {out / 'index.html'}")

@@ -42,12 +42,9 @@ def print_table(table: Table) -> None:
 
     screen = console()
     for part in parts(table, screen.width):
-        drawn = rich.Table(
-            title=Text(safe(part.title)) if part.title else None,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-        )
+        if part.title:  # (a table's own would fold to its width)
+            screen.print(Text(safe(part.title), style="bold"))
+        drawn = rich.Table(box=box.SIMPLE_HEAD)
         columns = [[row[place] for row in part.rows] for place in range(len(part.columns))]
         whole = EDGE + sum(
             max(len(safe(text)) for text in (name, *map(written, cells))) + BESIDE

@@ -66,7 +66,7 @@ def of_project(folder: Path) -> list[Table]:
 def made_by(provenance: Mapping[str, Any]) -> Table:
     """The steps that made a file, the last first, with their settings."""
     rows: list[list[Cell]] = [
-        [str(step.get("stage", "–")), str(step.get("version", "–")), _settings(step)]
+        [str(step.get("stage", "–")), str(step.get("version") or step.get("curate", "–")), _settings(step)]
         for step in measure.steps(provenance)
     ]
     return Table("Made by", ["step", "version", "settings"], rows)
@@ -80,9 +80,11 @@ def _settings(step: Mapping[str, Any]) -> str:
         for name, item in value.items():
             if isinstance(item, Mapping):
                 said += parts(item, "" if name == "params" else f"{name} ")
-            elif item is not None:
+            elif item not in (None, [], ""):
                 shown = ", ".join(map(str, item)) if isinstance(item, list) else item
                 said.append(f"{prefix}{name} {shown}")
         return said
 
-    return "; ".join(parts({name: item for name, item in step.items() if name not in ("stage", "version", "from")}))
+    return "; ".join(
+        parts({name: item for name, item in step.items() if name not in ("stage", "version", "curate", "from")})
+    )

@@ -3,10 +3,15 @@
 import os
 from pathlib import Path
 
+import polars as pl
 import pytest
+from tiny import save_model
+from typer.testing import CliRunner
 
+from curate import cli
+from curate.base.errors import CurateError
 from curate.pairs.prepare import prepare
-from curate.project.params import CleaningParams, DataParams
+from curate.project.params import CleaningParams, DataParams, load
 
 SHARED = Path(os.environ.get("CURATE_REALDATA") or Path(__file__).parents[3] / "shared" / "data").parent
 EXPECTED = {
@@ -50,3 +55,44 @@ def test_a_file_is_read_as_what_it_is(name):
     asked = pairs["prompt"].list.last().struct.field("content").to_list()
     if "orca" in name:
         assert all(text.endswith("?") for text in asked)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model"), context=8192)
+
+
+def curate(*arguments):
+    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, CurateError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_road_of_the_readme_on_it(name, model, tmp_path, monkeypatch):
+    """To the weights, the answers of a model to what is held out, and a project; no text is printed."""
+    if not (SHARED / name).exists():
+        pytest.skip(f"no {SHARED / name}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CURATE_STATE", str(tmp_path / "state"))
+    said = [
+        curate("prepare", SHARED / name, "--limit", "6"),
+        curate("score", "pairs.parquet", "--model", model, "--engine", "transformers", "--too-long", "reject"),
+        curate("weigh", "scores.parquet"),
+        curate("show", "weights.parquet"),
+        curate("evaluate", model, "--suite", "heldout=weights.parquet", "--limit", "1", "--max-tokens", "1"),
+        curate("init", "project", "--data", SHARED / name, "--model", model),
+    ]
+    weights = pl.read_parquet("weights.parquet")
+    assert weights.height and weights["chosen_weight"].is_finite().all()
+    assert f"is read as {EXPECTED[name][0]}\n" in said[-1].stderr
+    told = "nothing is said of their safety" in said[4].stderr
+    assert told is (EXPECTED[name][3] == {"unknown"})
+    monkeypatch.chdir("project")
+    assert Path(load().data.source).samefile(SHARED / name)
+    texts = [turns[-1]["content"] for turns in (*weights["chosen"], *weights["rejected"])]
+    everything = "".join(done.output + done.stderr for done in said)
+    assert not [text for text in texts if len(text) > 20 and text in everything]

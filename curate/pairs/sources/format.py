@@ -22,6 +22,7 @@ class Format:
     detected: bool = True  # whether `auto` may choose it
     pooled: bool = False  # whether the rows of one prompt are paired with each other
     refusal: str = ""  # why such a file is not read at all
+    hint: str = ""  # what a person may want to know who has such a file
     card: str = ""  # where the schema is published
 
     def fits(self, record: Record) -> frozenset[str] | None:

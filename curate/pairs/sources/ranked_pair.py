@@ -50,6 +50,7 @@ RANKED = Format(
     parse,
     reads=frozenset(SYSTEM),
     looks=_looks,
+    hint="such rows say nothing of safety; if each has one safe reply, the first, say --format pku_ranked",
 )
 PKU = Format(
     "pku_ranked",
