@@ -58,6 +58,12 @@ class Partial(NamedTuple):
         low, high = np.quantile(self.draws, (0.025, 0.975))
         return f"{self.value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
+    @property
+    def p(self) -> float:
+        """Two-sided, of no correlation: as in `curate.evaluation.statistics.compare`."""
+        tail = min(int((self.draws <= 0).sum()), int((self.draws >= 0).sum())) + 1
+        return min(1.0, 2 * tail / (len(self.draws) + 1))
+
     def less(self, other: Partial) -> Partial:
         return Partial(self.value - other.value, self.draws - other.draws)
 
@@ -143,10 +149,10 @@ def main() -> None:
     seeds = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS + 1)
     seeds[0] = 1
     model, store = resolve(given.model), given.store or given.project / ".curate" / "scores"
-    first, lines = None, []
+    first, stated, lines = None, None, []
     for null in given.null_prompt:
         options = ScoreParams(engine="transformers", null_prompt=null, too_long="reject")
-        scored = score(weights.select(PAIRS), model, options, store).scores
+        scored = score(weights.select(list(PAIRS)), model, options, store).scores
         for form in FORMS:
             scored = scored.with_columns(gap.gap(scored, form).alias("d"))
             d = [
@@ -160,11 +166,16 @@ def main() -> None:
                 at, near = (ranks(np.abs(part) if size else part) for part in d)
                 one, two = partial(over, at, seeds, rng), partial(easy, near, seeds, rng)
                 cells += [str(one), str(two), str(one.less(two))]
+                stated = stated or (one, one.less(two))
             lines.append(f"| {null} | {form} | {' | '.join(cells)} |")
     heads = [f"{what}: {of}" for what in ("\\|d\\|", "d") for of in ("overfitting", "held-out margin", "difference")]
     print(f"| null prompt | form | ranks with the first | of length: d, \\|d\\| | {' | '.join(heads)} |")
     print("|---" * (4 + len(heads)) + "|")
     print("\n".join(lines))
+    if stated is not None:
+        print(
+            f"\n|d| of the first line: overfitting p = {stated[0].p:.4f}, difference p = {stated[1].p:.4f}, uncorrected"
+        )
 
 
 if __name__ == "__main__":

@@ -254,6 +254,18 @@ The held-out pairs are not read: what is measured is a quarter of the training p
                 "report": {"title": "Learning rates for SmolLM2-135M-Instruct on PKU-SafeRLHF test pairs"},
             },
         ),
+        "smollm2-pku-full": (
+            f"""The preset smollm2-pku at full size: all pairs of the file, three epochs, five seeds of every arm.
+Machine: a GPU, hours (80 runs; without DVC by benchmarks/study.py); the data file under {SHARED}.
+{STUDY_MODEL}
+Learning rates are those of smollm2-pku.""",
+            STUDY
+            | {
+                "cleaning": {},
+                "train": STUDY_TRAIN | {"arms": list(study()), "seeds": [0, 1, 2, 3, 4], "epochs": 3, "evaluations": 6},
+                "report": {"title": "B-DPO on SmolLM2-135M-Instruct and PKU-SafeRLHF test pairs, at full size"},
+            },
+        ),
         "pku-small": small(
             PKU,
             "B-DPO and DPO on a PKU-SafeRLHF file.",
