@@ -287,6 +287,14 @@ def write_json(value: object, path: str | Path) -> None:
 _LONE = re.compile("[\ud800-\udfff]")
 
 
+def read_text(path: str | Path) -> str:
+    """Raises `InputError` when the file is missing, cannot be read or is not UTF-8."""
+    try:
+        return limits.read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("the file is not UTF-8 text", file=path, found=error) from error
+
+
 def read_json(path: str | Path) -> Any:
     """Raises `InputError` when the file is missing, cannot be read or is not JSON."""
     data = limits.read_bytes(path)
@@ -316,13 +324,19 @@ def existing(path: str | Path, remedy: str = "check the path") -> Path:
     return path
 
 
+def real(path: str | Path) -> Path:
+    """`path` without links, absolute; also of what is not there, and of a link to itself."""
+    return Path(os.path.realpath(path))
+
+
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """What `write_parquet` was told; empty for a Parquet file that is not ours."""
+    """What `write_parquet` was told; empty for what is no Parquet file of ours."""
     import polars as pl
 
     try:
+        limits.check_regular(path, any_size=True)  # (opening a pipe would not end)
         value = json.loads(pl.read_parquet_metadata(path).get(PROVENANCE, "{}"))
-    except (pl.exceptions.PolarsError, OSError, ValueError, RecursionError):
+    except (InputError, pl.exceptions.PolarsError, OSError, ValueError, RecursionError):
         return {}
     return dict(redacted_value(value)) if isinstance(value, dict) else {}
 

@@ -3,6 +3,7 @@ is nobody's business."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ def last_part(path: str | Path) -> str:
     """The name of the file or folder that `path` is, here or on a machine of another kind."""
     text = str(path).removeprefix("file:").rstrip("/\\")
     name = re.split(r"[/\\]", text)[-1]
-    return Path.cwd().joinpath(text).resolve().name if name in ("", ".", "..") else name
+    return Path(os.path.realpath(text)).name if name in ("", ".", "..") else name
 
 
 def public(value: Any) -> Any:

@@ -16,6 +16,8 @@ import contextlib
 import hashlib
 import io
 import math
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -157,8 +159,15 @@ class ShardFolder(ABC, Generic[R]):
 
     def _map(self, path: Path) -> R | None:
         """A shard; None for a file that is none, or whose bytes are not what its name says."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):  # (opening a pipe would not end)
+                return None
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            if not os.path.lexists(path):
+                raise
+            return None  # a link to nothing or to itself, a file closed to us
         if digest[:NAME_DIGITS] != path.stem:
             return None
         try:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from curate.base import limits
+from curate.base.errors import InputError
 from curate.base.progress import say
 
 FILE = Path(".curate/times.jsonl")
@@ -25,8 +27,8 @@ def read() -> dict[str, float]:
     """Seconds by stage; of one that ran more than once, the last time."""
     found = {}
     try:
-        lines = FILE.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = limits.read_bytes(FILE).decode().splitlines()
+    except (InputError, UnicodeDecodeError):
         return {}
     for line in lines:
         try:

@@ -52,8 +52,8 @@ def agreement(
     from curate.base.errors import UsageError
     from curate.evaluation.judges import agreement as measure
 
-    if out is not None and (out.suffix != ".json" or out.is_dir() or out.resolve() == labels.resolve()):
-        found = "the labels themselves" if out.resolve() == labels.resolve() else out.name
+    if out is not None and (out.suffix != ".json" or out.is_dir() or files.real(out) == files.real(labels)):
+        found = "the labels themselves" if files.real(out) == files.real(labels) else out.name
         raise UsageError("--out must name a JSON file", field="out", found=found, expected="a file *.json")
     labelled = measure.read_labels(labels, task, threshold)
     own = {"judge_model": judge_model, "judge_revision": judge_revision, "judge_url": judge_url}

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from curate.base.errors import InputError, UsageError
+from curate.base.files import real
 from curate.cli.options import Fields, Keep, assignments, one_of, with_params
 from curate.project.params import DataParams
 from curate.project.params import check as checked
@@ -128,4 +129,4 @@ def _seen_from(folder: Path, path: Path) -> str:
     if path.is_absolute():
         return str(path)
     path = path.absolute()
-    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
+    return os.path.relpath(real(path.parent) / path.name, real(folder))

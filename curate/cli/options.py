@@ -31,7 +31,7 @@ def check_out(out: Path, source: str | Path) -> None:
     if out.suffix != ".parquet" or out.is_dir():
         found = "a folder" if out.is_dir() else out.name
         raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
-    if out.resolve() == Path(source).resolve():
+    if files.real(out) == files.real(source):
         raise UsageError("--out is the input itself", field="out", found=out, remedy="give another name")
     if out.is_file() and not files.is_ours(out):
         raise OutputError(

@@ -58,9 +58,9 @@ def read(folders: Iterable[Path]) -> list[Evaluation]:
         if not paths:
             raise InputError("no evaluation in this folder", file=folder, remedy="make one with `curate evaluate`")
         for path in sorted(paths):
-            if path.resolve() in seen:
+            if files.real(path) in seen:
                 continue
-            seen.add(path.resolve())
+            seen.add(files.real(path))
             one = read_one(path)
             if (one.name, one.seed) in found:
                 raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from curate.base import files
+from curate.base.errors import InputError
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"
@@ -27,12 +28,30 @@ def lineage(path: Path, project: Path) -> dict[str, Any]:
         project: the folder of dvc.lock.
     """
     try:
-        stages = yaml.safe_load((project / LOCK).read_text(encoding="utf-8"))["stages"]
-        name = path.resolve().relative_to(project.resolve()).as_posix()
-        made = {out["path"]: stage for stage, entry in stages.items() for out in entry.get("outs", [])}
-        last = {out["path"]: out.get("md5") for out in stages[made[name]]["outs"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return _lineage(path, project)
+    except _ODD:
         return {}
+
+
+_ODD = (
+    InputError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    RecursionError,
+    yaml.YAMLError,
+)
+"""What a dvc.lock that DVC did not write may come to."""
+
+
+def _lineage(path: Path, project: Path) -> dict[str, Any]:
+    stages = yaml.safe_load(files.read_text(project / LOCK))["stages"]
+    name = path.resolve().relative_to(project.resolve()).as_posix()
+    made = {out["path"]: stage for stage, entry in stages.items() for out in entry.get("outs", [])}
+    last = {out["path"]: out.get("md5") for out in stages[made[name]]["outs"]}
     with path.open("rb") as file:
         if hashlib.file_digest(file, "md5").hexdigest() != last[name]:
             return {}  # changed since, or by hand
@@ -52,11 +71,11 @@ def lineage(path: Path, project: Path) -> dict[str, Any]:
 def _made_with(path: Path, entries: Iterable[dict[str, Any]]) -> bool:
     """Whether the params file has, today, the values that the entries were run with."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(files.read_text(path))
         return all(
             reduce(lambda value, key: value[key], name.split("."), values) == value
             for entry in entries
             for name, value in entry.get("params", {}).get(PARAMS, {}).items()
         )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
+    except _ODD:
         return False

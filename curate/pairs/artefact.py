@@ -13,7 +13,7 @@ import polars as pl
 from curate.base import limits
 from curate.base.errors import InputError
 from curate.base.files import existing
-from curate.pairs.schema import MADE_BY, MESSAGES, OPTIONAL, STAGES, check_columns
+from curate.pairs.schema import LARGEST, MADE_BY, MESSAGES, OPTIONAL, STAGES, check_columns
 
 NULLABLE = {"chosen_safe", "rejected_safe", "source", "source_format", "source_row", *OPTIONAL}
 """Columns of the pairs that say nothing on some rows."""
@@ -92,6 +92,7 @@ def _faults(name: str, dtype: pl.DataType | type[pl.DataType]) -> Iterator[Fault
         yield Fault(name, column.is_null(), "null", "a value on every row")
     if dtype == pl.Float64:
         yield Fault(name, column.is_infinite() | column.is_nan(), "NaN or infinite", "finite numbers")
+        yield Fault(name, column.abs() > LARGEST, f"beyond {LARGEST:g}", "numbers of which sums and squares are finite")
     if name.endswith("_logps"):
         yield Fault(name, column > HIGHEST_LOGP, "above 0", "log-probabilities, at most 0")
     if name.endswith(("_tokens", "_weight")) or name == "pair_scale":

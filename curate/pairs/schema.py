@@ -92,6 +92,9 @@ WEIGHTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "pair_scale": pl.Float64,
 }
 
+LARGEST = 1e100
+"""Of a number's magnitude: of larger ones squares and their sums may be infinite."""
+
 STAGES = {"pairs": PAIRS, "scores": SCORES, "splits": SPLITS, "weights": WEIGHTS}
 MADE_BY = {"pairs": "prepare", "scores": "score", "splits": "split", "weights": "weigh"}
 

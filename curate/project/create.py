@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from curate.base import files
 from curate.base.errors import OutputError
 from curate.project import installed, shipped
 from curate.project.params import DataParams, ModelParams, Params, ReferenceParams, check, to_yaml
@@ -187,9 +188,9 @@ def next_commands(folder: Path) -> list[str]:
     extras = {"train": "torch", "report": "matplotlib", "pipeline": "dvc"}
     lacking = [extra for extra, module in extras.items() if find_spec(module) is None]
     commands = [f"pip install 'curate-preferences[{','.join(lacking)}]'"] if lacking else []
-    if folder.resolve() != Path.cwd():
+    if files.real(folder) != Path.cwd():
         commands.append(f"cd {shlex.quote(str(folder))}")
-    above = [parent for parent in folder.resolve().parents if (parent / ".git").exists()]
+    above = [parent for parent in files.real(folder).parents if (parent / ".git").exists()]
     if not (folder / ".dvc" / "config").exists():
         is_top = (folder / ".git").exists() or not above
         git = [] if above or (folder / ".git").exists() else ["git init"]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from curate.base import limits
 from curate.base.errors import InputError, first_line
 from curate.base.files import existing, read_json, read_provenance
 from curate.evaluation import record
@@ -166,7 +167,7 @@ def read_run(folder: Path) -> Run:
         raise InputError("no metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy)
     path = existing(folder / "curve.csv", remedy)
     try:
-        curve = pl.read_csv(path, infer_schema_length=None, schema_overrides={"kl": pl.Float64})
+        curve = pl.read_csv(limits.read_bytes(path), infer_schema_length=None, schema_overrides={"kl": pl.Float64})
     except pl.exceptions.PolarsError as error:
         raise InputError("not a readable CSV file", file=path, found=first_line(error)) from error
     if "kl" not in curve.columns:  # older than its estimate
@@ -187,12 +188,15 @@ def _rewards(path: Path) -> pl.DataFrame | None:
     if not path.is_file():
         return None
     rewards = read_artefact(path)
-    if missing := [name for name in REWARDS if name not in rewards.columns]:
-        raise InputError("no rewards of a run", file=path, field=", ".join(missing))
-    return rewards.select(REWARDS)
+    if wrong := [name for name, dtype in REWARDS.items() if rewards.schema.get(name) != dtype]:
+        raise InputError("no rewards of a run", file=path, field=", ".join(wrong))
+    rewards = rewards.select(*REWARDS)
+    if sum(rewards.null_count().row(0)) or not rewards["margin"].is_finite().all():
+        raise InputError("no rewards of a run", file=path, found="nulls, NaN or infinity", expected="a number a pair")
+    return rewards
 
 
-REWARDS = ("pair_id", "side", "margin")
+REWARDS = {"pair_id": pl.String, "side": pl.String, "margin": pl.Float64}
 
 
 def _find(document: dict[str, Any], name: str) -> Any:

@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from curate.base import files
+from curate.base.errors import InputError
 from curate.project.params.reader import read_yaml
 from curate.reporting.table import Cell, Table
 
@@ -19,10 +21,19 @@ def road(folder: Path) -> Table | None:
     """A row a stage that runs, in the order of dvc.yaml; None where that file has no stages.
 
     Raises:
-        UsageError: dvc.yaml or params.yaml is not YAML.
+        InputError: dvc.yaml or params.yaml cannot be read, or dvc.yaml is not in DVC's form.
+        UsageError: one of them is not YAML.
     """
-    pipeline, params = (_mapping(read_yaml((folder / name).read_text(encoding="utf-8"), file=folder / name))
+    pipeline, params = (_mapping(read_yaml(files.read_text(folder / name), file=folder / name))
                         for name in ("dvc.yaml", "params.yaml"))  # fmt: skip
+    try:
+        rows = _rows(pipeline, params)
+    except (TypeError, AttributeError, StopIteration, RecursionError) as error:
+        raise InputError("not in DVC's form", file=folder / "dvc.yaml", found=error) from error
+    return Table("The road (`dvc repro` runs what is stale)", ["stage", "after", "runs"], rows) if rows else None
+
+
+def _rows(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> list[list[Cell]]:
     stages = {name: stage for name, stage in _mapping(pipeline.get("stages")).items() if isinstance(stage, Mapping)}
     runs = {
         name: prod(len(_value(axis, params)) for axis in _mapping(stage.get("matrix")).values())
@@ -40,7 +51,7 @@ def road(folder: Path) -> Table | None:
             if other != name and any(_meet(need, out) for need in needs for out in made)
         ]
         rows.append([name, ", ".join(after) or None, runs[name]])
-    return Table("The road (`dvc repro` runs what is stale)", ["stage", "after", "runs"], rows) if rows else None
+    return rows
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

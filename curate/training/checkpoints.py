@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from curate.base import locks
+from curate.base import files, locks
 from curate.base.errors import InputError, OutputError, first_line
 from curate.models.resolve import Model
 from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
@@ -72,12 +73,13 @@ def last(folder: Path, patience: int = 0) -> Path | None:
 
     def good(checkpoint: Path) -> bool:
         try:
-            state = json.loads((checkpoint / "trainer_state.json").read_text())
+            state = files.read_json(checkpoint / "trainer_state.json")
             return bool(state["global_step"]) and not (patience and stopped(state["log_history"], patience))
-        except (OSError, ValueError, KeyError):
+        except (InputError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
-    return max((path for path in folder.glob("checkpoint-*") if good(path)), key=step, default=None)
+    named = (path for path in folder.glob("checkpoint-*") if re.fullmatch(r"[0-9]+", path.name.rpartition("-")[2]))
+    return max((path for path in named if good(path)), key=step, default=None)
 
 
 def step(checkpoint: Path) -> int:

@@ -215,6 +215,12 @@ def test_provenance_that_is_none(tmp_path, value):
     assert files.read_provenance(tmp_path / "a") == {}
 
 
+def test_what_is_gone_is_of_a_run_that_replaces_it(tmp_path):
+    assert files.is_ours(tmp_path / "a.parquet")
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")
+    assert not files.is_ours(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 5000, "\xff"])
 def test_what_is_no_json(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("latin1"))

@@ -199,6 +199,31 @@ def test_what_is_missing_is_said_before_anything_is_prepared(tmp_path, monkeypat
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (("weigh", "pipe.parquet"), "this is a pipe"),
+        (("split", "pipe.parquet"), "this is a pipe"),
+        (("weigh", "loop.parquet"), "no such file"),
+        (("prepare", "loop.parquet"), "cannot read|no such file"),
+    ],
+)
+def test_a_pipe_or_a_link_to_itself_in_an_input_s_place_is_a_message(tmp_path, monkeypatch, step, says):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.parquet")
+    Path("loop.parquet").symlink_to("loop.parquet")
+    with pytest.raises(CurateError, match=says):
+        curate(*step)
+
+
+def test_a_link_to_itself_in_an_output_s_place_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("raw.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n' * 2)
+    Path("pairs.parquet").symlink_to("pairs.parquet")
+    curate("prepare", "raw.jsonl")
+    assert pl.read_parquet("pairs.parquet").height == 1
+
+
 def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(CurateError, match="cannot write the output"):

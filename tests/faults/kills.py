@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from tiny import save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ".curate"
+MADE = re.compile(rb"Made \d+ \w+ \d+, \d\d:\d\d UTC")  # a report's minute
 SLACK = 2**20  # bytes that a state folder may have more than that of a run that was not killed
 COMMANDS = {
     "prepare": "prepare raw.jsonl --out pairs.parquet",
@@ -94,7 +96,7 @@ def contents(project: Path) -> dict[str, str]:
     for path in sorted(project.rglob("*")):
         name = path.relative_to(project).as_posix()
         if not name.startswith(STATE) and not path.is_dir():
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = hashlib.sha256(MADE.sub(b"", path.read_bytes())).hexdigest()
     return found
 
 

@@ -48,7 +48,7 @@ def spoiled(value: Any, draw: random.Random) -> Any:
     for _ in range(draw.choice((1, 1, 2, 3))):
         places = list(_places(value))
         if not places:
-            return draw.choice(VALUES)
+            return _value(draw)
         holder, key = draw.choice(places)
         match draw.randrange(5):
             case 0:
@@ -58,8 +58,13 @@ def spoiled(value: Any, draw: random.Random) -> Any:
             case 1:
                 holder[draw.choice(("", "x y", "prompt", "a" * 300))] = holder.pop(key)
             case _:
-                holder[key] = draw.choice(VALUES)
+                holder[key] = _value(draw)
     return value
+
+
+def _value(draw: random.Random) -> Any:
+    """One of VALUES, which itself is spoiled no further."""
+    return copy.deepcopy(draw.choice(VALUES))
 
 
 def _places(value: Any) -> Any:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -258,10 +259,13 @@ def shard(draw: random.Random, folder: Path) -> None:
 
 
 def _damage_one(folder: Path, draw: random.Random) -> None:
-    """One file of the folder: its bytes, or the values of its JSON; or it is gone, a folder, a loop or not readable."""
+    """One file of the folder: its bytes, or the values of its JSON; or it is gone, a folder, a loop or a pipe."""
     path = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
     data = path.read_bytes()
-    match draw.randrange(10):
+    match draw.randrange(11):
+        case 10:
+            path.unlink()
+            os.mkfifo(path)
         case 0:
             path.unlink()
         case 1:

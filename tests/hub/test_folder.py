@@ -247,6 +247,10 @@ def test_lineage_is_of_the_stages_that_made_the_file(tmp_path):
     data.write_bytes(b"other rows")
     assert lock(1.5, "one") == {}
     assert lineage(data, tmp_path / "nowhere") == {}
+    made = {"outs": [{"path": "data.parquet", "md5": hashlib.md5(b"other rows").hexdigest()}]}
+    for odd in ({"deps": 5}, {"deps": [{}]}, {"deps": ["raw"]}, {"outs": None}, {"outs": [[]]}):
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"weigh": made | odd}}))
+        assert lineage(data, tmp_path) == {}
     assert json.dumps(first)
 
 

@@ -36,6 +36,7 @@ def test_what_the_stages_write_is_read(tmp_path, read):
         ("split", None, "null"),
         ("pmi_gap", float("nan"), "NaN or infinite"),
         ("chosen_pmi", float("inf"), "NaN or infinite"),
+        ("ref_chosen_logps", -1e200, "beyond 1e"),
         ("ref_chosen_logps", float("-inf"), "NaN or infinite"),
         ("null_rejected_logps", None, "null"),
         ("ref_rejected_logps", 3.0, "above 0"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curate.base.errors import UsageError
+from curate.base.errors import InputError, UsageError
 from curate.project import create, params, presets
 from curate.project.params import DataParams
 from curate.reporting.road import road
@@ -50,6 +50,13 @@ def test_files_of_somebody_else_s(tmp_path):
     stages = {"a": {"cmd": "x", "outs": [{"a.csv": {"cache": False}}]}, "b": {"cmd": "y", "deps": ["a.csv"]}, "c": 1}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     assert road(tmp_path).rows == [["a", None, 1], ["b", "a", 1]]
+    for odd in ("a: {deps: 5}", "a: {deps: [{}]}", "a: {outs: [[1]], matrix: 3, deps: true}"):
+        (tmp_path / "dvc.yaml").write_text(f"stages: {{{odd}}}")
+        with pytest.raises(InputError, match="not in DVC's form"):
+            road(tmp_path)
+    (tmp_path / "dvc.yaml").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not UTF-8"):
+        road(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: [")
     with pytest.raises(UsageError, match="not a YAML file"):
         road(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import artefacts
 import polars as pl
@@ -90,6 +91,10 @@ def test_a_run_that_is_missing_or_broken_is_named(root, tmp_path):
     (tmp_path / "dpo/metrics.json").write_text(metrics)
     (tmp_path / "dpo/curve.csv").write_text("step,loss\n0,1\n")
     with pytest.raises(InputError, match="no curve of a run"):
+        read_run(tmp_path / "dpo")
+    (tmp_path / "dpo/curve.csv").unlink()
+    os.mkfifo(tmp_path / "dpo/curve.csv")
+    with pytest.raises(InputError, match="this is a pipe"):
         read_run(tmp_path / "dpo")
 
 

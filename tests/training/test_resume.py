@@ -18,6 +18,7 @@ from curate.project import params
 from curate.project.params import ArmParams
 from curate.scoring.score import score
 from curate.selection import relabelling
+from curate.training import checkpoints
 from curate.training import trainer as trainers
 from curate.training.pairs import PairDataset
 from curate.training.train import train
@@ -223,6 +224,21 @@ def test_early_stop_with_adapters_keeps_the_best_ones(mixed, model, tmp_path):
     engine = params.ScoreParams(engine="transformers")
     found = score(heldout, resolve(tmp_path / "run" / "model"), engine, tmp_path / "store").scores
     assert found["ref_chosen_logps"].mean() == pytest.approx(metrics["heldout"]["logps/chosen"], abs=1e-3)
+
+
+def test_what_is_no_checkpoint_of_ours_is_passed_over(tmp_path):
+    for name, state in {
+        "3": "[1]",
+        "4": "null",
+        "5": "[" * 9000,
+        "6": '{"global_step": 6}',
+        "x": '{"global_step": 9}',
+    }.items():
+        (tmp_path / f"checkpoint-{name}").mkdir()
+        (tmp_path / f"checkpoint-{name}" / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-7").mkdir()
+    os.mkfifo(tmp_path / "checkpoint-7" / "trainer_state.json")
+    assert checkpoints.last(tmp_path) == tmp_path / "checkpoint-6"
 
 
 def test_patience_does_not_count_the_evaluation_before_the_first_step():

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from curate.pairs.schema import QueryType, Split
+from curate.pairs.schema import LARGEST, QueryType, Split
 
 Record = Mapping[str, Any]
 Message = dict[str, str]
@@ -159,6 +159,8 @@ def optional_number(record: Record, name: str) -> float | None:
         raise Malformed(name, kind(value), "a finite number") from None
     if not math.isfinite(number):
         raise Malformed(name, "a number that is not finite", "a finite number")
+    if abs(number) > LARGEST / 10:  # differences of two are below it, too
+        raise Malformed(name, f"a number beyond {LARGEST / 10:g}", "a finite number")
     return number
 
 

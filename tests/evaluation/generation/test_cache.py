@@ -1,6 +1,7 @@
 """The cache of texts: nothing lost, nothing torn taken for whole."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from functools import partial
@@ -143,6 +144,17 @@ def test_a_shard_under_its_own_digest_is_looked_at(tmp_path, capsys, columns):
     fresh = TextCache(tmp_path, str)
     assert fresh.lookup(keys("a")) == ["of a"] and fresh.rows() == 1
     assert capsys.readouterr().err.count(f"ignored {path}") == 1
+
+
+def test_what_is_no_file_is_no_shard(tmp_path, capsys):
+    cache = TextCache(tmp_path, str)
+    cache.add(keys("a"), ["of a"])
+    os.mkfifo(tmp_path / f"{1:032}.arrow")
+    (tmp_path / f"{2:032}.arrow").symlink_to(tmp_path / f"{2:032}.arrow")
+    (tmp_path / f"{3:032}.arrow").symlink_to(tmp_path / "nothing")
+    (tmp_path / f"{4:032}.arrow").mkdir()
+    assert TextCache(tmp_path, str).lookup(keys("a")) == ["of a"]
+    assert capsys.readouterr().err.count("ignored") == 4
 
 
 def test_a_text_that_is_none_of_the_kind_hides_no_other(tmp_path, capsys):

@@ -378,6 +378,7 @@ def test_ratings_are_taken_over(form):
         (float("nan"), "a number that is not finite"),
         (float("-inf"), "a number that is not finite"),
         ("inf", "a number that is not finite"),
+        (-1e300, "a number beyond 1e+99"),
         ("high", "text"),
         (True, "boolean"),
         ([1.0], "list"),
