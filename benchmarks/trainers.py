@@ -107,10 +107,11 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
 
     from curate.base.progress import console
     from curate.models.load import load_model
+    from curate.models.products import linear
     from curate.models.rendering import load_tokenizer
     from curate.models.resolve import resolve
     from curate.objectives.registry import OBJECTIVES
-    from curate.training import head, policy
+    from curate.training import policy
     from curate.training.pairs import NUMBERS, Collator, PairDataset
     from curate.training.trainer import PairTrainer
 
@@ -118,8 +119,7 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
     if not onednn:
-        policy.speed_up = lambda _: None
-        head.product = torch.nn.functional.linear
+        linear.onednn = lambda: False
     model = resolve(settings.model)
     loaded = load_model(model, "float32")
     attention = loaded.config._attn_implementation

@@ -18,13 +18,13 @@ from torch.nn.functional import cross_entropy
 
 from curate.base.errors import UsageError
 from curate.base.progress import say
+from curate.models.products.head import token_logps
+from curate.models.products.layers import lighten
+from curate.models.products.linear import speed_up
 from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import pad, response_logits, response_logps, stretches_beyond
 from curate.scoring.packing.packs import Pack
-from curate.training.head import token_logps
-from curate.training.layers import lighten
-from curate.training.linear import speed_up
 from curate.training.work import Work
 
 Logps = dict[str, torch.Tensor]

@@ -1,28 +1,20 @@
-"""A batch on a CPU in shares: two at a time, each on half of the cores, forward and backward, then let go. [ours]
+"""A batch of pairs in shares, which run side by side on a CPU (`curate.models.products.cores`). [ours]
 
-Cores that work on pairs of their own do not wait for each other at every small step, as they do within one product;
-and a share's activations live for that share alone, so that memory does not grow with the batch.
-
-Two at a time, not more: a gradient is then the sum of two, which is the same in whatever order they arrive. What a
-run writes stays the same bytes.
+A share's activations live for that share alone, so that memory does not grow with the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from curate.models.products.cores import TOGETHER
 from curate.models.rendering import TokenSequence
 from curate.training.pairs import NUMBERS, ROLES
 from curate.training.work import Work
 
-T = TypeVar("T")
-
-TOGETHER = 2
 SHARE_TOKENS = {torch.float32: 1024, torch.bfloat16: 2048}
 """Of a share, at most (or one prompt's pairs), by the dtype of the products: activations take half in bfloat16."""
 
@@ -42,39 +34,6 @@ def shares(inputs: dict[str, Any], budget: int) -> list[dict[str, Any]]:
         chosen[least] += groups[group]
         loads[least] += sizes[group]
     return [_part(inputs, work, sorted(rows)) for rows in chosen]
-
-
-class Cores:
-    """Runs shares side by side, each on its part of the cores."""
-
-    def __init__(self) -> None:
-        self.pool: ThreadPoolExecutor | None = None
-
-    def each(self, function: Callable[[dict[str, Any]], T], every: Sequence[dict[str, Any]]) -> list[T]:
-        """`function` of every share, in their order."""
-        threads = torch.get_num_threads() // TOGETHER
-        if len(every) == 1 or not threads:
-            return [function(share) for share in every]
-        if self.pool is None:
-            self.pool = ThreadPoolExecutor(TOGETHER, initializer=torch.set_num_threads, initargs=(threads,))
-        return list(self.pool.map(function, every))
-
-
-def rounds(every: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
-    """Shares that run side by side, round by round."""
-    for start in range(0, len(every), TOGETHER):
-        yield every[start : start + TOGETHER]
-
-
-@contextmanager
-def adding(parameters: Iterable[torch.nn.Parameter]) -> Iterator[None]:
-    """Gradients made within this block are summed by themselves, then added to those that were there before."""
-    before = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
-    for parameter, _ in before:
-        parameter.grad = None
-    yield
-    for parameter, gradient in before:
-        parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
 
 def _by_prompt(inputs: dict[str, Any]) -> list[list[int]]:

@@ -11,11 +11,12 @@ from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from curate.base.errors import InputError
 from curate.base.progress import Advance
+from curate.models.products.cores import Cores, adding, rounds
 from curate.objectives.registry import Objective
 from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
 from curate.training.policy import Logps
-from curate.training.shares import SHARE_TOKENS, Cores, adding, rounds, shares
+from curate.training.shares import SHARE_TOKENS, shares
 
 METRICS = (
     "rewards/chosen",  # beta Delta(y_w), nats, unweighted and with train.beta, so that arms compare

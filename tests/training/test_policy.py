@@ -9,9 +9,10 @@ import torch
 from tiny import VOCABULARY, forest, ids, small
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from curate.models.products import head
 from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention
-from curate.training import head, work
+from curate.training import work
 from curate.training.policy import as_plain, make_policy, token_logps_of
 from curate.training.work import Work
 

@@ -8,11 +8,12 @@ import torch
 from tiny import ids, small
 from transformers import AutoModelForCausalLM
 
+from curate.models.products.cores import TOGETHER, Cores, adding, rounds
 from curate.models.rendering import TokenSequence
 from curate.objectives.registry import OBJECTIVES, TENSORS
 from curate.training.pairs import NUMBERS, Collator, Pair
 from curate.training.policy import make_policy
-from curate.training.shares import TOGETHER, Cores, adding, rounds, shares
+from curate.training.shares import shares
 
 
 def pairs(count=9):

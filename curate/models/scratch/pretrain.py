@@ -11,17 +11,23 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils import deterministic
 
 from curate.base.exits import losing
 from curate.base.files import replacing
 from curate.base.progress import progress, say
+from curate.models.products.cores import TOGETHER, Cores
+from curate.models.products.head import token_logps
+from curate.models.products.layers import lighten
+from curate.models.products.linear import speed_up
 from curate.models.resolve import REFERENCE_FILE, write_reference
-from curate.models.scratch.batches import IGNORED, Reading, batches, windows
+from curate.models.scratch.batches import IGNORED, Batch, Reading, batches, windows
 from curate.models.scratch.plain import Document
 from curate.models.scratch.texts import Text, gather
 from curate.models.scratch.tokenizer import token_ids, train_tokenizer
@@ -112,8 +118,10 @@ def _new_model(tokenizer: Any, params: ReferenceParams) -> Any:
 
 def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     """Train in place; the mean loss of the last tenth of the steps, nats/token."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).train()
+    on_gpu = torch.cuda.is_available()
+    model.to("cuda" if on_gpu else "cpu").train()
+    speed_up(model)
+    lighten(model)
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -122,28 +130,44 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
         betas=(0.9, 0.95),
         fused=True,
     )
+    cores = Cores()
     feed = batches(readings, params.batch_tokens, params.null_fraction, params.seed)
     losses, tokens, start = [], 0, time.monotonic()
     with progress("reference", params.steps, "steps") as advance:
         for step in range(params.steps):
             batch = next(feed)
-            targets = torch.from_numpy(batch.targets).to(device)
-            # Right-padded: the causal mask alone keeps padding out of every token that counts.
-            logits = model(input_ids=torch.from_numpy(batch.input_ids).to(device), use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-            loss.backward()
+            count = int((batch.targets != IGNORED).sum())
+            # On a CPU half of the rows on half of the cores.
+            parts = [batch] if on_gpu else [Batch(*(part[row::TOGETHER] for part in batch)) for row in range(TOGETHER)]
+            parts = [part for part in parts if len(part.targets)]
+            each = cores.each(partial(_backward, model, count), parts)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = params.learning_rate * _schedule(step, params.steps)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
-            tokens += int((batch.targets != IGNORED).sum())
+            losses.append(torch.stack(each).sum())
+            tokens += count
             advance()
     mean = float(torch.stack(losses[-max(1, params.steps // 10) :]).mean())
     seconds = time.monotonic() - start
     say(f"reference: loss {mean:.3f} nats/token, {tokens:,} tokens read, {tokens / seconds:,.0f}/s")
     return mean
+
+
+def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
+    """Adds to the gradients of the mean over `count` tokens what these rows have in it; returns their part of the mean.
+
+    Right-padded: the causal mask alone keeps padding out of every token that counts.
+    """
+    device = model.device
+    read = torch.from_numpy(batch.targets != IGNORED).flatten().nonzero().squeeze(1).to(device)
+    targets = torch.from_numpy(batch.targets).flatten().to(device).index_select(0, read)
+    states = model.model(input_ids=torch.from_numpy(batch.input_ids).to(device), use_cache=False).last_hidden_state
+    logps, _ = token_logps(states.flatten(0, 1).index_select(0, read), model.lm_head.weight, None, targets)
+    loss = -logps.sum() / count
+    loss.backward()
+    return loss.detach()
 
 
 @contextmanager
@@ -173,6 +197,7 @@ def _deterministic(params: ReferenceParams) -> Iterator[None]:
     """Seeded, deterministic kernels and a fixed number of threads; as before afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    filled, deterministic.fill_uninitialized_memory = deterministic.fill_uninitialized_memory, False
     with torch.random.fork_rng():
         torch.manual_seed(params.seed)
         torch.use_deterministic_algorithms(True)
@@ -182,3 +207,4 @@ def _deterministic(params: ReferenceParams) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(before[0])
             torch.set_num_threads(before[1])
+            deterministic.fill_uninitialized_memory = filled

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from curate.training.linear import operand, product, weight_gradient
+from curate.models.products.linear import operand, product, weight_gradient
 
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**29}  # of a tile's float32 logits: on a CPU they stay in its cache
 ROWS = {"cpu": 2048, "cuda": 2**31}  # of a tile, at most: on a CPU a tile is as high as can be, and narrow

@@ -8,8 +8,8 @@ from tiny import small
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from curate.training.layers import lighten
-from curate.training.linear import speed_up
+from curate.models.products.layers import lighten
+from curate.models.products.linear import speed_up
 
 
 def made(kind):

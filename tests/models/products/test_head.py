@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from curate.training import head
+from curate.models.products import head
 
 ROWS, HIDDEN, VOCABULARY = 37, 16, 53
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from curate.training.linear import operand, product, weight_gradient
+from curate.models.products.linear import operand, product, weight_gradient
 
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
 TOLERANCE = 1e-6  # as a fraction of the largest output

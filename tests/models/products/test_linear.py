@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from curate.training.linear import _Linear, product, speed_up
+from curate.models.products.linear import _Linear, product, speed_up
 
 
 def draw(*shape, transposed=False):
