@@ -40,6 +40,9 @@ def train(
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Of the products in training; weights are float32.")
     ] = "float32",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Learn from, and measure on, a draw of so many responses, for a try (0: all).")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the head's first weights and the order of the responses.")] = 0,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
@@ -59,7 +62,7 @@ def train(
     from curate.pairs.schema import Split
 
     frame = read_artefact(pairs, "pairs")
-    learnt, heldout = (training.responses(frame, side) for side in (Split.TRAIN, Split.HELDOUT))
+    learnt, heldout = (training.responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     for name, side in (("training", learnt), ("held-out", heldout)):
         say(f"judge: {name} side: " + ", ".join(f"{count:,} {what}" for what, count in side.told.items() if count))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
@@ -69,15 +72,9 @@ def train(
         judge = ClassifierJudge(resolve(str(folder)), "float32", training.LABELS[1], files.state_folder())
         found = agreement.agreement(training.labelled(heldout), judge, "harm")
         judge.close()
-        record = {
-            "settings": settings._asdict(),
-            "model": resolved.record(),
-            "pairs": files.file_digest(pairs),
-            "training": learnt.told | told,
-            "heldout": heldout.told,
-            "agreement": found,
-        }
-        files.write_json(record, folder / training.RECORD_FILE)
+        made = {"settings": settings._asdict(), "model": resolved.record(), "pairs": files.file_digest(pairs)}
+        seen = {"training": learnt.told | told, "heldout": heldout.told, "agreement": found}
+        files.write_json(made | seen, folder / training.RECORD_FILE)
     typer.echo("\n".join(lines(found, "classifier")))
     say(f"judge: agreement on held-out prompts is in {out / training.RECORD_FILE}")
     say_next(f"curate evaluate MODEL --suite strongreject --judge classifier --judge-model {quoted(out)}")

@@ -22,6 +22,7 @@ from curate.evaluation.judges.classifier import inputs_of
 from curate.models.classifiers import load_tokenizer
 from curate.models.faults import loading
 from curate.models.resolve import Model
+from curate.pairs.identity import draw_order
 from curate.pairs.schema import Split
 
 LABELS = {0: "safe", 1: "unsafe"}
@@ -49,11 +50,14 @@ class Responses(NamedTuple):
     told: dict[str, int]
 
 
-def responses(pairs: pl.DataFrame, split: Split) -> Responses:
+def responses(pairs: pl.DataFrame, split: Split, limit: int = 0) -> Responses:
     """Each response of the side once, with its label.
 
     One that is called safe in one pair and unsafe in another is left out, and so are those without a label, and
     prompts of more than one user turn: the judge reads one request.
+
+    Args:
+        limit: keep a draw of so many, the same whatever the order of the pairs (0: all).
 
     Raises:
         InputError: the side has not both labels.
@@ -80,11 +84,14 @@ def responses(pairs: pl.DataFrame, split: Split) -> Responses:
             remedy="use pairs with safety labels; `curate prepare --format pku_ranked` claims them for such a file",
         )
     told = {
-        "responses": kept.height,
+        "responses": min(kept.height, limit or kept.height),
         "without a label or text": rows.height - known.height,
         "of more than one turn": known.height - single.height,
         "called both safe and unsafe": merged.height - kept.height,
     }
+    if limit:
+        order = draw_order((kept["question"] + "\0" + kept["response"]).to_list(), 0)
+        kept = kept.with_columns(_draw=pl.Series(order, dtype=pl.Binary)).sort("_draw").head(limit)
     cases = [Case(question, said, said) for question, said in kept.select("question", "response").rows()]
     return Responses(cases, [HARMLESS if safe else HARMFUL for safe in kept["safe"]], told)
 

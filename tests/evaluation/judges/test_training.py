@@ -38,6 +38,9 @@ def test_each_response_counts_once_and_a_torn_label_not_at_all():
         ("r", "a"): "harmless",
     }
     assert found.told["called both safe and unsafe"] == 1 and found.told["without a label or text"] == 1
+    few = responses(told_apart(20), Split.TRAIN, limit=5)
+    again = responses(told_apart(20).reverse(), Split.TRAIN, limit=5)
+    assert few.cases == again.cases and len(few.labels) == few.told["responses"] == 5
     with pytest.raises(InputError, match="have not both safe and unsafe"):
         responses(frame.with_columns(rejected_safe=pl.lit(None, pl.Boolean)), Split.TRAIN)
 
