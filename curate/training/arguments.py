@@ -9,6 +9,8 @@ from curate.training.check import processes
 from curate.training.checkpoints import KEPT
 from curate.training.plan import Plan
 
+EVALUATED_TOGETHER = 64
+
 
 def arguments(plan: Plan, *, resuming: bool) -> TrainingArguments:
     params, seed, every = plan.params, plan.seed, max(1, plan.steps // plan.params.evaluations)
@@ -18,7 +20,7 @@ def arguments(plan: Plan, *, resuming: bool) -> TrainingArguments:
         bf16=params.dtype == "bfloat16",
         num_train_epochs=params.epochs,
         per_device_train_batch_size=params.batch_pairs // processes(),
-        per_device_eval_batch_size=params.batch_pairs // processes(),
+        per_device_eval_batch_size=_evaluated_together(plan),
         gradient_accumulation_steps=params.accumulation,
         learning_rate=params.learning_rate,
         lr_scheduler_type=params.scheduler if params.scheduler != "constant" else "constant_with_warmup",
@@ -49,3 +51,10 @@ def arguments(plan: Plan, *, resuming: bool) -> TrainingArguments:
         # One process, one device: with nn.DataParallel a step would take batch_pairs from each GPU.
         found._n_gpu = 1
     return found
+
+
+def _evaluated_together(plan: Plan) -> int:
+    """Pairs in a batch of an evaluation: on a CPU several of training's, as they run in shares, whatever their number."""
+    each = plan.params.batch_pairs // processes()
+    in_shares = processes() == 1 and not torch.cuda.is_available() and not plan.objective.objective.of_batch
+    return max(each, EVALUATED_TOGETHER) if in_shares else each

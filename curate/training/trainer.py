@@ -166,7 +166,7 @@ class PairTrainer(Trainer):
                 return self.tensors(model, share)
 
         every = self._shares(inputs)
-        found = [batch for together in rounds(every) for batch in self.cores.each(tensors, together)]
+        found = self.cores.each(tensors, every)
         order = torch.tensor([row for share in every for row in share["rows"]]).argsort()
         return {name: torch.cat([batch[name] for batch in found])[order] for name in found[0]}
 
