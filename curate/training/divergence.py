@@ -16,6 +16,7 @@ from torch.nn.functional import kl_div
 
 from curate.base.errors import InputError
 from curate.base.progress import say
+from curate.models.products.linear import rounding_once
 from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
 from curate.models.resolve import Model
 from curate.project.params import TrainParams
@@ -51,7 +52,8 @@ class Divergence:
         Raises:
             InputError: the policy's probabilities are no finite numbers.
         """
-        with own_attention(policy), torch.autocast(device_of(policy).type, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(device_of(policy).type, torch.bfloat16, enabled=self.autocast)
+        with own_attention(policy), rounding_once(), autocast:
             each = [kl for part in self._responses(policy) for kl in self._each(policy, part)]
         return float(np.mean(each))
 

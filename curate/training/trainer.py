@@ -12,6 +12,7 @@ from transformers import EvalPrediction, Trainer, TrainerCallback
 from curate.base.errors import InputError
 from curate.base.progress import Advance
 from curate.models.products.cores import Cores, adding, rounds
+from curate.models.products.linear import rounding_once
 from curate.objectives.registry import Objective
 from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
@@ -96,6 +97,10 @@ class PairTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """On a CPU, in one process, the batch goes in shares, two side by side; else as Trainer does it."""
+        with rounding_once():
+            return self._step(model, inputs, num_items_in_batch)
+
+    def _step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         if not self.in_shares or self.objective.of_batch or num_items_in_batch is None:
             return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-any-return]
         model.train()
@@ -166,7 +171,8 @@ class PairTrainer(Trainer):
                 return self.tensors(model, share)
 
         every = self._shares(inputs)
-        found = self.cores.each(tensors, every)
+        with rounding_once():
+            found = self.cores.each(tensors, every)
         order = torch.tensor([row for share in every for row in share["rows"]]).argsort()
         return {name: torch.cat([batch[name] for batch in found])[order] for name in found[0]}
 

@@ -310,6 +310,18 @@ def test_each_pair_of_a_step_counts_the_same_however_it_is_cut(weights, model, t
             assert (gradient - expected).norm() < 1e-4 * expected.norm()
 
 
+def test_products_in_bfloat16_learn_what_float32_learns(weights, model, tmp_path):
+    """Master weights in float32: the margins that a run ends with are the same, but for the rounding of products."""
+    margins = []
+    for dtype in ("float32", "bfloat16"):
+        options = SHORT.model_copy(update={"dtype": dtype, "check_tolerance": 0.02, "learning_rate": 1e-3, "epochs": 2})
+        folder = tmp_path / dtype
+        metrics = train(weights, model, options, ARMS["dpo"], "dpo", folder / "run", folder / "state")
+        margins.append(metrics["train"]["rewards/margins"])
+    assert margins[0] > 0.05
+    assert margins[1] == pytest.approx(margins[0], rel=0.1)
+
+
 def test_every_objective_trains(weights, model, tmp_path):
     """One step each: finite numbers, weights that moved, and the objective's own."""
     kinds = [f"{side}_{what}" for side in ("chosen", "rejected") for what in ("reward", "cost")]

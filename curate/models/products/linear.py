@@ -6,6 +6,8 @@ bfloat16 (under autocast): a weight is rounded once a step, not once a product; 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -43,19 +45,34 @@ def weight_gradient(gradient: torch.Tensor, states: torch.Tensor) -> torch.Tenso
 
 
 def operand(tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` in the dtype of products: autocast's where it is on. On a CPU what was made of a parameter is
-    kept while the parameter stays the same."""
+    """`tensor` in the dtype of products: autocast's where it is on. Within `rounding_once` a parameter is rounded the
+    first time alone."""
     device = tensor.device.type
     if not torch.is_autocast_enabled(device):
         return tensor
     dtype = torch.get_autocast_dtype(device)
-    if device != "cpu" or not isinstance(tensor, nn.Parameter) or tensor.dtype == dtype:
+    if tensor.dtype == dtype or not isinstance(tensor, nn.Parameter) or _rounded is None:
         return tensor.to(dtype)
-    version, kept = getattr(tensor, "curate_rounded", (None, None))
-    if kept is None or version != tensor._version or kept.dtype != dtype:
-        kept = tensor.detach().to(dtype)
-        tensor.curate_rounded = tensor._version, kept  # type: ignore[attr-defined]
-    return kept
+    key = id(tensor), dtype
+    if key not in _rounded:
+        _rounded[key] = tensor, tensor.detach().to(dtype)
+    return _rounded[key][1]
+
+
+_rounded: dict[tuple[int, torch.dtype], tuple[nn.Parameter, torch.Tensor]] | None = None  # of all threads
+
+
+@contextmanager
+def rounding_once() -> Iterator[None]:
+    """Within this block no parameter changes. (It would not show: fused AdamW leaves a weight's version as it was.)"""
+    global _rounded
+    outer = _rounded
+    if outer is None:
+        _rounded = {}
+    try:
+        yield
+    finally:
+        _rounded = outer
 
 
 class _Linear(torch.autograd.Function):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from curate.models.products.linear import _Linear, product, speed_up
+from curate.models.products.linear import _Linear, operand, product, rounding_once, speed_up
 
 
 def draw(*shape, transposed=False):
@@ -104,3 +104,27 @@ def test_under_autocast_gradients_of_a_layer_sped_up_without_it_stay_float32():
         (ours,) = torch.autograd.grad(found, states, torch.ones(4, 6))
     assert ours.dtype == torch.float32
     assert_near(ours, torch.ones(4, 6) @ layer.weight.detach())
+
+
+def test_weights_are_rounded_once_in_a_block_and_anew_after_a_fused_step():
+    """Fused AdamW changes a weight without telling: its version stays the same."""
+    torch.manual_seed(0)
+    layer, states = nn.Linear(8, 6), torch.randn(4, 8)
+    speed_up(layer)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1.0, fused=True)
+
+    def step():
+        with rounding_once(), torch.autocast("cpu", torch.bfloat16):
+            assert operand(layer.weight) is operand(layer.weight)
+            found = layer(states)
+        found.float().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return found.detach().float()
+
+    first, second = step(), step()
+    assert (second - first).abs().max() > 0.5
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = linear(states, layer.weight, layer.bias)
+        assert operand(layer.weight) is not operand(layer.weight)
+    assert torch.equal(layer(states).bfloat16(), expected) or (layer(states) - expected).abs().max() < 0.05
