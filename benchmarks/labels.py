@@ -46,13 +46,15 @@ def answers(folder: Path) -> pl.DataFrame:
 
 
 def sheet(folder: Path, suites: list[str], count: int, seed: int) -> pl.DataFrame:
-    """A draw of different answers, as many of each suite and arm, without labels; those of one prompt together."""
+    """A draw of different answers without labels: of each suite and arm as many, as far as there are different ones."""
     rows = answers(folder).filter(pl.col("suite").is_in(suites) & (pl.col("response").str.strip_chars() != ""))
     rows = rows.unique(["suite", "item", "answer"], keep="first", maintain_order=True)
     parts = rows.partition_by("suite", "arm", maintain_order=True)
-    each = -(-count // max(len(parts), 1))
-    drawn = [draw(part.with_columns(pair_id=pl.col("item")), each, seed).drop("pair_id") for part in parts]
-    return pl.concat(drawn).head(count).with_columns(label=pl.lit("")).sort("suite", "item", "arm")
+    drawn = [
+        draw(part.with_columns(pair_id=pl.col("item")), part.height, seed).with_row_index("turn") for part in parts
+    ]
+    in_turn = pl.concat(drawn).sort("turn", maintain_order=True).head(count).drop("pair_id", "turn")
+    return in_turn.with_columns(label=pl.lit("")).sort("suite", "item", "arm")
 
 
 def seal(path: Path) -> pl.DataFrame:
