@@ -158,16 +158,17 @@ def _writing(path: Path) -> Iterator[None]:
     """Failures to write near `path` as `OutputError`."""
     try:
         yield
-    except OSError as error:
-        if not _is_about_output(error, path):
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            if not _is_about_output(error, path):
+                raise
+            raise _output_error(path, error) from error
+        # How polars and safetensors report a failed write; the second, one of a Parquet file's last bytes.
+        failed = rf"\(os error ({'|'.join(map(str, _WRITE_ERRORS))})\)|Invalid thrift: transport error"
+        if isinstance(error, CurateError) or not re.search(failed, str(error)):
             raise
-        raise _output_error(path, error) from error
-    except Exception as error:  # how polars and safetensors report a failed write
-        if isinstance(error, CurateError) or not re.search(
-            rf"\(os error ({'|'.join(map(str, _WRITE_ERRORS))})\)", str(error)
-        ):
-            raise
-        raise OutputError("cannot write the output", file=path, found=error, remedy=_REMEDY) from error
+        found = error if "(os error" in str(error) else "its last bytes could not be written"
+        raise OutputError("cannot write the output", file=path, found=found, remedy=_REMEDY) from error
 
 
 def _short_name(path: Path) -> str:

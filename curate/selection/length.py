@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from curate.pairs.schema import Split
+from curate.pairs.schema import LARGEST, Split
 
 TRAINING = pl.col("split") == Split.TRAIN.value
 _W, _L = (pl.col(f"{side}_tokens").cast(pl.Float64) for side in ("chosen", "rejected"))
@@ -50,12 +50,12 @@ class Explained(NamedTuple):
 
 
 def explained(frame: pl.DataFrame | pl.LazyFrame, gap: str) -> Explained:
-    """How much of the column `gap` is length, over the training pairs whose gap is finite.
+    """How much of the column `gap` is length, over the training pairs whose gap is a number that can be squared.
 
     Args:
         frame: split, chosen_tokens, rejected_tokens and `gap`.
     """
-    told = TRAINING & pl.col(gap).is_finite() & (_W > 0) & (_L > 0)
+    told = TRAINING & pl.col(gap).is_between(-LARGEST, LARGEST) & (_W > 0) & (_L > 0)
     rows = frame.lazy().filter(told).select(_d=gap, **REGRESSORS, **SIZES).collect()
     d = rows["_d"].to_numpy()
     return Explained(

@@ -79,35 +79,41 @@ def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
     assert caught.value.exit_code == 1 and "nothing was written" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "text", "model"])
-def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path, kind):
+def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path):
     """A limit on the size of a written file is the full disk that needs no administrator."""
-    write = {
-        "parquet": "files.write_parquet(pl.DataFrame({'a': range(200_000)}), out, {})",
-        "text": "files.write_text('x' * 200_000, out)",
-        "model": "with files.replacing(out) as new: save_file({'a': torch.zeros(100_000)}, new)",
-    }[kind]
-    code = f"""
+    code = """
 import resource, signal, sys
+from pathlib import Path
 import polars as pl, torch
 from safetensors.torch import save_file
 from curate.base import files
 from curate.base.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-out = sys.argv[1]
-try:
-    {write}
-except OutputError as error:
-    print(error)
-    sys.exit(error.exit_code)
+frame = pl.DataFrame({"a": range(200_000)})
+
+def within(write):
+    with files.replacing("out") as new:
+        write(new)
+
+for limit, write in (
+    (4096, lambda: files.write_parquet(frame, "out", {})),
+    (100, lambda: files.write_parquet(frame.head(2), "out", {"made": "x" * 600})),
+    (4096, lambda: files.write_text("x" * 200_000, "out")),
+    (4096, lambda: within(frame.write_csv)),
+    (4096, lambda: within(lambda new: save_file({"a": torch.zeros(100_000)}, new))),
+):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write()
+    except OutputError as error:
+        print(str(error).replace(chr(10), " "))
+    assert not list(Path().iterdir())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "out.parquet")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    assert "cannot write the output" in done.stdout and "File too large" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 5 and all("cannot write the output" in line for line in said)
+    assert ["File too large" in line for line in said] == [True, "last bytes" not in said[1], True, True, True]
 
 
 def test_parquet_bytes_are_the_same_twice_and_carry_provenance(tmp_path):

@@ -55,7 +55,7 @@ def test_what_length_explains_of_the_gap_and_of_its_size():
     signed = frame([math.log(a / b) for a, b in zip(w, r, strict=True)], w, r)
     assert explained(signed, "d").gap == pytest.approx(1)
     sized = [math.log(a * b) * (-1) ** row for row, (a, b) in enumerate(zip(w, r, strict=True))]
-    found = explained(frame([*sized, 99.0, math.nan], [*w, 1, 5], [*r, 9, 6], heldout=(6,)), "d")
+    found = explained(frame([*sized, 99.0, math.nan, 1e200], [*w, 1, 5, 7], [*r, 9, 6, 8], heldout=(6,)), "d")
     assert found.abs_gap == pytest.approx(1) and found.pairs == 6 and found.gap < 0.95
 
 

@@ -24,7 +24,7 @@ _TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["
 BRACKETS = 2000  # of a cell with turns, at most
 
 SPAN_BYTES = 2**26  # of row groups, decoded, that are read at a time
-PART_ROWS = 4096  # of them that are Python's at a time
+PART_ROWS = 1024  # of them that are Python's at a time
 _DAY_ONE, _LAST_DAY = -719_162, 2_932_896  # of Python's dates, in days from 1970
 _PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import tracemalloc
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from curate.base import limits
 from curate.base.errors import InputError
 from curate.pairs.sources.base import Unreadable
 from curate.pairs.sources.choosing import choose
-from curate.pairs.sources.files import read_file
+from curate.pairs.sources.files import open_file, read_file
 
 ROWS = [{"prompt": "Q\u2028é", "chosen": 'a,"b"\nc', "rejected": "d"}, {"prompt": "R", "chosen": "e", "rejected": "f"}]
 LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
@@ -247,3 +248,31 @@ def test_ragged_csv(tmp_path):
     assert "line 3" in text
     assert "twice" in fault(write(tmp_path / "b.csv", "a,a\n1,2\n"))
     assert "is not CSV" in fault(write(tmp_path / "c.csv", 'a,b\n"open,2\n'))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+def test_lines_and_parquet_are_read_in_blocks_as_often_as_wanted(tmp_path, kind):
+    """10,000 rows of 1 kB would be 10 MB and more."""
+    rows = [{"prompt": f"{n}", "chosen": "x" * 500, "rejected": "y" * 500} for n in range(10_000)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        lines = "\n".join(map(json.dumps, rows)).encode()
+        write(path, gzip.compress(lines, 1) if kind.endswith("gz") else lines)
+    records = open_file(path)
+    tracemalloc.start()
+    try:
+        assert all(record == row for record, row in zip(records, rows, strict=True))
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    assert next(iter(records)) == rows[0] and sum(1 for _ in records) == 10_000
+
+
+def test_a_file_that_changes_while_it_is_read_is_told(tmp_path):
+    records = open_file(write(tmp_path / "a.jsonl", LINES))
+    assert list(records) == ROWS
+    write(tmp_path / "a.jsonl", LINES + "\n" + LINES)
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(records)
