@@ -399,7 +399,7 @@ def _divergence(setup: Setup, model: Model, prompts: list[np.ndarray]) -> None:
     reference.set_attn_implementation(reference.curate_attention)
     ends = sorted(rendering.stop_token_ids(rendering.load_tokenizer(model), model))
     for autocast in (False, True):
-        estimate = Divergence(prompts, ends, 8 if setup.tiny else 64, model.context, 0, autocast, reference)
+        estimate = Divergence(prompts, ends, 8 if setup.tiny else 64, model.context, 0, autocast, lambda: reference)
         for name in ("the reference itself", "moved"):
             if name == "moved":
                 with torch.no_grad():

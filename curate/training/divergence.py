@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,9 @@ from torch.nn.functional import kl_div
 
 from curate.base.errors import InputError
 from curate.base.progress import say
-from curate.models.products.linear import rounding_once
+from curate.models.load import load_model
+from curate.models.products.layers import lighten
+from curate.models.products.linear import rounding_once, speed_up
 from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
 from curate.models.resolve import Model
 from curate.project.params import TrainParams
@@ -24,6 +26,10 @@ from curate.scoring.packing.forward import pad, response_logits
 from curate.training.pairs import draw
 from curate.training.policy import device_of, own_attention
 from curate.training.work import PACK_TOKENS
+
+HELD_BYTES = 2**28
+"""Of a reference's weights that are held between estimates, at most: a second copy of a larger model is in memory only
+while it is asked."""
 
 LOGITS_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of each model's float32 logits at a time
 
@@ -43,7 +49,7 @@ class Divergence:
     context: int  # of a sequence, at most
     seed: int  # of the responses
     autocast: bool  # forward passes in bfloat16
-    reference: Any = None  # frozen; None: the policy without its adapters
+    reference: Callable[[], Any] | None = None  # gives it, frozen; None: the policy without its adapters
 
     @torch.no_grad()
     def __call__(self, policy: Any) -> float:
@@ -52,9 +58,10 @@ class Divergence:
         Raises:
             InputError: the policy's probabilities are no finite numbers.
         """
+        reference = self.reference and self.reference()
         autocast = torch.autocast(device_of(policy).type, torch.bfloat16, enabled=self.autocast)
         with own_attention(policy), rounding_once(), autocast:
-            each = [kl for part in self._responses(policy) for kl in self._each(policy, part)]
+            each = [kl for part in self._responses(policy) for kl in self._each(policy, reference, part)]
         return float(np.mean(each))
 
     def _responses(self, policy: Any) -> Iterator[list[TokenSequence]]:
@@ -105,7 +112,7 @@ class Divergence:
             TokenSequence(prompt, row[:length]) for prompt, row, length in zip(prompts, drawn_ids, lengths, strict=True)
         ]
 
-    def _each(self, policy: Any, sequences: Sequence[TokenSequence]) -> Iterator[float]:
+    def _each(self, policy: Any, reference: Any, sequences: Sequence[TokenSequence]) -> Iterator[float]:
         """The divergence along each response, nats: both models' logits of a few responses at a time."""
         device = device_of(policy)
         bytes_each = 4 * self.tokens * policy.config.get_text_config().vocab_size
@@ -115,9 +122,8 @@ class Divergence:
         for start in range(0, len(sequences), at_once):
             batch = pad(sequences[start : start + at_once]).to(device)
             logps = response_logits(policy, batch)[0].log_softmax(-1)
-            with policy.disable_adapter() if self.reference is None else nullcontext():
-                reference = policy if self.reference is None else self.reference
-                reference_logps = response_logits(reference, batch)[0].log_softmax(-1)
+            with policy.disable_adapter() if reference is None else nullcontext():
+                reference_logps = response_logits(policy if reference is None else reference, batch)[0].log_softmax(-1)
             each = kl_div(reference_logps, logps, log_target=True, reduction="none").sum(-1).double()
             yield from (part.sum().item() for part in each.split(batch.response_lengths.tolist()))
 
@@ -134,8 +140,8 @@ def divergence_from(
 ) -> Divergence | None:
     """The estimator for a policy that is still the reference: to be asked before the first step. None: off.
 
-    The first process, the only one that estimates, holds a copy of a policy that has no adapters, its linear layers
-    in bfloat16 where autocast would cast them anyway.
+    Where the policy has no adapters, the first process, the only one that estimates, loads the reference for each
+    estimate, or holds it where it is small; its linear layers in bfloat16 where autocast would cast them anyway.
 
     Args:
         heldout: pairs; the draw of `train.kl_prompts` prompts among them is the same for every arm.
@@ -150,14 +156,32 @@ def divergence_from(
     rows = draw(heldout, heldout.height, seed).unique("prompt_key", keep="first", maintain_order=True)
     rendered = render_pairs(tokenizer, rows.head(params.kl_prompts))
     prompts = [np.array(ids, dtype=np.int32) for ids in rendered["prompt_ids"]]
-    reference = None
     autocast = params.dtype == "bfloat16"
-    if not params.lora_rank and os.environ.get("RANK", "0") == "0":
-        reference = copy.deepcopy(policy).eval().requires_grad_(False)
-        reference.set_attn_implementation(reference.curate_attention)
+    estimates = not params.lora_rank and os.environ.get("RANK", "0") == "0"
+    reference = _reference(policy, model, autocast) if estimates else None
+    ends = sorted(stop_token_ids(tokenizer, model))
+    return Divergence(prompts, ends, params.kl_tokens, model.context, seed, autocast, reference)
+
+
+def _reference(policy: Any, model: Model, autocast: bool) -> Callable[[], Any]:
+    """What gives the frozen reference: the one that is held, or loaded each time."""
+
+    def frozen(reference: Any) -> Any:
+        reference = reference.eval().requires_grad_(False)
         tied = reference.get_input_embeddings().weight
         for module in reference.modules() if autocast else ():
             if type(module) is torch.nn.Linear and module.weight is not tied:
                 module.to(torch.bfloat16)
-    ends = sorted(stop_token_ids(tokenizer, model))
-    return Divergence(prompts, ends, params.kl_tokens, model.context, seed, autocast, reference)
+        return reference
+
+    def loaded() -> Any:
+        reference = load_model(model, "float32")
+        speed_up(reference)
+        lighten(reference)
+        return frozen(reference)
+
+    if sum(weight.nbytes for weight in policy.parameters()) > HELD_BYTES:
+        return loaded
+    held = frozen(copy.deepcopy(policy))
+    held.set_attn_implementation(held.curate_attention)
+    return lambda: held

@@ -13,6 +13,7 @@ from curate.base.errors import InputError
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer
 from curate.project import params
+from curate.training import divergence
 from curate.training.divergence import Divergence, divergence_from
 from curate.training.policy import add_lora, as_plain, make_policy, own_attention
 from curate.training.train import train
@@ -37,7 +38,7 @@ def own(policy):
 
 
 def estimator(prompts, tokens, reference=None, ends=(1,), context=128, seed=0):
-    return Divergence(prompts, list(ends), tokens, context, seed, False, reference)
+    return Divergence(prompts, list(ends), tokens, context, seed, False, reference and (lambda: reference))
 
 
 def sampled(estimate, policy):
@@ -74,7 +75,7 @@ def test_it_is_the_divergence_of_responses():
     estimate = estimator(prompts * times, 3, reference)
     with torch.no_grad(), own_attention(policy):
         responses = sampled(estimate, policy)
-        each = np.array(list(estimate._each(policy, responses)))
+        each = np.array(list(estimate._each(policy, reference, responses)))
     assert estimate(policy) == pytest.approx(each.mean(), abs=1e-6) and each.min() > 0
     by_prompt = each.reshape(2, times)  # longest prompt first
     errors = by_prompt.std(1, ddof=1) / math.sqrt(times)
@@ -147,14 +148,17 @@ def test_adapters_switched_off_are_the_reference():
     assert estimator(prompts, 12, before)(as_plain(adapted)) == pytest.approx(found, rel=1e-4)
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["held", "loaded"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_before_the_first_step_it_is_zero(weights, model, dtype):
+def test_before_the_first_step_it_is_zero(weights, model, dtype, held, monkeypatch):
     """In bfloat16 the copy's layers are held so, and compute the same numbers under autocast."""
+    monkeypatch.setattr(divergence, "HELD_BYTES", 2**28 if held else 0)
     options = OPTIONS.model_copy(update={"dtype": dtype})
     policy = make_policy(load_model(model, "float32"))
     heldout = weights.filter(pl.col("split") == "heldout")
     estimate = divergence_from(policy, load_tokenizer(model), heldout, options, model, 0)
-    assert estimate.reference.model.layers[0].mlp.up_proj.weight.dtype == getattr(torch, dtype)
+    assert (estimate.reference() is estimate.reference()) is held
+    assert estimate.reference().model.layers[0].mlp.up_proj.weight.dtype == getattr(torch, dtype)
     assert estimate(policy) == 0 and policy.curate_packs
     with torch.no_grad():
         policy.model.layers[1].mlp.down_proj.weight.mul_(1.5)

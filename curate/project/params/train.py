@@ -61,7 +61,7 @@ class TrainParams(Section):
     kl_prompts: Count = Field(
         32,
         description="held-out prompts that each evaluation answers to estimate the KL to the reference (0: none); "
-        "without LoRA a second copy of the model is in memory for it",
+        "without LoRA a second copy of the model is in memory while it does",
     )
     kl_tokens: Positive = Field(64, description="of such an answer, at most; the KL is of answers cut there")
     early_stop: Count = Field(
