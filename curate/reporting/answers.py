@@ -78,14 +78,16 @@ def _of_training(arms: Sequence[Arm]) -> str:
     gaps = {arm.name: found for arm in arms if not arm.own_beta and (found := arm.spread("margin_gap"))}
     if set(QUESTION) <= set(gaps):
         one, other = (next(arm for arm in arms if arm.name == name) for name in QUESTION)
-        numbers = f"margin gap {written(gaps[one.name])} against {written(gaps[other.name])} nats, lower is better"
+        ours, theirs = (written(arm.cell("margin_gap")) for arm in (one, other))
+        numbers = f"margin gap {ours} against {theirs} nats, lower is better"
         return f"{_overfitting(one, other)} ({numbers})"
     if len(gaps) > 1:
         low, high = (pick(gaps, key=lambda name: gaps[name].mean) for pick in (min, max))
         ends = f"from {written(gaps[low])} nats ({low}) to {written(gaps[high])} ({high})"
         return f"the margin gap (lower is better) runs {ends}"
     if gaps:
-        ((name, gap),) = gaps.items()
+        (name,) = gaps
+        gap = next(arm.cell("margin_gap") for arm in arms if arm.name == name)
         return f"{name} has a margin gap of {written(gap)} nats (lower is better)"
     return ""
 
@@ -123,6 +125,8 @@ def _sure(
 ) -> str:
     if arms:
         said = [_of_seeds(arms)]
+        if any(arm.over_prompts for arm in arms):
+            said.append("brackets hold 95% intervals over the prompts")
         if pairs_error and pairs_error[1]:
             count, error = pairs_error
             said.append(f"accuracies are of {count:,} held-out pairs (standard error up to {error:.3f})")
@@ -141,7 +145,7 @@ def _of_seeds(arms: Sequence[Arm]) -> str:
     fewest, most = (pick(len(arm.runs) for arm in arms) for pick in (min, max))
     if most == 1:
         if len(arms) == 1:
-            return f"One seed: of this very run, without an interval over seeds, where a claim needs {FEW_SEEDS}"
+            return f"One seed, so no interval over seeds: this is of this very run, and a claim needs {FEW_SEEDS}"
         return f"One seed an arm: no interval over seeds, a difference may be chance, a claim needs {FEW_SEEDS}"
     if fewest < FEW_SEEDS:
         return f"Fewer than {FEW_SEEDS} seeds for some arms: of them a difference may be chance"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ from pydantic import ValidationError
 from curate.evaluation.statistics import wilson
 from curate.pairs.schema import Split
 from curate.project.params import ArmParams, Params, WeighParams
+from curate.reporting import paired
 from curate.reporting.inputs import Material, Run
-from curate.reporting.table import Cell, Spread, Table, t_interval, written
+from curate.reporting.table import Cell, Spread, Table, Within, t_interval, written
 from curate.reporting.words import plain
 from curate.selection.weights import params_of
 
@@ -48,6 +50,9 @@ OUTCOMES = {
 `margin_gap` is the training margin minus the held-out one, `accuracy_gap` the same of accuracies: overfitting.
 `heldout_kl` is the KL divergence to the reference on held-out prompts, nats.
 """
+OVER_PROMPTS: dict[str, paired.Measure] = {"heldout_margin": "margin", "margin_gap": "gap"}
+"""Measures that have an interval over the prompts, by bootstrap (`paired.interval`) [ours]."""
+DRAWS = 2_000
 FIRST = ("heldout_accuracy", "train_margin", "heldout_margin", "margin_gap", "heldout_kl")
 """What the table of arms shows; the others are in a second one."""
 WHAT = {"objective": "objective", "subset": "subset", "alpha": "α"}
@@ -63,6 +68,8 @@ class Arm(NamedTuple):
     weigh: WeighParams | None  # of B-DPO: what its weights were made with, where it is known
     runs: list[Run]
     evaluated: int | None = None  # held-out pairs that its measures are of, where it is known
+    over_prompts: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """95% intervals of OVER_PROMPTS, of an arm of one run that kept its pairs' rewards."""
 
     @property
     def objective(self) -> str | None:
@@ -90,12 +97,22 @@ class Arm(NamedTuple):
     def spread(self, outcome: str) -> Spread | None:
         return spread(list(self.values(outcome).values()))
 
+    def cell(self, outcome: str) -> Cell:
+        """The measure over the seeds; of one run with its interval over the prompts, where that is known."""
+        found = self.spread(outcome)
+        if found is None or outcome not in self.over_prompts:
+            return found
+        return Within(found.mean, *self.over_prompts[outcome])
+
     def interval(self, outcome: str) -> tuple[float, float] | None:
         """The 95% interval of the measure: over the seeds (Student's t) from three on; below, of a held-out accuracy
-        that of a share of so many pairs (Wilson); else none is known."""
+        that of a share of so many pairs (Wilson); of OVER_PROMPTS in one run that over its prompts; else none is known.
+        """
         found = self.spread(outcome)
         if found is None or found.n > 2:
             return found and t_interval(found)
+        if outcome in self.over_prompts:
+            return self.over_prompts[outcome]
         if outcome != "heldout_accuracy" or not self.evaluated:
             return None
         low, high = wilson(found.mean * self.evaluated, self.evaluated)
@@ -130,7 +147,23 @@ def arms_of(material: Material, params: Params | None) -> list[Arm]:
     found = [_arm(name, [run for run in material.runs if run.arm == name], material, params) for name in names]
     heldout = material.frame.filter(split=Split.HELDOUT.value).height
     counts = [evaluated([arm], heldout, params) for arm in found]
-    return [arm._replace(evaluated=count[0] if count else None) for arm, count in zip(found, counts, strict=True)]
+    over = _over_prompts(found, material.frame)
+    return [
+        arm._replace(evaluated=count[0] if count else None, over_prompts=over.get(arm.name, {}))
+        for arm, count in zip(found, counts, strict=True)
+    ]
+
+
+def _over_prompts(arms: Sequence[Arm], frame: pl.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
+    """`Arm.over_prompts` by arm."""
+    alone = [arm.runs[0] for arm in arms if len(arm.runs) == 1]
+    if not alone or not {"pair_id", "prompt_key"} <= set(frame.columns):
+        return {}
+    return {
+        name: {outcome: paired.interval(rewards, measure, draws=DRAWS) for outcome, measure in OVER_PROMPTS.items()}
+        for name, rewards in paired.of(alone, frame).items()
+        if all(side.pairs.sum() for side in rewards.sides.values())
+    }
 
 
 def _arm(name: str, runs: list[Run], material: Material, params: Params | None) -> Arm:
@@ -186,9 +219,9 @@ def evaluated(arms: Sequence[Arm], heldout: int, params: Params | None) -> list[
 
 
 def arm_table(arms: Sequence[Arm]) -> Table:
-    """Every arm by the measures of FIRST: mean and standard deviation over its seeds."""
+    """Every arm by the measures of FIRST: mean and standard deviation over its seeds, of one seed `Arm.cell`."""
     columns = ["arm", "seeds", *(OUTCOMES[name].heading for name in FIRST)]
-    rows: list[list[Cell]] = [[arm.name, len(arm.runs), *(arm.spread(name) for name in FIRST)] for arm in arms]
+    rows: list[list[Cell]] = [[arm.name, len(arm.runs), *(arm.cell(name) for name in FIRST)] for arm in arms]
     return Table("Every arm at its end", columns, rows)
 
 

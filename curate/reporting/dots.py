@@ -48,9 +48,14 @@ def by_arm(labels: Mapping[str, Arm], baseline: str | None = None, colours: Mapp
 
 def intervals_said(arms: Iterable[Arm]) -> str:
     """What the thin bars are, for the figure's words."""
+    arms = list(arms)
     fewest, most = (pick(len(arm.runs) for arm in arms) for pick in (min, max))
     of_seeds = "95% intervals of the mean over the seeds (Student's t)"
-    of_pairs = "95% intervals of an accuracy of so many pairs (Wilson); of a margin in one or two runs none is known"
+    of_pairs = "95% intervals of an accuracy of so many pairs (Wilson); of a margin " + (
+        "in one run over its prompts (bootstrap)"
+        if any(arm.over_prompts for arm in arms)
+        else "in one or two runs none is known"
+    )
     if fewest > 2:
         return f"Thin bars: {of_seeds}."
     return f"Thin bars: {of_pairs}." if most < 3 else f"Thin bars: {of_seeds}, below three seeds {of_pairs}."

@@ -13,7 +13,7 @@ from curate.base.progress import safe
 from curate.reporting.arms import Arm
 from curate.reporting.canvas import INK, PALETTE, PAPER, QUERY_COLOURS, QUERY_MARKS, panels
 from curate.reporting.figures import Drawn, drawn_points, mi_limits
-from curate.reporting.table import Spread, t_interval, written
+from curate.reporting.table import written
 from curate.reporting.tables import by_query_type
 
 POINTS = 500
@@ -63,7 +63,11 @@ def _reading(shown: Sequence[Arm], arms: Sequence[Arm]) -> str:
         )
     if any(len(arm.runs) > 2 for arm in shown):
         said += " Thin bars: 95% intervals over the seeds."
-    elif all(len(arm.runs) == 1 for arm in shown) and shown:
+    if any("heldout_margin" in arm.over_prompts for arm in shown):
+        said += (
+            " Of an arm with one seed thin bars are 95% intervals over the held-out prompts; over seeds it has none."
+        )
+    elif shown and all(len(arm.runs) == 1 for arm in shown):
         said += " One seed an arm: no interval over seeds."
     if len(shown) < len(arms):
         left = ", ".join(safe(arm.name) for arm in arms if arm not in shown)
@@ -97,9 +101,9 @@ def _margins(axis: Axes, arms: Sequence[Arm]) -> None:
         train, heldout = arm.spread("train_margin"), arm.spread("heldout_margin")
         if train and heldout:
             axis.plot([heldout.mean, train.mean], [place] * 2, color=PALETTE[0], linewidth=2.2, alpha=0.5, zorder=2)
-        for end, fill in ((train, PALETTE[0]), (heldout, PAPER)):
+        for outcome, end, fill in (("train_margin", train, PALETTE[0]), ("heldout_margin", heldout, PAPER)):
             if end:
-                _interval(axis, end, place)
+                _interval(axis, arm.interval(outcome), place)
                 axis.plot(end.mean, place, "o", color=PALETTE[0], markerfacecolor=fill, markersize=5.5, zorder=4)
     axis.axvline(0, color=INK, linewidth=0.8, zorder=1)
     axis.set_yticks(range(len(arms)), [_short(arm.name) for arm in arms], parse_math=False)
@@ -114,8 +118,7 @@ def _margins(axis: Axes, arms: Sequence[Arm]) -> None:
     axis.figure.legend(handles=handles, loc="outside lower right", ncols=2, fontsize=SIZE - 0.5, handletextpad=0.1)
 
 
-def _interval(axis: Axes, found: Spread, place: int) -> None:
-    bounds = t_interval(found)
+def _interval(axis: Axes, bounds: tuple[float, float] | None, place: int) -> None:
     if bounds:
         axis.plot(bounds, [place] * 2, color=INK, linewidth=0.9, zorder=3)
 

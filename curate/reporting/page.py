@@ -160,6 +160,7 @@ def _of_results(material: Material, results: Results) -> dict[str, Any]:
         "run_table": run_table(arms),
         "paired_table": results.paired,
         "seeds": sorted({len(arm.runs) for arm in arms}),
+        "over_prompts": any(arm.over_prompts for arm in arms),
         "own_beta": [arm.name for arm in arms if arm.own_beta],
         "pairs_error": error,
         "experiments": [figure.name for figure in results.figures if figure.claims],

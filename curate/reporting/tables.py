@@ -133,7 +133,7 @@ def prepared(prepare: Mapping[str, Any]) -> list[Table]:
             rows.append([words.plain(name), known.get("count"), str(known.get("meaning", "–")), example or None])
         found.append(Table("Rows refused or merged", ["rule", "rows", "meaning", "for example rows"], rows))
     if isinstance(marks, Mapping) and marks:
-        noted: list[list[Cell]] = [[words.plain(name), count] for name, count in marks.items()]
+        noted: list[list[Cell]] = [[words.MARKS.get(name, words.plain(name)), count] for name, count in marks.items()]
         found.append(Table("Kept, and worth knowing", ["", "count"], noted))
     return found
 

@@ -65,6 +65,19 @@ KEYS = {
 """Keys of files whose plain words are not their letters."""
 
 
+MARKS = {
+    "crlf": "rows whose line breaks were Windows', now LF",
+    "implicit_prompt": "rows whose prompt is what chosen and rejected share",
+    "safety_by_convention": "rows whose safety labels are the format's convention",
+    "helpful_is_not_safer": "rows whose more helpful response is not their safer one",
+    "safer_is_unsafe": "rows whose safer response is labelled unsafe",
+    "rated_alike": "pairs whose two responses have the same rating",
+    "split_kept": "rows that kept the split they came with",
+    "most_pairs_of_a_prompt": "pairs of the prompt that has most",
+}
+"""Marks of prepare.json (`curate.pairs.prepare.MARKS`), without the names of fields."""
+
+
 def plain(key: str) -> str:
     """A key of a file as people say it."""
     return KEYS.get(key, key.replace("_", " "))

@@ -16,7 +16,7 @@ from curate.reporting.arms import about_table, arm_metrics, arm_table, arms_of, 
 from curate.reporting.curves import over_seeds
 from curate.reporting.inputs import Material, Run, read_run, read_runs
 from curate.reporting.plots import curves
-from curate.reporting.table import Spread, written
+from curate.reporting.table import Spread, Within, written
 from curate.reporting.write import write_report
 
 ARMS = {
@@ -231,3 +231,34 @@ def test_a_line_is_the_mean_of_the_steps_that_all_seeds_reached():
 def test_curves_keep_seeds_apart(root):
     frame = curves(read_runs(root / "made", ["dpo"], [0, 2]))
     assert frame["seed"].unique().sort().to_list() == [0, 2] and frame.columns[:2] == ["arm", "seed"]
+
+
+def test_one_seed_has_an_interval_over_its_prompts_where_it_kept_its_pairs_rewards(tmp_path):
+    """Of the held-out margin and of the gap, around their values; more seeds, or no rewards, have none."""
+    frame = artefacts.frame(60)
+    for arm, seeds in (("dpo", 1), ("safedpo", 2), ("half", 1)):
+        for seed in range(seeds):
+            folder = tmp_path / f"{arm}/seed-{seed}"
+            artefacts.write_run(folder, arm, ARMS[arm], seed)
+            noise = pl.int_range(pl.len()) % 7 / 10
+            rewards = frame.select(
+                "pair_id",
+                pl.col("split").cast(pl.String).alias("side"),
+                margin=1.0 + (pl.col("split") == "train") + noise,
+            )
+            means = dict(rewards.group_by("side").agg(pl.col("margin").mean()).iter_rows())
+            rewrite(folder, **{f"{side}.rewards/margins": mean for side, mean in means.items()})
+            rewrite(folder, **{"overfitting.margins": means["train"] - means["heldout"]})
+            if arm != "half":
+                files.write_parquet(rewards, folder / "rewards.parquet", {})
+    runs = read_runs(tmp_path, ["dpo", "safedpo", "half"], {"dpo": [0], "safedpo": [0, 1], "half": [0]})
+    dpo, safedpo, half = arms_of(Material(frame, {}, runs=runs), None)
+    for outcome, value in (("heldout_margin", means["heldout"]), ("margin_gap", means["train"] - means["heldout"])):
+        low, high = dpo.interval(outcome)
+        assert low < value < high and high - low < 0.5
+        assert dpo.cell(outcome) == Within(pytest.approx(value), low, high)
+        assert safedpo.interval(outcome) is half.interval(outcome) is None
+        assert half.cell(outcome).sd is None and safedpo.cell(outcome).n == 2
+    assert dpo.interval("train_margin") is None
+    (row,) = arm_table([dpo]).rows
+    assert sum(isinstance(cell, Within) for cell in row) == 2
