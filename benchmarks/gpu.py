@@ -3,7 +3,7 @@
     sh benchmarks/gpu.sh --out FOLDER [--model FOLDER] [--tiny] [--only parity,scoring]
 
 Each section is a process of its own with so many seconds; one that fails, or takes longer, is recorded with its error,
-and the rest goes on. `--tiny` runs the same on the smallest sizes, which a CPU does in half a minute.
+and the rest goes on. `--tiny` runs the same on the smallest sizes, in one process: half a minute on a CPU.
 """
 
 from __future__ import annotations
@@ -29,17 +29,20 @@ SECTIONS = {  # seconds on a GPU, at most; together eight minutes
     "generation": 40,
     "study": 15,
 }
+TINY_SECONDS = 600  # of all sections together with tiny sizes, at most
 LAST_WORDS = 1500  # characters of a failed section's output that are kept
 
 
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"command": " ".join(sys.argv), "sections": {}}
+    record: dict[str, Any] = {"command": " ".join(["sh benchmarks/gpu.sh", *sys.argv[1:]]), "sections": {}}
     with tempfile.TemporaryDirectory(prefix="curate-gpu-") as scratch:
-        for name in options.only:
-            record["sections"][name] = run(name, options, Path(scratch))
-            print(f"{name}: {record['sections'][name]['seconds']:.0f} s", record["sections"][name].get("error", ""))
+        for names in [options.only] if options.tiny else [[name] for name in options.only]:
+            record["sections"] |= run(names, options, Path(scratch))
+            for name in names:
+                section = record["sections"][name]
+                print(f"{name}: {section['seconds']:.0f} s", " ".join(section.get("error", "").split())[-200:])
             (options.out / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             (options.out / "gpu.md").write_text(page(record), encoding="utf-8")
 
@@ -57,24 +60,29 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def run(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """One section: its rows, or its error; and how long it took."""
-    found = scratch / f"{name}.json"
-    command = [sys.executable, str(HERE / "gpu_sections.py"), name, str(found), str(scratch)]
+def run(names: list[str], options: argparse.Namespace, scratch: Path) -> dict[str, dict[str, Any]]:
+    """The sections, in one process: the rows of each, or its error; and how long it took."""
+    command = [sys.executable, str(HERE / "gpu_sections.py"), ",".join(names), str(scratch), f"--study={options.study}"]
     command += [f"--model={options.model.resolve()}"] if options.model else []
     command += ["--tiny"] if options.tiny else []
-    command += [f"--study={options.study}"]
+    limit = TINY_SECONDS if options.tiny else sum(SECTIONS[name] for name in names)
     started = time.monotonic()
-    error = None
+    error = ""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECTIONS[name], check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
         if done.returncode:
             error = f"exit code {done.returncode}: {(done.stderr or done.stdout)[-LAST_WORDS:]}"
     except subprocess.TimeoutExpired as late:
-        error = f"not done within {SECTIONS[name]} s: {_text(late.stderr)[-LAST_WORDS:]}"
-    result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {"rows": []}
-    result["seconds"] = time.monotonic() - started
-    return result | ({"error": error} if error else {})
+        error = f"not done within {limit} s: {_text(late.stderr)[-LAST_WORDS:]}"
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        file = scratch / f"{name}.json"
+        found[name] = {"rows": [], "seconds": time.monotonic() - started}
+        if file.exists():
+            found[name] |= json.loads(file.read_text(encoding="utf-8"))
+        if error and not found[name].get("done"):
+            found[name]["error"] = error
+    return found
 
 
 def _text(output: Any) -> str:

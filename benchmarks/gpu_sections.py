@@ -1,6 +1,6 @@
-"""The sections of benchmarks/gpu.py, each run in a process of its own: `python benchmarks/gpu_sections.py NAME ...`.
+"""The sections of benchmarks/gpu.py: `python benchmarks/gpu_sections.py NAME,NAME FOLDER` runs some in this process.
 
-A section puts rows into a JSON file as it goes: what was found before it failed, or its time was up, is kept.
+A section puts rows into FOLDER/NAME.json as it goes: what was found before it failed, or its time was up, is kept.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -45,13 +46,30 @@ class Setup:
     """What sections share: sizes, models, pairs; and the rows that they find."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.tiny, self.scratch, self.study, self.file = options.tiny, options.scratch, options.study, options.found
+        self.tiny, self.scratch, self.study = options.tiny, options.scratch, options.study
         self.given: Path | None = options.model
-        self.rows: list[dict[str, Any]] = []
+        self.section: dict[str, Any] = {}
+
+    def run(self, section: Callable[[Setup], None]) -> None:
+        """A section and its file; its error is put there too."""
+        self.file = self.scratch / f"{section.__name__}.json"
+        self.section = {"rows": []}
+        started = time.monotonic()
+        try:
+            section(self)
+        except Exception as error:  # of whatever kind: the rest goes on
+            traceback.print_exc()
+            self.section["error"] = f"{type(error).__name__}: {error}"[:1500]
+        self.section |= {"seconds": time.monotonic() - started, "done": True}
+        self._write()
+        forget()
 
     def add(self, **row: Any) -> None:
-        self.rows.append(row)
-        self.file.write_text(json.dumps({"rows": self.rows}), encoding="utf-8")
+        self.section["rows"].append(row)
+        self._write()
+
+    def _write(self) -> None:
+        self.file.write_text(json.dumps(self.section), encoding="utf-8")
 
     @cached_property
     def pairs(self) -> Any:
@@ -77,7 +95,8 @@ class Setup:
 
     def models(self) -> Iterator[tuple[str, Model, tuple[str, ...]]]:
         """Name, model, and the dtypes to run it in."""
-        yield (self.given.name if self.given else "random small"), self.small, ("float32", "bfloat16")
+        small = ("float32",) if self.tiny else ("float32", "bfloat16")
+        yield (self.given.name if self.given else "random small"), self.small, small
         yield "random 1.5B", self.made("1.5b-151k"), ("bfloat16",)
 
     def sequences(self, model: Model, pairs: int) -> list[TokenSequence]:
@@ -173,7 +192,7 @@ def parity(setup: Setup) -> None:
     from curate.scoring.check import exact
 
     model = setup.small
-    sequences = setup.sequences(model, 4 if setup.tiny else 24)
+    sequences = setup.sequences(model, 2 if setup.tiny else 24)
     tokens = np.array([len(one.response_ids) for one in sequences])
     oracle = exact(model, sequences)
     forget()
@@ -188,13 +207,18 @@ def parity(setup: Setup) -> None:
 def scoring(setup: Setup) -> None:
     """Tokens of all sequences a second, the median of three; beside TRL's pass where it is installed."""
     for name, model, dtypes in setup.models():
-        sequences = setup.sequences(model, 8 if setup.tiny else 400)
+        sequences = setup.sequences(model, 3 if setup.tiny else 400)
         tokens = sum(one.length for one in sequences)
         for dtype in dtypes:
             for way, score, told in ways(model, dtype, sequences):
                 _measure(setup, score, tokens, model=name, dtype=dtype, way=way, note=told)
-            if importlib.util.find_spec("trl"):
-                _trl_scoring(setup, model, dtype, name, 8 if setup.tiny else 400)
+            if beside_trl(setup):
+                _trl_scoring(setup, model, dtype, name, 3 if setup.tiny else 400)
+
+
+def beside_trl(setup: Setup) -> bool:
+    """Whether TRL is run too: where it is installed; its import is too long for tiny sizes."""
+    return importlib.util.find_spec("trl") is not None and not setup.tiny
 
 
 def _measure(setup: Setup, score: Callable[[], Any], tokens: int, **about: Any) -> None:
@@ -231,7 +255,7 @@ def training(setup: Setup) -> None:
     from work import render
 
     names = [name for name in TRAINERS if not name.endswith("torch")]
-    if not importlib.util.find_spec("trl"):
+    if not beside_trl(setup):
         names = [name for name in names if not name.startswith("trl")]
     steps, batch = (2, 4) if setup.tiny else (6, 16)
     for model_name, model, dtypes in setup.models():
@@ -329,29 +353,36 @@ def lora(setup: Setup) -> None:
 def fsdp(setup: Setup) -> None:
     """The same run plain and under accelerate: FSDP with one process on a GPU, on a CPU one process of DDP."""
     from curate.base import files
+    from curate.training.train import train
 
     model = setup.small
-    weights = setup.scratch / "weights.parquet"
-    files.write_parquet(weighted(setup, model, "float32", 24 if setup.tiny else 120), weights, {"stage": "weigh"})
+    weights = weighted(setup, model, "float32", 24 if setup.tiny else 120)
+    file, kind = setup.scratch / "weights.parquet", "fsdp" if ON_GPU else "ddp"
+    files.write_parquet(weights, file, {"stage": "weigh"})
+    settings = {"epochs": 1, "evaluations": 1, "kl_prompts": 0, "batch_pairs": 8, "checkpoints": 1, "eval_pairs": 8}
+    started = time.perf_counter()
+    arm, out = params.DEFAULT_ARMS["bdpo"], setup.scratch / "plain"
+    metrics = train(weights, model, params.TrainParams(**settings), arm, "bdpo", out, setup.scratch / "state")
+    seconds = time.perf_counter() - started
+    losses = {"loss at step 0": metrics["start"]["loss"], "after": metrics["train"]["loss"]}
+    setup.add(run="plain", seconds=seconds, **losses, note="")
     forget()
-    kind = "fsdp" if ON_GPU else "ddp"
     text = Path(f"configs/{kind}.yaml").read_text(encoding="utf-8")
     plan = setup.scratch / "accelerate.yaml"
-    text = "\n".join("num_processes: 1" if line.startswith("num_processes") else line for line in text.splitlines())
-    plan.write_text(text, encoding="utf-8")
-    call = [sys.executable, "-m", "curate", "train", str(weights), "--model", str(model.folder), "--arm", "bdpo"]
-    call += ["--epochs", "1", "--evaluations", "1", "--kl-prompts", "0", "--batch-pairs", "8", "--checkpoints", "1"]
-    for name, more in (("plain", []), (f"{kind}, one process", ["--accelerate", str(plan)])):
-        out = setup.scratch / f"run-{kind}-{len(more)}"
-        started = time.perf_counter()
-        done = subprocess.run([*call, *more, "--out", str(out)], capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - started
-        if done.returncode:
-            setup.add(run=name, seconds=seconds, note=(done.stderr or done.stdout)[-300:])
-            continue
-        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    lines = ["num_processes: 1" if line.startswith("num_processes") else line for line in text.splitlines()]
+    plan.write_text("\n".join(lines), encoding="utf-8")
+    call = [sys.executable, "-m", "curate", "train", str(file), "--model", str(model.folder), "--arm", "bdpo"]
+    for name, value in settings.items():
+        call += [f"--{name.replace('_', '-')}", str(value)]
+    out = setup.scratch / "launched"
+    started = time.perf_counter()
+    call += ["--accelerate", str(plan), "--out", str(out)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    seconds, losses, note = time.perf_counter() - started, {}, (done.stderr or done.stdout)[-300:]
+    if not done.returncode:
+        metrics, note = json.loads((out / "metrics.json").read_text(encoding="utf-8")), ""
         losses = {"loss at step 0": metrics["start"]["loss"], "after": metrics["train"]["loss"]}
-        setup.add(run=name, seconds=seconds, **losses, note="")
+    setup.add(run=f"{kind}, one process", seconds=seconds, **losses, note=note)
 
 
 def generation(setup: Setup) -> None:
@@ -430,15 +461,16 @@ SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, study)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=[section.__name__ for section in SECTIONS])
-    parser.add_argument("found", type=Path, help="the JSON file to write")
+    parser.add_argument("names", help=", ".join(section.__name__ for section in SECTIONS))
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--study", default="")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     console.quiet = True
-    next(section for section in SECTIONS if section.__name__ == options.name)(Setup(options))
+    setup = Setup(options)
+    for name in options.names.split(","):
+        setup.run(next(section for section in SECTIONS if section.__name__ == name))
 
 
 if __name__ == "__main__":
