@@ -182,6 +182,9 @@ STUDY = {
     # Of a prompt's pairs, up to 20, three: more prompts say more than more pairs of the same.
     "cleaning": {"max_pairs_per_prompt": 3},
     "score": {"engine": "transformers", "too_long": "reject"},
+    # Without the third, pairs of small gaps have 173 tokens and those of large ones 94: long pairs would be compared
+    # with short ones. With it 140 and 136.
+    "split": {"match": ["sign", "length", "total_length"], "length_bins": 5},
     "evaluate": {"suites": [f"heldout={PAIRS}"], "watch": PAIRS, "max_tokens": 128},
     "arms": study() | search(),
 }

@@ -33,14 +33,30 @@ def null_prompt(provenance: Any) -> str | None:
 
 
 def warnings(provenance: Any, summary: Mapping[str, Any] | None = None) -> list[str]:
-    """A sentence each: scores that are not what their null prompt's name means now; a gap that is in part length.
+    """A sentence each: scores that are not what their null prompt's name means now; a gap that is in part length;
+    subsets of pairs that differ in length.
 
     Args:
         summary: split.json or weigh.json.
     """
     found = [SATURATED] if null_prompt(provenance) == OWN_IN_THE_MEAN else []
     share = Explained(**summary["length_explains"]).warning() if summary else None
-    return [*found, *([share] if share else [])]
+    return [*found, *(one for one in (share, _apart(summary or {})) if one)]
+
+
+APART = 0.25
+"""A standardised mean difference from which on two subsets are told to differ. [ours]"""
+
+
+def _apart(summary: Mapping[str, Any]) -> str | None:
+    """A sentence where pairs of D_balanced and of D_imbalanced differ in how long they are."""
+    smd = (summary.get("smd") or {}).get("balanced-imbalanced", {}).get("length")
+    if smd is None or abs(smd) < APART:
+        return None
+    return (
+        f"pairs of D_balanced are {'longer' if smd > 0 else 'shorter'} than those of D_imbalanced (standardised mean "
+        f"difference {smd:.2f} of the tokens of both responses); split.match total_length holds that equal"
+    )
 
 
 def forms(provenance: Any) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """D_balanced, D_imbalanced and D_random of the training pairs. [ours: docs/method.md, Subsets]
 
 Imbalance is |d|, d the MI gap in the form of `split.normalisation` (column subset_gap). Within each stratum (query
-type, and the confounders of `split.match`: the sign of d, quantile bins of the token-length difference) the lowest
-fraction of |d| is balanced, the highest imbalanced, a seeded draw random: the three have one size, and the same make-up
-by construction. What matching leaves, bins being coarse, and what it does not hold (how long the pairs are in all) is
-reported as standardised mean differences.
+type, and the confounders of `split.match`: the sign of d, quantile bins of the token-length difference and of the
+tokens of both responses) the lowest fraction of |d| is balanced, the highest imbalanced, a seeded draw random: the
+three have one size, and the same make-up by construction. What matching leaves, bins being coarse, and what it does not
+hold (by default how long the pairs are in all) is reported as standardised mean differences.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
         strata.append("_sign")
     if "length" in params.match:
         strata.append("_length")
+    if "total_length" in params.match:
+        strata.append("_total")
     # Ties of |d|, and the random draw, are decided by a hash of the pair, never by the order of the rows.
     draw = draw_order(scores["pair_id"], params.seed)
     size = (pl.len() * params.fraction).floor().over(strata)
@@ -56,7 +58,8 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
             "_draw",
             _gap=pl.col("subset_gap").abs(),
             _sign=pl.col("subset_gap") > 0,
-            _length=_bins(params.length_bins).over("query_type"),
+            _length=_bins(LENGTH_DIFFERENCE, params.length_bins).over("query_type"),
+            _total=_bins(LENGTH, params.length_bins).over("query_type"),
         )
         .sort("_gap", "_draw")
         .select(
@@ -81,9 +84,9 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
     )
 
 
-def _bins(count: int) -> pl.Expr:
-    """Quantile bin of the length difference, 0 .. count-1; equal differences share a bin."""
-    rank = LENGTH_DIFFERENCE.rank("average")
+def _bins(length: pl.Expr, count: int) -> pl.Expr:
+    """Quantile bin of `length`, 0 .. count-1; equal lengths share a bin."""
+    rank = length.rank("average")
     return (rank * count / (pl.len() + 1)).floor().cast(pl.Int32)
 
 

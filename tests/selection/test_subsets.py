@@ -8,7 +8,7 @@ import pytest
 from curate.base.errors import InputError
 from curate.pairs.schema import SUBSETS
 from curate.project import params
-from curate.selection import gap
+from curate.selection import gap, measure
 from curate.selection.length import explained
 from curate.selection.subsets import split, standardised_difference, summarise
 
@@ -62,6 +62,26 @@ def test_matching_holds_the_confounders():
     assert abs(plain["length_difference"]) > 1
     assert abs(matched["length_difference"]) < abs(plain["length_difference"]) / 4
     assert plain["length"] < -1  # the imbalanced pairs are the longer ones here
+
+
+def test_total_length_is_held_equal_where_asked_for_and_warned_of_else():
+    """Here pairs of small gaps are longer on both sides alike, so that the length difference says nothing of it."""
+    frame = scores(4000)
+    longer = frame["pmi_gap"].abs().rank(descending=True) / 40 + pl.Series(
+        [random.Random(n).uniform(0, 100) for n in range(4000)]
+    )
+    frame = frame.with_columns(pl.col("chosen_tokens", "rejected_tokens") + longer.cast(pl.Int32))
+    found = {}
+    for match in (("sign", "length"), ("sign", "length", "total_length")):
+        wanted = params.SplitParams(match=list(match), length_bins=8)
+        summary = summarise(split(frame, wanted), wanted)
+        told = [one for one in measure.warnings({}, summary) if "D_balanced" in one]
+        found[match[-1]] = summary["smd"]["balanced-imbalanced"]["length"], told
+    (without, warned), (matched, quiet) = found.values()
+    assert without > 0.25 and abs(matched) < without / 5 and not quiet
+    assert warned[0].startswith(
+        f"pairs of D_balanced are longer than those of D_imbalanced (standardised mean difference {without:.2f}"
+    )
 
 
 @pytest.mark.parametrize("form", ["total", "sqrt", "residual"])

@@ -18,11 +18,12 @@ class SplitParams(Section):
         "per-token gap less what length explains",
     )
     fraction: float = Field(1 / 3, gt=0, le=0.5, description="of the training pairs in each subset")
-    match: list[Literal["sign", "length"]] = Field(
+    match: list[Literal["sign", "length", "total_length"]] = Field(
         ["sign", "length"],
-        description="confounders held equal besides query type: the sign of the gap, the token-length difference",
+        description="confounders held equal besides query type: the sign of the gap, the token-length difference "
+        "(length), the tokens of both responses (total_length)",
     )
-    length_bins: int = Field(4, ge=1, le=1000, description="quantile bins of the token-length difference")
+    length_bins: int = Field(4, ge=1, le=1000, description="quantile bins of each of these lengths")
     seed: Seed = Field(0, description="of the random subset")
 
 
