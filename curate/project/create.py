@@ -23,7 +23,7 @@ KEPT = (".gitignore", ".dvcignore")
 """Files that a project may have already: they stay as they are."""
 
 _HEADER = """\
-# From raw preference pairs to trained arms and a report. `dvc dag` draws it, `dvc repro` runs what is stale.
+# From raw preference pairs to trained arms and a report. `curate show` draws it, `dvc repro` runs what is stale.
 # Written by `curate init`. The stage `installed` runs each time: it notes digests of the installed package's code
 # in curate/, so that another version of the package runs again what it changes, and nothing else.
 """

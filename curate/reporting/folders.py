@@ -54,7 +54,11 @@ def of_project(folder: Path) -> list[Table]:
     models = len(list(folder.glob("evaluations/**/values.parquet")))
     page = folder / "report" / "index.html"
     rows += [
-        ["runs", f"{len(runs)} arms: {', '.join(runs)}" if runs else None, "runs" if runs else None],
+        [
+            "runs",
+            f"{len(runs)} arm{'s' * (len(runs) != 1)}: {', '.join(runs)}" if runs else None,
+            "runs" if runs else None,
+        ],
         ["evaluations", f"{models} models" if models else None, "evaluations" if models else None],
         ["report", "made" if page.is_file() else None, "report/index.html" if page.is_file() else None],
     ]
