@@ -346,7 +346,11 @@ def lora(setup: Setup) -> None:
         seconds=time.perf_counter() - started,
         pairs=weights.filter(weights["split"] == "train").height,
         **peak,
-        **{"loss at step 0": metrics["start"]["loss"], "after": metrics["train"]["loss"], "KL": metrics["heldout"].get("kl")},
+        **{
+            "loss at step 0": metrics["start"]["loss"],
+            "after": metrics["train"]["loss"],
+            "KL": metrics["heldout"].get("kl"),
+        },
     )
 
 

@@ -639,7 +639,9 @@ def tiny(tmp_path_factory):
 def served(tiny, tmp_path_factory):
     """Port of a vLLM server with the model `tiny`, float32; it wants KEY."""
     pytest.importorskip("vllm")
-    with serving(tiny.path, "float32", tmp_path_factory.mktemp("log") / "log", "--api-key", KEY) as port:
+    with serving(
+        tiny.path, "float32", tmp_path_factory.mktemp("log") / "log", "--api-key", KEY, "--enable-scale-out"
+    ) as port:
         yield port
 
 

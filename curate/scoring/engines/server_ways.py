@@ -52,7 +52,7 @@ def way_of(asking: httpx.Client, server: Server) -> Way:
     try:
         pages = server.get(asking, "/openapi.json")
         if pages.status_code != 200 or GENERATE not in pages.json()["paths"]:
-            return WholePrompts("it has no token-in, token-out endpoint")
+            return WholePrompts("no token-in, token-out endpoint, which vLLM has with --enable-scale-out")
         two = TokenSequence(np.array([1], dtype=np.int32), np.array([2], dtype=np.int32))
         answer = asking.post(server.root + GENERATE, json=ResponseRows.request(server.model, two, cached=False))
         if answer.status_code == 200 and ResponseRows.scores(answer.json()) is not None:
