@@ -1,4 +1,4 @@
-"""A real vLLM server on loopback, for a while. `tests/scoring/test_server.py` uses it, too."""
+"""A real vLLM server on loopback, for a while. `tests/test_real_server.py` uses it, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers from an endpoint, against a small one with every fault an endpoint can have, and against a real vLLM."""
+"""Answers from an endpoint, against a small one with every fault. tests/test_real_server.py has a real one."""
 
 import gc
 import os
@@ -8,15 +8,12 @@ import time
 
 import pytest
 from loopback import KEY, first, opening, refuse
-from tiny import save_model
 
-from benchmarks.vllm_server import serving
 from curate.base.errors import InputError, UsageError
 from curate.evaluation.generation.base import Ask, Sampling
 from curate.evaluation.generation.cache import key
 from curate.evaluation.generation.endpoint import FORMAT, EndpointChat
 from curate.evaluation.items import Response
-from curate.models.resolve import resolve
 
 GREEDY = Sampling(20)
 DRAWN = Sampling(20, temperature=0.7, top_p=0.9, seed=3)
@@ -327,34 +324,3 @@ def test_an_answer_that_is_none(opened, body):
 
 
 # The real server.
-
-
-@pytest.mark.vllm
-@pytest.mark.slow
-def test_a_real_server_answers_as_the_model_on_this_machine(tmp_path, opened, monkeypatch):
-    pytest.importorskip("vllm")
-    from curate.evaluation.generation.local import LocalChat
-
-    _, chat = opened
-    monkeypatch.setenv("CURATE_SERVER_KEY", KEY)
-    model = resolve(save_model(tmp_path / "model"))
-    wanted = [ask(f"the quick fox {i}" * (1 + i % 3)) for i in range(12)]
-    here = LocalChat(model, "float32", "transformers", tmp_path / "local")
-    expected = here.chat(wanted, GREEDY)
-    with serving(model.path, "float32", tmp_path / "log", "--api-key", KEY, "--served-model-name", "tiny") as port:
-        there = chat(f"http://127.0.0.1:{port}/v1")
-        # A letter that is cut in the middle of its bytes is left out by vLLM.
-        got = [each.text.rstrip("\ufffd") for each in there.chat(wanted, GREEDY)]
-        assert got == [each.text.rstrip("\ufffd") for each in expected]
-        drawn = there.chat([ask("fox", sample=number) for number in range(4)], DRAWN)
-        assert len({each.text for each in drawn}) > 1
-        [long, short] = there.chat([ask("fox " * 400), ask("fox")], GREEDY)
-        assert (long, short.finish) == (Response(None, "too_long"), here.chat([ask("fox")], GREEDY)[0].finish)
-        with pytest.raises(InputError, match="refuses the request") as caught:
-            chat(f"http://127.0.0.1:{port}", "other").chat([ask("fox")], GREEDY)
-        assert "other" in caught.value.details["found"]
-        monkeypatch.setenv("CURATE_SERVER_KEY", "another")
-        with pytest.raises(InputError, match="refuses the key"):
-            chat(f"http://127.0.0.1:{port}/v1").chat([ask("new")], GREEDY)
-    monkeypatch.setenv("CURATE_SERVER_KEY", KEY)
-    assert there.chat([ask("fox", sample=number) for number in range(4)], DRAWN) == drawn  # from the cache

