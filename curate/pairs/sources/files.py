@@ -1,7 +1,6 @@
 """A file into records. What a file holds is read off its first bytes; its name only settles what text is.
 
-JSON lines and Parquet are read a block at a time, as often as they are gone over: all records at once would take
-several times the file's size. Other kinds are held whole.
+JSON lines and Parquet are read a block at a time, as often as they are gone over. Other kinds are held whole.
 """
 
 from __future__ import annotations
