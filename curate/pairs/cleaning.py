@@ -48,8 +48,9 @@ class Cleaned(NamedTuple):
 
 
 def clean(pairs: pl.DataFrame, params: CleaningParams) -> Cleaned:
-    """Apply every rule that a frame can tell, in the order of `RULES`."""
-    pairs, refused = _refuse(pairs, [_single_rows(pairs)])
+    """Apply every rule that a frame can tell, in the order of `RULES`. The texts are gone over and copied once."""
+    whole = pairs
+    pairs, refused = _refuse(pairs.drop("prompt", "chosen", "rejected"), [_single_rows(pairs)])
     if params.duplicates == "drop":
         pairs, refused = _refuse(pairs, [*refused, _duplicates(pairs)])
     if params.contradictions != "keep":
@@ -60,7 +61,9 @@ def clean(pairs: pl.DataFrame, params: CleaningParams) -> Cleaned:
     if params.max_pairs_per_query_type:
         drawn = _not_drawn(pairs, params.max_pairs_per_query_type, params.draw_seed)
         pairs, refused = _refuse(pairs, [*refused, drawn])
-    return Cleaned(pairs, pl.concat(refused))
+    if pairs.height < whole.height:
+        whole = whole.join(pairs, on="row", how="semi", maintain_order="left")
+    return Cleaned(whole, pl.concat(refused))
 
 
 def _refuse(pairs: pl.DataFrame, refused: list[pl.DataFrame]) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
