@@ -17,7 +17,7 @@ from curate.pairs.artefact import read_artefact
 
 COMMANDS = (
     *("init", "check", "presets", "prepare", "reference", "rate", "score", "split", "weigh", "objectives", "train"),
-    *("suites", "evaluate", "compare", "agreement", "report", "publish", "show", "store"),
+    *("suites", "evaluate", "compare", "agreement", "report", "publish", "show", "judge", "store"),
 )
 CURATE = Path(sys.executable).with_name("curate")
 
