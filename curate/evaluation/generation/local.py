@@ -77,10 +77,13 @@ class LocalChat:
 
     @cached_property
     def engine(self) -> str:
-        """vllm or transformers. `auto` is decided when it is first wanted: the one whose answers are kept, else vLLM
-        where it runs the model."""
+        """vllm or transformers. `auto` is decided when it is first wanted: transformers on a CPU, where vLLM's
+        start takes longer than a small model's answers; else the one whose answers are kept, else vLLM where it runs
+        the model."""
         if self._asked != "auto":
             return self._asked
+        if device_type() == "cpu":
+            return "transformers"
 
         def kept(engine: str) -> int:
             try:
@@ -89,7 +92,7 @@ class LocalChat:
                 return 0
 
         choice = choose_engine(self.model, self.dtype, kept)
-        say_choice("generate", choice, "on a CPU --engine transformers, or evaluate.engine, starts sooner")
+        say_choice("generate", choice)
         return choice.engine
 
     @cached_property
