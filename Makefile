@@ -10,8 +10,9 @@ DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 LOCK   := requirements/$(DEVICE).txt
 READY  := $(VENV)/ready-$(DEVICE)
 CORES  := $(shell nproc 2>/dev/null || echo 2)
-# One worker a core, each with one thread: the tests' models are too small for two. A file's tests stay together.
-WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) : 8)))
+# One worker more than cores, as some wait, each with one thread: the tests' models are too small for two. A file's tests
+# stay together. A worker takes up to 3 GB.
+WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) + 1 : 8)))
 export PATH := $(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
