@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from curate.models.products.cores import TOGETHER
+from curate.models.products.cores import together
 from curate.models.rendering import TokenSequence
 from curate.training.pairs import NUMBERS, ROLES
 from curate.training.work import Work
@@ -21,11 +21,13 @@ SHARE_TOKENS = {torch.float32: 1024, torch.bfloat16: 2048}
 
 def shares(inputs: dict[str, Any], budget: int) -> list[dict[str, Any]]:
     """A collator's batch as several: pairs of one prompt together, of about `budget` tokens at most, of like size, and
-    their number a multiple of `TOGETHER` unless there are fewer prompts. Each names its `rows` of the batch."""
+    their number a multiple of those that run side by side unless there are fewer prompts. Each names its `rows` of the
+    batch."""
     work: Work = inputs["work"]
     groups = _by_prompt(inputs)
     sizes = [_tokens(inputs, rows) for rows in groups]
-    count = max(1, -(-sum(sizes) // (budget * TOGETHER))) * TOGETHER
+    side_by_side = together()
+    count = max(1, -(-sum(sizes) // (budget * side_by_side))) * side_by_side
     chosen: list[list[int]] = [[] for _ in range(min(count, len(groups)))]
     loads = [0] * len(chosen)
     # The largest first, each to the share that has least.

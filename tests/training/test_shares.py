@@ -42,6 +42,7 @@ def _two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("_two_threads")
 @pytest.mark.parametrize("budget", [1, 40, 10_000])
 def test_every_pair_is_in_one_share_with_its_own_sequences_and_numbers(budget):
     every = pairs()
@@ -60,11 +61,21 @@ def test_every_pair_is_in_one_share_with_its_own_sequences_and_numbers(budget):
     assert 4 in together["rows"]
 
 
+@pytest.mark.usefixtures("_two_threads")
 def test_shares_are_of_like_size():
     sizes = [
         sum(sequence.length for sequence in share["work"].sequences) for share in shares(Collator()(pairs(40)), 10_000)
     ]
     assert len(sizes) == TOGETHER and max(sizes) < 1.05 * min(sizes)
+
+
+def test_one_core_has_one_share_until_it_is_too_large():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    batch = Collator()(pairs(40))
+    numbers = [len(shares(batch, budget)) for budget in (10_000, 700)]
+    torch.set_num_threads(before)
+    assert numbers[0] == 1 < numbers[1]
 
 
 def gradients(model, batches, cores):

@@ -20,6 +20,11 @@ Result = TypeVar("Result")
 TOGETHER = 2
 
 
+def together() -> int:
+    """How many parts run side by side here: one where there is one core."""
+    return min(TOGETHER, torch.get_num_threads())
+
+
 class Cores:
     """Runs parts side by side."""
 

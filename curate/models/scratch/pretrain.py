@@ -22,7 +22,7 @@ from torch.utils import deterministic
 from curate.base.exits import losing
 from curate.base.files import replacing
 from curate.base.progress import progress, say
-from curate.models.products.cores import TOGETHER, Cores
+from curate.models.products.cores import Cores, together
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
 from curate.models.products.linear import speed_up
@@ -138,7 +138,8 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
             batch = next(feed)
             count = int((batch.targets != IGNORED).sum())
             # On a CPU half of the rows on half of the cores.
-            parts = [batch] if on_gpu else [Batch(*(part[row::TOGETHER] for part in batch)) for row in range(TOGETHER)]
+            number = 1 if on_gpu else together()
+            parts = [Batch(*(part[row::number] for part in batch)) for row in range(number)]
             parts = [part for part in parts if len(part.targets)]
             each = cores.each(partial(_backward, model, count), parts)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

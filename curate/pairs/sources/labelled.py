@@ -1,7 +1,7 @@
 """Single replies with a safety label: BeaverTails, WildGuardMix, Aegis. A prompt's safe replies meet its unsafe ones.
 
 Nothing is preferred between two safe replies: such sets say which are harmful, not which is better. Columns and labels
-are the cards'; PKU-SafeRLHF-QA's, its published readers'. Rows of a prompt alone (null or empty response) are in
+are Aegis' card's, and the published readers' of the others. Rows of a prompt alone (null or empty response) are in
 WildGuardMix and Aegis; Aegis writes REDACTED for prompts that must be fetched elsewhere.
 """
 
