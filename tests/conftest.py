@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ import curate.base.threads  # noqa: F401  (before torch)
 from curate.base import files
 from curate.models.resolve import REFERENCE_FILE, resolve
 from curate.project import params
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job has it: tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("curate/base", "curate/models", "curate/pairs", "curate/project", "curate/sample")

@@ -220,8 +220,10 @@ def test_stages_name_every_section_they_read():
         "split",
         "weigh",
         "train",
+        "train-more",
         "evaluate-base",
         "evaluate",
+        "evaluate-more",
         "report",
         "publish",
     )

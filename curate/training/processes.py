@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 
 from curate.base.exits import AGAIN
 from curate.base.progress import say
@@ -20,6 +21,7 @@ def main() -> int:
     end_with_parent(signal.SIGTERM)
     os.environ[PARENT] = str(os.getpid())  # of the workers
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a worker whose peer is gone warns of lost connections
+    warnings.filterwarnings("ignore", message="Port `.*` is already in use")  # it then finds one that is free
     logging.disable(logging.ERROR)  # which worker failed with which exit code; what of it matters is below
 
     from accelerate.commands.launch import launch_command, launch_command_parser

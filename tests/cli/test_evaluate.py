@@ -33,6 +33,7 @@ def curate(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")  # no heading folds
         try:
             cli.main()
             code = 0

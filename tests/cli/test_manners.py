@@ -197,8 +197,6 @@ def test_what_is_missing_is_said_before_anything_is_prepared(tmp_path, monkeypat
         curate("score", "nosuch.parquet", "--model", "owner/name")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("step", "says"),
     [
@@ -224,6 +222,8 @@ def test_a_link_to_itself_in_an_output_s_place_is_replaced(tmp_path, monkeypatch
     assert pl.read_parquet("pairs.parquet").height == 1
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.usefixtures("here")
 def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(CurateError, match="cannot write the output"):

@@ -1,7 +1,6 @@
 """`curate show` and `curate report` as a person calls them."""
 
 import json
-import os
 import re
 
 import artefacts
@@ -22,9 +21,13 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # no heading folds
+
+
 def curate(*arguments):
-    wide = {"COLUMNS": os.environ.get("COLUMNS", "200")}  # no heading folds
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments], env=wide)
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if isinstance(done.exception, CurateError):
         raise done.exception
     return done

@@ -22,7 +22,7 @@ TOGETHER = 2
 
 def together() -> int:
     """How many parts run side by side here: one where there is one core."""
-    return min(TOGETHER, torch.get_num_threads())
+    return TOGETHER if torch.get_num_threads() >= TOGETHER else 1
 
 
 class Cores:
