@@ -80,14 +80,26 @@ def reference_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vllm_engine(reference_model):
-    """A vLLM engine with the reference model, float32; one for the session, for its start takes ten seconds."""
+def _vllm_engines():
+    """The last one opened for `vllm_engine`, closed at the end."""
+    opened: list = []
+    yield opened
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture
+def vllm_engine(reference_model, _vllm_engines):
+    """A vLLM engine with the reference model, float32; one for the session, as its start takes ten seconds. Opened anew
+    after a test that closed one of its own: vLLM's process groups are gone for all of a process then."""
     pytest.importorskip("vllm")
+    from vllm.distributed import parallel_state
+
     from curate.scoring.engines.vllm import VllmEngine
 
-    engine = VllmEngine(resolve(reference_model), "float32")
-    yield engine
-    engine.close()
+    if not (_vllm_engines and parallel_state.model_parallel_is_initialized()):
+        _vllm_engines[:] = [VllmEngine(resolve(reference_model), "float32")]
+    return _vllm_engines[0]
 
 
 @pytest.fixture
