@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command import curate
 from tiny import many, save_model
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -20,14 +21,6 @@ from curate.pairs.artefact import read_artefact
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ("--epochs", "1", "--eval-pairs", "8", "--evaluations", "1", "--checkpoints", "1", "--kl-prompts", "0")
-
-
-def curate(*arguments):
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if isinstance(done.exception, CurateError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command import curate
 from tiny import save_model
-from typer.testing import CliRunner
 
-from curate import cli
-from curate.base.errors import CurateError
 from curate.pairs.prepare import prepare
 from curate.project.params import CleaningParams, DataParams, load
 
@@ -60,14 +58,6 @@ def test_a_file_is_read_as_what_it_is(name):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("model"), context=8192)
-
-
-def curate(*arguments):
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if isinstance(done.exception, CurateError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done
 
 
 @pytest.mark.realdata

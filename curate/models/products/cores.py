@@ -33,10 +33,10 @@ class Cores:
 
     def each(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
         """`function` of every part, in their order."""
-        threads = torch.get_num_threads() // TOGETHER
-        if len(parts) == 1 or not threads:
+        if len(parts) == 1 or together() == 1:
             return [function(part) for part in parts]
         if self.pool is None:
+            threads = torch.get_num_threads() // TOGETHER
             self.pool = ThreadPoolExecutor(TOGETHER, initializer=torch.set_num_threads, initargs=(threads,))
         return list(self.pool.map(function, parts))
 

@@ -93,8 +93,8 @@ class _TokenLogps(torch.autograd.Function):
         of_weight = torch.empty_like(weight, dtype=torch.float32) if to_weight else None
         of_bias = torch.zeros_like(bias, dtype=torch.float32) if to_bias else None
         kept, ctx.kept = ctx.kept, None
-        for number, (rows, columns) in enumerate(_tiles(len(states), weight)):
-            raw = _raw(states, weight, bias, rows, columns) if kept is None else kept[number]
+        for rows, columns in _tiles(len(states), weight):
+            raw = _raw(states, weight, bias, rows, columns) if kept is None else kept.pop(0)  # and let go
             logits = _capped(raw, ctx.softcap)
             bent = 1 - (logits / ctx.softcap) ** 2 if ctx.softcap else None
             # d log p_t / d logits = onehot(t) - p
@@ -106,8 +106,6 @@ class _TokenLogps(torch.autograd.Function):
             if of_bias is not None:
                 of_bias[columns] += gradient.sum(0)
             gradient = gradient.to(states.dtype)
-            if kept is not None:
-                kept[number] = gradient[:0]  # let go
             if of_states is not None:
                 of_states[rows] += product(gradient, weight[columns].t())
             if of_weight is not None:
