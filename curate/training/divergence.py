@@ -18,7 +18,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models.load import load_model
 from curate.models.products.layers import lighten
-from curate.models.products.linear import rounding_once, speed_up
+from curate.models.products.linear import rounding_once
 from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
 from curate.models.resolve import Model
 from curate.project.params import TrainParams
@@ -176,7 +176,6 @@ def _reference(policy: Any, model: Model, autocast: bool) -> Callable[[], Any]:
 
     def loaded() -> Any:
         reference = load_model(model, "float32")
-        speed_up(reference)
         lighten(reference)
         return frozen(reference)
 

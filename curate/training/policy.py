@@ -46,7 +46,6 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
                 setattr(module, name, 0.0)
     model.config.use_cache = False
     model.curate_packs = False
-    speed_up(model)
     lighten(model)
     own = type(model).forward
 

@@ -14,17 +14,19 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from curate.models.products.linear import operand, product, weight_gradient
+from curate.models.products.linear import operand, product, speed_up, weight_gradient
 
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
 TOLERANCE = 1e-6  # as a fraction of the largest output
 
 
 def lighten(model: nn.Module) -> None:
-    """Have every norm and gated feed-forward layer of `model` (float32, CPU) that computes what ours does use ours.
+    """`speed_up` the model (float32, CPU), and have each norm and gated feed-forward layer that computes what ours does
+    use ours.
 
     A layer is known by what it computes, not by its name: its own forward pass and ours are compared.
     """
+    speed_up(model)
     for module in model.modules():
         ours = _like_rms_norm(module) or _like_gated(module)
         if ours is not None and _same(module, ours):

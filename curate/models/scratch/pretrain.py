@@ -25,7 +25,6 @@ from curate.base.progress import progress, say
 from curate.models.products.cores import Cores, together
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
-from curate.models.products.linear import speed_up
 from curate.models.resolve import REFERENCE_FILE, write_reference
 from curate.models.scratch.batches import IGNORED, Batch, Reading, batches, windows
 from curate.models.scratch.plain import Document
@@ -120,7 +119,6 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     """Train in place; the mean loss of the last tenth of the steps, nats/token."""
     on_gpu = torch.cuda.is_available()
     model.to("cuda" if on_gpu else "cpu").train()
-    speed_up(model)
     lighten(model)
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]

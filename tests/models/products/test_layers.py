@@ -9,7 +9,6 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from curate.models.products.layers import lighten
-from curate.models.products.linear import speed_up
 
 
 def made(kind):
@@ -19,7 +18,6 @@ def made(kind):
 
 def lightened(model):
     ours = copy.deepcopy(model)
-    speed_up(ours)
     lighten(ours)
     return ours
 
