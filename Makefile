@@ -11,7 +11,7 @@ LOCK   := requirements/$(DEVICE).txt
 READY  := $(VENV)/ready-$(DEVICE)
 CORES  := $(shell nproc 2>/dev/null || echo 2)
 # One worker more than cores, as some wait, each with one thread: the tests' models are too small for two. A file's tests
-# stay together. A worker takes up to 3 GB.
+# stay together, and those of vLLM. A worker takes up to 3 GB.
 WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) + 1 : 8)))
 export PATH := $(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
@@ -37,7 +37,7 @@ run: setup ## the whole pipeline (dvc repro), from raw pairs to the report
 	@echo "The report: $(CURDIR)/report/index.html"
 
 test: setup check ## lint, types and all tests
-	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 check: setup ## lint and types only
 	ruff check .

@@ -39,16 +39,30 @@ def _key() -> str:
 
 DEAR = ("test_pipeline.py", "test_create.py", "test_docs.py", "test_kills.py", "test_processes.py")
 """Files that take longest, which go first, so that no worker is left with one at the end."""
+SERVED = ("test_pipeline.py", "test_real_server.py")
+"""Files whose vLLM is in processes of their own."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
+    """What goes to one worker, and in which order: a file; and from all files the tests that have vLLM in this process,
+    as its import and its engine take half a minute of every worker that sees them."""
+
     def rank(item):
         return DEAR.index(item.path.name) if item.path.name in DEAR else len(DEAR) + ("slow" not in item.keywords)
 
-    files_first = {}
+    def with_vllm(item):
+        """First what only asks vLLM, then the shared engine's tests, last the one that breaks an engine."""
+        return item.path.name == "test_vllm.py", "vllm_engine" in item.fixturenames
+
+    groups = {}
     for item in items:
-        files_first.setdefault(item.path, []).append(item)
-    ordered = sorted(files_first.values(), key=lambda group: min(rank(item) for item in group))
+        shared = "vllm" in item.keywords and item.path.name not in SERVED
+        group = "vllm" if shared else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+        groups.setdefault(group, []).append(item)
+    groups.setdefault("vllm", []).sort(key=with_vllm)
+    ordered = sorted(filter(None, groups.values()), key=lambda group: min(rank(item) for item in group))
     items[:] = [item for group in ordered for item in group]
 
 
