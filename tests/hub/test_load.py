@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import command
 import polars as pl
 import pytest
 import yaml
@@ -37,12 +38,12 @@ print(json.dumps(found))
 """
 
 
-def process(hub, home, *command):
+def process(hub, home, *words):
     """Run it as a user does: with nothing but the environment to say where the Hub is."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "CURATE_"))}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_writer"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, *words], cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert "hf_writer" not in done.stdout + done.stderr
     return done
@@ -87,7 +88,7 @@ def test_datasets_has_the_same_rows_in_every_configuration(hub, weights, pairs, 
         "imbalanced/train": training.filter(pl.col("imbalanced")).to_dicts(),
         "imbalanced/test": heldout.to_dicts(),
     }
-    refused = process(hub, tmp_path, "-m", "curate", "publish", str(weights), "--repo", "nobody/data")
+    refused = command.process("publish", weights, "--repo", "nobody/data", cwd=tmp_path)
     assert refused.returncode == 1 and "may not make a dataset there" in refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -128,7 +129,7 @@ def run_card(hub, folder):
         if language == "":
             for line in text.splitlines():
                 assert line.startswith("curate ")
-                done = process(hub, folder, "-m", *shlex.split(line))
+                done = command.process(*shlex.split(line)[1:], cwd=folder)
                 assert done.returncode == 0 and (folder / "run" / "model").is_dir(), done.stderr
         elif language == "python":
             done = process(hub, folder, "-c", text)

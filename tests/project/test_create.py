@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command import process
 from test_docs import smaller
 from typer.testing import CliRunner
 
@@ -20,11 +21,6 @@ from curate.project import create, installed, params, presets
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.executable)
-
-
-def curate(*arguments, cwd, environment=None):
-    command = [PYTHON, "-m", "curate", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def files(folder):
@@ -93,7 +89,9 @@ def test_the_code_itself_is_never_replaced():
 def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypatch):
     (tmp_path / "données 1.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
     (tmp_path / "model").mkdir()
-    done = curate("init", "p/q", "--preset", "pku-small", "--data", "données 1.jsonl", "--model", "model", cwd=tmp_path)
+    done = process(
+        "init", "p/q", "--preset", "pku-small", "--data", "données 1.jsonl", "--model", "model", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path / "p" / "q")
     loaded = params.load()
@@ -112,7 +110,7 @@ ODD = '{"q": "Q", "good": "a", "bad": "b", "id": 7, "answers": [{"text": "a", "r
 def test_a_file_that_needs_a_mapping_gets_a_project_that_reads_it(tmp_path, monkeypatch):
     (tmp_path / "odd.jsonl").write_text(ODD * 2)
     fields = ("--field", "prompt=q", "--field", "chosen=good", "--field", "rejected=answers.1.text")
-    done = curate("init", "new", "--data", "odd.jsonl", *fields, "--keep", "id", "--preset", "pku-small", cwd=tmp_path)
+    done = process("init", "new", "--data", "odd.jsonl", *fields, "--keep", "id", "--preset", "pku-small", cwd=tmp_path)
     assert done.returncode == 0 and "../odd.jsonl is read as mapped (prompt is q, chosen is good, " in done.stderr
     monkeypatch.chdir(tmp_path / "new")
     loaded = params.load()
@@ -149,7 +147,7 @@ def test_how_data_is_read_wants_data(tmp_path, monkeypatch):
 
 
 def test_without_data_the_preset_is_written_as_it_is(tmp_path):
-    done = curate("init", "--preset", "pku-small", cwd=tmp_path)
+    done = process("init", "--preset", "pku-small", cwd=tmp_path)
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "presets" / "pku-small.yaml").read_text()
     assert "not there: ../shared/data/pref/" in done.stderr and "cd " not in done.stderr
     accelerate = params.load(ROOT / "presets" / "paper-qwen2-7b.yaml").train.accelerate
@@ -157,7 +155,7 @@ def test_without_data_the_preset_is_written_as_it_is(tmp_path):
 
 
 def test_hub_names_are_watched_by_the_code_of_the_sample(tmp_path, monkeypatch):
-    done = curate("init", ".", "--data", "hub:owner/name", "--model", "owner/model", cwd=tmp_path)
+    done = process("init", ".", "--data", "hub:owner/name", "--model", "owner/model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
     loaded = params.load()
@@ -179,7 +177,7 @@ def test_hub_names_are_watched_by_the_code_of_the_sample(tmp_path, monkeypatch):
 )
 def test_a_mistake_is_one_message_and_writes_nothing(tmp_path, arguments, code, message):
     (tmp_path / "odd.jsonl").write_text('{"colour": "red"}\n')
-    done = curate("init", "new", *arguments, cwd=tmp_path)
+    done = process("init", "new", *arguments, cwd=tmp_path)
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "new").exists()
 
@@ -195,7 +193,7 @@ def test_no_file_is_overwritten(tmp_path):
     assert files(tmp_path) == {".gitignore", "params.yaml"}
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).unlink()
-    done = curate("init", ".", cwd=tmp_path)
+    done = process("init", ".", cwd=tmp_path)
     assert done.returncode == 0 and ".gitignore was there and stays as it is; add to it: /.venv/" in done.stderr
     assert (tmp_path / ".gitignore").read_text() == "mine\n" and files(tmp_path) == set(texts)
 
@@ -220,11 +218,11 @@ def test_what_comes_next_depends_on_what_is_there(tmp_path):
 
 
 def test_presets_are_listed_each_on_a_line_and_printed():
-    listed = curate("presets", cwd=ROOT).stdout.splitlines()
+    listed = process("presets", cwd=ROOT).stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(presets.presets())
     assert all(" Machine: " in line for line in listed)
-    assert curate("presets", "hh-small", cwd=ROOT).stdout == (ROOT / "presets" / "hh-small.yaml").read_text()
-    default = yaml.safe_load(curate("presets", "default", cwd=ROOT).stdout)
+    assert process("presets", "hh-small", cwd=ROOT).stdout == (ROOT / "presets" / "hh-small.yaml").read_text()
+    default = yaml.safe_load(process("presets", "default", cwd=ROOT).stdout)
     assert params.check(params.Params, default) == params.Params()
 
 
@@ -252,7 +250,7 @@ def test_an_installed_wheel_starts_a_project_that_runs(tmp_path):
     shutil.rmtree(source)
     assert Path(run(PYTHON, "-c", "import curate; print(curate.__file__)").strip()).is_relative_to(target)
     assert not (target / "stages").exists()
-    curate("init", folder, cwd=tmp_path, environment=environment)
+    run(PYTHON, "-m", "curate", "init", folder)
     here = folder / "params.yaml"
     values = yaml.safe_load(here.read_text())
     values["train"]["arms"] = ["bdpo"]

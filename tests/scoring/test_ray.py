@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 HERE = params.ScoreParams(engine="transformers")
 RAY = params.ScoreParams(engine="ray", ray_engine="transformers", ray_workers=2)
+ALONE = RAY.model_copy(update={"ray_workers": 1})  # an actor's imports take ten seconds
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +70,7 @@ def test_two_actors_give_the_file_that_one_process_gives(model, pairs_file, tmp_
 @pytest.mark.usefixtures("small_chunks")
 def test_what_one_process_scored_is_not_scored_again(model, pairs_file, tmp_path, capsys):
     score_file(pairs_file, model, HERE, tmp_path / "store", tmp_path / "alone.parquet")
-    score_file(pairs_file, model, RAY, tmp_path / "store", tmp_path / "ray.parquet", score_on_ray)
+    score_file(pairs_file, model, ALONE, tmp_path / "store", tmp_path / "ray.parquet", score_on_ray)
     assert "computed 0 (0 tokens)" in capsys.readouterr().err
     assert (tmp_path / "alone.parquet").read_bytes() == (tmp_path / "ray.parquet").read_bytes()
 
@@ -92,7 +93,7 @@ def test_an_actor_that_dies_is_replaced(model, tmp_path):
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    score_file(tmp_path / "pairs.parquet", model, RAY, tmp_path / "store", tmp_path / "scores.parquet", score_on_ray)
+    score_file(tmp_path / "pairs.parquet", model, ALONE, tmp_path / "store", tmp_path / "scores.parquet", score_on_ray)
     assert killed, "no actor was seen"
     assert read_artefact(tmp_path / "scores.parquet", "scores").height == 400
 

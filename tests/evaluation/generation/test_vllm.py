@@ -45,7 +45,7 @@ def test_greedy_answers_are_those_of_transformers(reference_model, sample_pairs,
     step = Future()
     step.set_exception(RuntimeError("broken on purpose"))
     core = there._opened.engine.llm_engine.engine_core.engine_core
-    core.model_executor.execute_model = lambda *args, **options: step
+    core.model_executor.execute_model = lambda *_, **__: step
     with pytest.raises(InputError) as caught:
         there.chat([Ask(prompts[0], sample=9)], Sampling(5, 1.0))
     there.close()
