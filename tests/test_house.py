@@ -89,6 +89,7 @@ HARMLESS = {
     "curate/base/memory.py": "what becomes of freed memory",
     "curate/base/device.py": "which device there is; scores are stored by it",
     "curate/base/times.py": "how long a stage took, beside the score store",
+    "curate/base/light.py": "leaves out what transformers imports for nothing",
     "curate/base/threads.py": "how threads wait, and which kernels are kept",
     "curate/project/params/": "what a result depends on is the values, which each stage names in `params`",
     "curate/project/installed.py": "names checkpoints by the code that made them",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+import curate.base.light  # noqa: F401  (before transformers)
 from curate.base.device import device
 from curate.models.adapters import merged
 from curate.models.faults import loading

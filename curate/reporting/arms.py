@@ -68,6 +68,7 @@ class Arm(NamedTuple):
     weigh: WeighParams | None  # of B-DPO: what its weights were made with, where it is known
     runs: list[Run]
     evaluated: int | None = None  # held-out pairs that its measures are of, where it is known
+    followed: int | None = None  # and those that its curve is of
     over_prompts: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """95% intervals of OVER_PROMPTS, of an arm of one run that kept its pairs' rewards."""
 
@@ -146,11 +147,12 @@ def arms_of(material: Material, params: Params | None) -> list[Arm]:
     names.sort(key=lambda name: order.get(name, len(order)))
     found = [_arm(name, [run for run in material.runs if run.arm == name], material, params) for name in names]
     heldout = material.frame.filter(split=Split.HELDOUT.value).height
-    counts = [evaluated([arm], heldout, params) for arm in found]
     over = _over_prompts(found, material.frame)
+    found = [arm._replace(over_prompts=over.get(arm.name, {})) for arm in found]
+    drawn = [_drawn(arm, params) for arm in found]
     return [
-        arm._replace(evaluated=count[0] if count else None, over_prompts=over.get(arm.name, {}))
-        for arm, count in zip(found, counts, strict=True)
+        arm._replace(followed=min(pairs[0], heldout), evaluated=min(pairs[1], heldout)) if pairs else arm
+        for arm, pairs in zip(found, drawn, strict=True)
     ]
 
 
@@ -206,16 +208,19 @@ def compare(arm: Arm, other: Arm, outcome: str = "heldout_accuracy") -> Differen
 
 def evaluated(arms: Sequence[Arm], heldout: int, params: Params | None) -> list[int]:
     """How many of `heldout` pairs the measures are of: each count that occurs among the arms, where it is known."""
-    counts = set()
-    for arm in arms:
-        train = arm.runs[0].record.get("train")
-        drawn = train.get("end_pairs") or train.get("eval_pairs") if isinstance(train, dict) else None
-        if drawn is None and params:
-            known = arm.params.training(params.train) if arm.params else params.train
-            drawn = known.end_pairs or known.eval_pairs
-        if isinstance(drawn, int):
-            counts.add(min(drawn, heldout))
-    return sorted(counts)
+    return sorted({min(drawn[1], heldout) for arm in arms if (drawn := _drawn(arm, params))})
+
+
+def _drawn(arm: Arm, params: Params | None) -> tuple[int, int] | None:
+    """How many pairs an evaluation and the run's end draw at most, where it is known."""
+    train = arm.runs[0].record.get("train")
+    each, last = (train.get(name) for name in ("eval_pairs", "end_pairs")) if isinstance(train, dict) else (None, None)
+    if isinstance(each, int):
+        return each, max(each, last) if isinstance(last, int) else each
+    if params is None:
+        return None
+    known = arm.params.training(params.train) if arm.params else params.train
+    return known.eval_pairs, known.measured_pairs
 
 
 def arm_table(arms: Sequence[Arm]) -> Table:

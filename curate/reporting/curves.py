@@ -58,7 +58,7 @@ def accuracies(arms: Sequence[Arm]) -> Drawn:
 
 
 def _wilson_said(arms: Sequence[Arm]) -> str:
-    alone = any(len(arm.runs) == 1 and arm.evaluated for arm in arms)
+    alone = any(len(arm.runs) == 1 and arm.followed for arm in arms)
     return (
         " Where an arm has one seed, the band is the 95% interval of a share of so many pairs (Wilson)."
         if alone
@@ -127,8 +127,8 @@ def draw(axis: Axes, arms: Sequence[Arm], measure: str, colours: Sequence[str], 
             )
             if len(arm.runs) > 1:
                 axis.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.16, linewidth=0)
-            elif measure == "rewards/accuracies" and side == "heldout" and arm.evaluated:
-                bounds = [wilson(rate * arm.evaluated, arm.evaluated) for rate in line["mean"]]
+            elif measure == "rewards/accuracies" and side == "heldout" and arm.followed:
+                bounds = [wilson(rate * arm.followed, arm.followed) for rate in line["mean"]]
                 low, high = zip(*bounds, strict=True)
                 axis.fill_between(line["step"], low, high, color=colour, alpha=0.12, linewidth=0)
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -13,7 +13,7 @@ EVALUATED_TOGETHER = 64
 
 
 def arguments(plan: Plan, *, resuming: bool) -> TrainingArguments:
-    params, seed, every = plan.params, plan.seed, max(1, plan.steps // plan.params.evaluations)
+    params, seed, every = plan.params, plan.seed, plan.evaluate_every
     found = TrainingArguments(
         output_dir=str(plan.checkpoints),
         use_cpu=not torch.cuda.is_available(),

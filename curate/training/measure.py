@@ -19,7 +19,7 @@ REWARDS_FILE = "rewards.parquet"
 def rewards(plan: Plan, built: Built, step: int) -> pl.DataFrame:
     """A row a pair that the run is measured on: pair_id, side (train or heldout), loss, and METRICS but the accuracy.
 
-    Those are `train.end_pairs` of each side, else the pairs of the evaluations. What the last evaluation found is
+    Those are `train.end_pairs` of each side, at least the pairs of the evaluations. What the last evaluation found is
     taken as it is where it was of these pairs and of the weights that are kept; else they are run once more.
 
     Args:
@@ -28,7 +28,7 @@ def rewards(plan: Plan, built: Built, step: int) -> pl.DataFrame:
     params, found = plan.params, []
     for side in SIDES:
         everything = plan.pairs.training if side == "train" else plan.pairs.heldout
-        rows = draw(everything, params.end_pairs or params.eval_pairs, EVALUATED)
+        rows = draw(everything, params.measured_pairs, EVALUATED)
         at, values = built.trainer.measured.get(f"eval_{side}", (-1, np.empty((0, 0))))
         if at != step or len(values) != rows.height:
             values = built.trainer.predict(PairDataset(built.tokenizer, rows)).predictions

@@ -42,9 +42,14 @@ class Plan(NamedTuple):
         return self.steps_an_epoch * self.params.epochs
 
     @property
+    def evaluate_every(self) -> int:
+        """Steps from one evaluation to the next. Rounded up: the last one is at the run's end, not just before it."""
+        return math.ceil(self.steps / self.params.evaluations)
+
+    @property
     def save_every(self) -> int:
         """Steps from one checkpoint to the next; an early stop needs one at each evaluation."""
-        return max(1, self.steps // (self.params.evaluations if self.params.early_stop else self.params.checkpoints))
+        return self.evaluate_every if self.params.early_stop else math.ceil(self.steps / self.params.checkpoints)
 
     @property
     def checkpoints(self) -> Path:

@@ -26,7 +26,7 @@ def check_room(plan: Plan) -> None:
         _write(folder)
     checkpoint, model = checkpoint_bytes(plan), model_bytes(plan)
     there = sum(path.stat().st_size for path in plan.checkpoints.rglob("*") if path.is_file())
-    saves = plan.steps // plan.save_every
+    saves = math.ceil(plan.steps / plan.save_every)
     most, at_end = (min(saves, number) * checkpoint - there for number in (KEPT + 1, KEPT))
     if plan.arm.objective == "w-door":
         at_end += model

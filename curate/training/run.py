@@ -51,7 +51,7 @@ def run(plan: Plan, built: Built) -> Trained:
         found = rewards(plan, built, kept)
     curve = curve_of(trainer.state.log_history, at_end, plan.steps_an_epoch)
     known = {"arm": plan.name, "seed": plan.seed, "objective": plan.arm.objective, "pairs": pairs.training.height}
-    ends = {side: means(found, side) for side in SIDES} if params.end_pairs else {}
+    ends = {side: means(found, side) for side in SIDES} if params.measured_pairs > params.eval_pairs else {}
     return Trained(curve, found, metrics_of(curve, kept, known | {"steps": kept, **pairs.record}, ends))
 
 

@@ -193,6 +193,10 @@ def test_what_an_arm_is_comes_from_its_record_and_else_from_the_params(root, tmp
     assert evaluated(arms_of(material, None), 81, None) == []
     assert evaluated(arms_of(material, params.Params()), 1000, params.Params()) == [256]
     assert evaluated([half], 81, None) == [81]
+    known = params.Params(train=params.TrainParams(eval_pairs=64, end_pairs=100))
+    (known_from_params,) = arms_of(material, known)
+    assert evaluated([known_from_params], 81, known) == [81]  # of the run's end; the curve is of fewer
+    assert (known_from_params.followed, known_from_params.evaluated) == (64, 81)
 
 
 def test_every_run_is_a_row_with_what_its_objective_counts(root):

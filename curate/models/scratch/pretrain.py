@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.utils import deterministic
 
+import curate.base.light  # noqa: F401  (before transformers)
 from curate.base.exits import losing
 from curate.base.files import replacing
 from curate.base.progress import progress, say

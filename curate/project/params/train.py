@@ -44,12 +44,14 @@ class TrainParams(Section):
         description="with LoRA: one plain model, in bfloat16 rounded; the adapter alone, which names its base; "
         "or both, the adapter in model/adapter",
     )
-    evaluations: int = Field(10, ge=1, le=10**6, description="evaluations over the run, besides the one before step 1")
-    eval_pairs: Positive = Field(256, description="at most so many pairs of each side in an evaluation")
+    evaluations: int = Field(
+        10, ge=1, le=10**6, description="evaluations over the run, at most, besides the one before step 1"
+    )
+    eval_pairs: Positive = Field(128, description="at most so many pairs of each side in an evaluation")
     end_pairs: Count = Field(
-        0,
+        256,
         description="at most so many pairs of each side that a run is measured on at its end, in metrics.json and "
-        "rewards.parquet (0: eval_pairs)",
+        "rewards.parquet; eval_pairs where that is more",
     )
     validation_fraction: float = Field(
         0.0,
@@ -68,7 +70,9 @@ class TrainParams(Section):
         0,
         description="stop after so many evaluations without a higher held-out reward accuracy, keep the best; 0: never",
     )
-    checkpoints: int = Field(5, ge=1, le=10**6, description="points of the run at which an interrupted one resumes")
+    checkpoints: int = Field(
+        5, ge=1, le=10**6, description="points of the run, at most, at which an interrupted one resumes"
+    )
     check_pairs: Positive = Field(32, description="pairs whose stored reference log-probs are recomputed at the start")
     check_tolerance: float = Field(
         1e-3,
@@ -99,6 +103,11 @@ class TrainParams(Section):
         if bool(self.more_arms) != bool(self.more_seeds):
             raise ValueError("train.more_arms and train.more_seeds go together: name both, or neither")
         return self
+
+    @property
+    def measured_pairs(self) -> int:
+        """Of each side, at most, at a run's end."""
+        return max(self.end_pairs, self.eval_pairs)
 
     def seeds_of(self, arm: str) -> list[int]:
         """The seeds that this arm runs with."""

@@ -54,6 +54,17 @@ def prepared() -> None:
     warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
 
 
+def imported() -> Any:
+    """The package, with what it imports when it is first used. `prepared` comes before."""
+    from curate.base.light import importing
+
+    with importing():
+        import vllm
+        import vllm.engine.arg_utils
+        import vllm.entrypoints.llm
+    return vllm
+
+
 def settings_of(model: Model, dtype: str) -> dict[str, Any]:
     """Options of vLLM that scoring and generation have in common."""
     return {
@@ -84,7 +95,7 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
         )
     prepared()
     with into_log():
-        import vllm
+        vllm = imported()
         from vllm.platforms import current_platform
 
         if device_type() == "cpu" and current_platform.device_type != "cpu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curate.base.device import device_type
 from curate.models.resolve import Model
-from curate.scoring.engines.vllm import ADAPTER, prepared, settings_of
+from curate.scoring.engines.vllm import ADAPTER, imported, prepared, settings_of
 from curate.scoring.engines.vllm_log import into_log, said
 
 
@@ -19,6 +19,7 @@ def fault(model: Model, dtype: str) -> str | None:
     prepared()
     with into_log():
         try:
+            imported()
             from vllm.engine.arg_utils import EngineArgs
 
             config = EngineArgs(str(model.path), **settings_of(model, dtype)).create_engine_config()
