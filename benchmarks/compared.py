@@ -10,6 +10,7 @@ The p-values of a family are corrected for all of it: those of the second by Hol
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def main() -> None:
     given = parser.parse_args()
     frame = pl.read_parquet(given.weights, columns=["pair_id", "prompt_key"])
     rewards = paired.of(read_runs(given.runs), frame)
+    if given.other not in rewards:
+        sys.exit(f"no run of {given.other} that was measured on held-out pairs (those of a search of rates were not)")
     print("\n".join(arm_rows(rewards)), "\n\nStated beforehand:\n")
     print("\n".join(rows(paired.family(rewards, STATED), given.tests)), f"\n\nEvery arm beside {given.other}:\n")
     against = [(name, given.other, measure) for name in rewards if name != given.other for measure in paired.MEASURES]
