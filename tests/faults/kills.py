@@ -53,7 +53,7 @@ class Kill(NamedTuple):
 class Commands:
     """The runner's process, and how long each command takes."""
 
-    def __init__(self, folder: Path, hub: Hub) -> None:
+    def __init__(self, folder: Path, hub: Hub, names: list[str]) -> None:
         self.folder, self.hub = folder, hub
         environment = os.environ | {
             "HF_ENDPOINT": hub.url,
@@ -66,7 +66,7 @@ class Commands:
         }
         environment.pop("HF_HUB_OFFLINE", None)
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("runner.py"))],
+            [sys.executable, str(Path(__file__).with_name("runner.py")), *_so_far(names)],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -126,8 +126,7 @@ def sound_runs(commands: Commands, folder: Path, wanted: list[str]) -> dict[str,
     rows = [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in texts]
     (project / "raw.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = {}
-    last = max(list(COMMANDS).index(name) for name in wanted)
-    for name in list(COMMANDS)[: last + 1]:
+    for name in _so_far(wanted):
         before = folder / f"before-{name}"
         shutil.copytree(project, before)
         again = folder / "again"
@@ -143,6 +142,12 @@ def sound_runs(commands: Commands, folder: Path, wanted: list[str]) -> dict[str,
         )
         shutil.rmtree(again)
     return {name: found[name] for name in wanted}
+
+
+def _so_far(wanted: list[str]) -> list[str]:
+    """These commands and those before them."""
+    names = list(COMMANDS)
+    return names[: 1 + max(map(names.index, wanted))]
 
 
 def _must(commands: Commands, name: str, project: Path) -> float:
@@ -210,7 +215,7 @@ def kills(count: int, folder: Path, seed: int = 0, only: list[str] | None = None
     save_model(folder / "model")
     done = []
     with serving() as hub:
-        commands = Commands(folder, hub)
+        commands = Commands(folder, hub, names)
         try:
             sound = sound_runs(commands, folder, names)
             for number in range(count):

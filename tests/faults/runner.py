@@ -1,24 +1,28 @@
-"""A process that has everything imported, and forks a `curate` command for each line: {"args": [...], "cwd": ...}.
+"""A process that imports what the commands it is given want, and forks one for each line: {"args": [...], "cwd": ...}.
 
 It says the child's number at once, and for the line "wait" how the child ended.
 """
 
+import gc
+import importlib
 import json
 import os
 import sys
 
 import curate.base.threads  # noqa: F401  isort: skip  (before torch)
-import huggingface_hub  # noqa: F401
-import matplotlib.pyplot  # noqa: F401
-import torch  # noqa: F401
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM  # noqa: F401
-
 from curate import cli
-from curate.evaluation import evaluate  # noqa: F401
-from curate.hub import publish  # noqa: F401
-from curate.reporting import write  # noqa: F401
-from curate.scoring import score  # noqa: F401
-from curate.training import train  # noqa: F401
+
+IMPORTED = {
+    "score": ("curate.models.load", "curate.scoring.score", "transformers.models.qwen2.modeling_qwen2"),
+    "train": ("curate.training.train",),
+    "evaluate": ("curate.evaluation.evaluate",),
+    "report": ("matplotlib.pyplot", "curate.reporting.write"),
+    "publish": ("huggingface_hub", "matplotlib.pyplot", "curate.hub.publish"),
+}
+for command in sys.argv[1:]:
+    for module in IMPORTED.get(command, ()):
+        importlib.import_module(module)
+gc.freeze()  # else each child goes through all of it when it ends, a second long
 
 
 def run(args: list[str], cwd: str) -> None:

@@ -20,7 +20,7 @@ SCORERS = """
 # Imports everything once; then forks a scorer for each line read, and says how each one ended.
 import json, os, signal, sys
 from pathlib import Path
-import curate.base.threads
+import curate.base.threads, curate.models.load
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 from curate.base import files, shards
 from curate.models.resolve import resolve

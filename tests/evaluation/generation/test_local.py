@@ -132,7 +132,7 @@ KILLED = """
 # Imports everything once; then forks a chat for each line read, and says how each one ended.
 import json, os, signal, sys
 from pathlib import Path
-import curate.base.threads
+import curate.base.threads, curate.models.load
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 from curate.models.resolve import resolve
 from curate.evaluation.generation import cache, local, transformers
