@@ -39,7 +39,7 @@ run: setup ## the whole pipeline (dvc repro), from raw pairs to the report
 
 test: setup ## lint, types and all tests
 	@$(MAKE) --no-print-directory -j2 check compiled
-	python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup ## lint and types only
 	ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from groups import Groups, group
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: each worker has one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,14 +40,14 @@ def _key() -> str:
 
 DEAR = ("test_pipeline.py", "test_create.py", "test_docs.py", "test_kills.py", "test_processes.py")
 """Files that take longest, which go first, so that no worker is left with one at the end."""
-SERVED = ("test_pipeline.py", "test_real_server.py")
-"""Files whose vLLM is in processes of their own."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_xdist_make_scheduler(config, log):
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """What goes to one worker, and in which order: a file; and from all files the tests that have vLLM in this process,
-    as its import and its engine take half a minute of every worker that sees them."""
+    """In which order the groups go, and within that of vLLM its tests."""
 
     def rank(item):
         return DEAR.index(item.path.name) if item.path.name in DEAR else len(DEAR) + ("slow" not in item.keywords)
@@ -55,15 +56,12 @@ def pytest_collection_modifyitems(items):
         """First what only asks vLLM, then the shared engine's tests, last the one that breaks an engine."""
         return item.path.name == "test_vllm.py", "vllm_engine" in item.fixturenames
 
-    groups = {}
+    found = {}
     for item in items:
-        shared = "vllm" in item.keywords and item.path.name not in SERVED
-        group = "vllm" if shared else item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
-        groups.setdefault(group, []).append(item)
-    groups.setdefault("vllm", []).sort(key=with_vllm)
-    ordered = sorted(filter(None, groups.values()), key=lambda group: min(rank(item) for item in group))
-    items[:] = [item for group in ordered for item in group]
+        found.setdefault(group(item.nodeid), []).append(item)
+    found.get("vllm", []).sort(key=with_vllm)
+    ordered = sorted(found.values(), key=lambda tests: min(rank(item) for item in tests))
+    items[:] = [item for tests in ordered for item in tests]
 
 
 @pytest.fixture(scope="session")
