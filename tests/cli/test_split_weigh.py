@@ -5,21 +5,12 @@ import json
 import artefacts
 import polars as pl
 import pytest
-from typer.testing import CliRunner
+from command import curate
 
 from curate.base import files
-from curate.base.errors import CurateError, InputError
-from curate.cli import app
+from curate.base.errors import InputError
 from curate.pairs.artefact import read_artefact
 from curate.selection import gap, measure
-
-
-def curate(*arguments):
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(done.exception, CurateError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done
 
 
 @pytest.fixture
