@@ -27,12 +27,14 @@ pytestmark = pytest.mark.slow
 HERE = params.ScoreParams(engine="transformers")
 RAY = params.ScoreParams(engine="ray", ray_engine="transformers", ray_workers=2)
 ALONE = RAY.model_copy(update={"ray_workers": 1})  # an actor's imports take ten seconds
+CONTRASTIVE = {"null_prompt": "contrastive", "contrastive_prompts": 2}  # drawn from the prompts of all pairs
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     """Two CPUs, whatever this machine has: two actors of one each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # 15 by default: the tests beside would go first
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
@@ -56,8 +58,9 @@ def pairs_file(tmp_path):
 
 @pytest.mark.usefixtures("small_chunks")
 def test_two_actors_give_the_file_that_one_process_gives(model, pairs_file, tmp_path):
-    alone = score_file(pairs_file, model, HERE, tmp_path / "a", tmp_path / "alone.parquet")
-    result = score_file(pairs_file, model, RAY, tmp_path / "b", tmp_path / "ray.parquet", score_on_ray)
+    here, on_ray = (known.model_copy(update=CONTRASTIVE) for known in (HERE, RAY))
+    alone = score_file(pairs_file, model, here, tmp_path / "a", tmp_path / "alone.parquet")
+    result = score_file(pairs_file, model, on_ray, tmp_path / "b", tmp_path / "ray.parquet", score_on_ray)
     assert result.provenance == alone.provenance
     one, two = (read_artefact(tmp_path / f"{name}.parquet", "scores") for name in ("alone", "ray"))
     assert one["pair_id"].equals(two["pair_id"])  # in the file's order, whoever was first
@@ -65,6 +68,8 @@ def test_two_actors_give_the_file_that_one_process_gives(model, pairs_file, tmp_
         assert ((one[column] - two[column]) / one["chosen_tokens"]).abs().max() < 1e-5
     rows = [holdings(tmp_path / name)[0].rows for name in ("a", "b")]
     assert rows[0] <= rows[1] < 1.1 * rows[0]  # null prompts met by both at once may be there twice
+    medians = [found.summary["query_types"]["unsafe"]["pmi_gap"]["q50"] for found in (alone, result)]
+    assert np.isclose(*medians, atol=1e-5)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -102,21 +107,11 @@ def rows_of(root):
     return sum(held.rows for held in holdings(root)) if root.is_dir() else 0
 
 
-@pytest.mark.usefixtures("small_chunks")
-def test_contrastive_pools_are_those_of_all_pairs(model, pairs_file, tmp_path):
-    more = {"null_prompt": "contrastive", "contrastive_prompts": 2}
-    alone = score_file(pairs_file, model, HERE.model_copy(update=more), tmp_path / "a", tmp_path / "alone.parquet")
-    on_ray = RAY.model_copy(update=more)
-    result = score_file(pairs_file, model, on_ray, tmp_path / "b", tmp_path / "ray.parquet", score_on_ray)
-    medians = [found.summary["query_types"]["unsafe"]["pmi_gap"]["q50"] for found in (alone, result)]
-    assert np.isclose(*medians, atol=1e-5)
-
-
 def test_a_fault_in_an_actor_is_one_clear_error_here(model, tmp_path):
     files.write_parquet(pairs(("why", "the fox " * 300, "no"), ("a", "b", "c")), tmp_path / "pairs.parquet", {})
     with pytest.raises(InputError, match="1 of 2 pairs are longer") as caught:
         score_file(
-            tmp_path / "pairs.parquet", model, RAY, tmp_path / "store", tmp_path / "scores.parquet", score_on_ray
+            tmp_path / "pairs.parquet", model, ALONE, tmp_path / "store", tmp_path / "scores.parquet", score_on_ray
         )
     assert "--too-long reject" in caught.value.details["remedy"]
     assert not (tmp_path / "scores.parquet").exists()
