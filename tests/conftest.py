@@ -38,7 +38,7 @@ def _key() -> str:
     return digest.hexdigest()[:16]
 
 
-DEAR = ("test_pipeline.py", "test_create.py", "test_docs.py", "test_kills.py", "test_processes.py")
+DEAR = ("test_pipeline.py", "test_ray.py", "test_docs.py", "test_kills.py", "test_processes.py")
 """Files that take longest, which go first, so that no worker is left with one at the end."""
 
 

@@ -55,11 +55,10 @@ STAND_INS = [
     StandIn(r"Qwen/Qwen2-7B-Instruct", "model"),
     StandIn(r"--model reference", "--model model", r"troubleshooting"),
     StandIn(r"--steps 300", "--steps 3 --vocab-size 400 --hidden-size 64 --heads 2 --layers 1"),
-    # The tutorial's project, made small, runs its first stage; tests/project/test_create.py runs a whole one. Elsewhere
-    # it is seen that dvc.yaml and params.yaml make stages, and that an experiment can be queued with these changes.
-    StandIn(r"&& dvc init$", "&& dvc init --quiet && python ../smaller.py params.yaml", r"tutorial"),
-    StandIn(r"\bdvc repro$", "dvc repro prepare", r"tutorial"),
-    StandIn(r"\bdvc repro\b", "dvc status", r"README|experiments|CONTRIBUTING|study"),
+    # tests/test_pipeline.py runs a whole project. Here one runs its first stage; elsewhere it is seen that dvc.yaml and
+    # params.yaml make stages, and that an experiment can be queued with these changes.
+    StandIn(r"\bdvc repro$", "dvc repro prepare", r"experiments"),
+    StandIn(r"\bdvc repro\b", "dvc status", r"README|experiments|CONTRIBUTING|study|tutorial"),
     StandIn(r"\.\./models/SmolLM2-135M-Instruct", "model", r"study"),
     StandIn(r"\bdvc exp run (?!--queue)", "dvc exp run --queue "),
 ]

@@ -109,10 +109,6 @@ def working(tmp_path_factory, sample_pairs):
         else:
             shutil.copy(part, folder)
     (folder / "params.yaml").write_text(smaller(params.Params().model_dump()))
-    (folder / "smaller.py").write_text(
-        f"import sys, yaml\nsys.path.insert(0, {str(ROOT / 'tests')!r})\nfrom test_docs import smaller\n"
-        "values = yaml.safe_load(open(sys.argv[1]))\nopen(sys.argv[1], 'w').write(smaller(values))\n"
-    )
     last = pl.element().struct.field("content")
     sample_pairs.head(60).select(
         pl.col("prompt", "chosen", "rejected").list.eval(last).list.last(), "chosen_safe", "rejected_safe"

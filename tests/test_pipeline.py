@@ -1,4 +1,8 @@
-"""The whole pipeline by DVC, with real vLLM scoring, on a small sample; then what must not run again."""
+"""The whole pipeline by DVC, with real vLLM scoring, on a small sample; then what must not run again.
+
+It runs in a project that `curate init` made, by the package as it is installed from a wheel. That its dvc.yaml is the
+repository's is seen in tests/project/test_create.py; a stage of the repository's own runs for docs/experiments.md.
+"""
 
 import json
 import math
@@ -20,6 +24,8 @@ from curate.evaluation import record
 from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[1]
+PYTHON = Path(sys.executable)
+ALWAYS = {"installed"}  # notes the code that is installed; what it wrote decides the rest
 SMALL = {
     "score": {"engine": "vllm"},
     "data": {"sample_pairs": 240},
@@ -31,27 +37,42 @@ ANSWERS = f".curate/generations/*/*{SUFFIX}"
 EVALUATIONS = {"evaluate-base", "evaluate@dpo-0", "evaluate@bdpo-0"}
 
 
-def environment():
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
-    return clean | {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}"}
-
-
 def run(project, *command, check=True):
     done = subprocess.run(
-        command, cwd=project, env=environment(), capture_output=True, text=True, check=False, timeout=400
+        command, cwd=project, env=environment(project), capture_output=True, text=True, check=False, timeout=400
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def environment(project):
+    """Where the package is that of the project's wheel, and no other."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
+    return clean | {"PYTHONPATH": str(installed(project)), "PATH": f"{PYTHON.parent}:{clean['PATH']}"}
+
+
+def installed(project):
+    return project.parent / "installed"
 
 
 def stages_run(done):
     return {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
 
 
+def stale(project):
+    """What `dvc repro` would run for what it depends on has changed, or for its params."""
+    return {*json.loads(run(project, "dvc", "status", "--json").stdout)} - ALWAYS
+
+
+def back(project):
+    """As it was when last committed."""
+    run(project, "git", "checkout", "--quiet", ".")
+    run(project, "dvc", "checkout", "--quiet", "--force")
+
+
 def change_params(project, changes):
-    """Change params.yaml, or the defaults where there is none."""
     path = project / "params.yaml"
-    values = (params.load(path) if path.exists() else params.Params()).model_dump()
+    values = params.load(path).model_dump()
     for section, changed in changes.items():
         values[section] |= changed
     path.write_text(params.to_yaml(params.check(params.Params, values)))
@@ -64,18 +85,23 @@ def commit(project, message):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the project with small params, run once."""
-    project = tmp_path_factory.mktemp("project")
-    for name in ("curate", "stages", ".dvc", "configs"):
-        shutil.copytree(
-            ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
-        )
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, project / name)
+    """A project with small params, run once."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    source, project = folder / "source", folder / "project"
+    for name in ("curate", "stages", "presets", "configs", ".dvc/plots"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, source)
+    run(source, "uv", "build", "--offline", "--wheel", "--no-build-isolation", "--out-dir", folder)
+    (wheel,) = folder.glob("curate_preferences-*.whl")
+    run(folder, "uv", "pip", "install", "--offline", "--no-deps", "--target", installed(project), wheel)
+    shutil.rmtree(source)
+    run(folder, PYTHON, "-m", "curate", "init", project)
     change_params(project, SMALL)
     run(project, "git", "init", "-q")
+    run(project, "dvc", "init", "-q")
     commit(project, "start")
-    run(project, "dvc", "repro")
+    assert "python -m curate.stages.score" in run(project, "dvc", "repro").stdout
     commit(project, "run")
     return project
 
@@ -109,9 +135,13 @@ def test_every_artefact_is_there_and_the_counts_add_up(project):
     assert "vllm" in json.loads((project / "data/score.json").read_text())["engine"]
 
 
+def test_the_package_is_the_wheels(project):
+    found = run(project, PYTHON, "-c", "import curate; print(curate.__file__)").stdout.strip()
+    assert Path(found).is_relative_to(installed(project)) and not (installed(project) / "stages").exists()
+
+
 def test_a_second_repro_runs_nothing(project):
-    done = run(project, "dvc", "repro")
-    assert "Running stage" not in done.stdout
+    assert stages_run(run(project, "dvc", "repro")) == ALWAYS
     assert not run(project, "git", "status", "--porcelain").stdout
 
 
@@ -145,31 +175,32 @@ def test_metrics_plots_and_dag_say_something(project):
 def test_another_alpha_runs_weigh_and_what_follows_and_scores_nothing(project):
     shards = sorted((project / ".curate/scores").rglob("*.parquet"))
     weights = pl.read_parquet(project / "data/weights.parquet")
-    done = run(project, "dvc", "exp", "run", "-S", "weigh.alpha=2.5")
-    assert stages_run(done) == {"weigh", "train@bdpo-0", "evaluate@bdpo-0", "report"}  # no weight reaches DPO's loss
+    done = run(project, "dvc", "exp", "run", "-S", "weigh.alpha=2.5", "weigh")
+    assert stages_run(done) == {*ALWAYS, "weigh"}
     assert sorted((project / ".curate/scores").rglob("*.parquet")) == shards
     changed = pl.read_parquet(project / "data/weights.parquet")
     assert changed["pmi_gap"].equals(weights["pmi_gap"]) and not changed["chosen_weight"].equals(
         weights["chosen_weight"]
     )
+    assert stale(project) == {"train@bdpo-0", "report"}  # no weight reaches DPO's loss
+    edges = run(project, "dvc", "dag", "--dot").stdout
+    assert '"train@bdpo-0" -> "evaluate@bdpo-0"' in edges
+    back(project)
+    assert stale(project) == set()
 
 
 def test_what_arms_are_compared_with_concerns_the_report_alone(project):
-    text = (project / "params.yaml").read_text()
-    try:
-        change_params(project, {"report": {"compare_with": ["base"]}})
-        assert stages_run(run(project, "dvc", "repro", "--dry")) == {"report"}
-    finally:
-        (project / "params.yaml").write_text(text)
+    change_params(project, {"report": {"compare_with": ["base"]}})
+    assert stale(project) == {"report"}
+    back(project)
 
 
 def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_goes_on(project):
-    text = (project / "params.yaml").read_text()
     change_params(project, {"evaluate": {"suites": ["sample", "prefill=sample"], "limit": 40}})
-    assert stages_run(run(project, "dvc", "repro", "--dry")) == {*EVALUATIONS, "report"}
+    assert stale(project) == {*EVALUATIONS, "report"}
     before = set(project.glob(ANSWERS))
     repro = subprocess.Popen(
-        ("dvc", "repro", "evaluate-base"), cwd=project, env=environment(), stdout=subprocess.DEVNULL,
+        ("dvc", "repro", "evaluate-base"), cwd=project, env=environment(project), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     while not (new := set(project.glob(ANSWERS)) - before):
@@ -181,21 +212,21 @@ def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_go
     answered = shard.read_bytes()
     assert not (project / "evaluations/base/metrics.json").exists()
 
-    assert stages_run(run(project, "dvc", "repro", "evaluate-base")) == {"evaluate-base"}
+    assert stages_run(run(project, "dvc", "repro", "evaluate-base")) == {*ALWAYS, "evaluate-base"}
     (base,) = record.read([project / "evaluations/base"])
     assert base.metrics["suites"]["sample"]["items"] == 80 and base.metrics["suites"]["prefill"]["items"] > 40
     assert shard.read_bytes() == answered
     keys = [ipc.open_file(path).read_all().columns[:2] for path in shard.parent.glob(f"*{SUFFIX}")]
     asked = [key for high, low in keys for key in zip(high.to_pylist(), low.to_pylist(), strict=True)]
     assert len(asked) == len(set(asked)) > 80  # nothing twice
-    (project / "params.yaml").write_text(text)
+    back(project)
 
 
 def test_a_lost_output_is_made_again_from_the_store_in_the_same_bytes(project):
     scores = project / "data/scores.parquet"
     before = scores.read_bytes()
     scores.unlink()
-    done = run(project, sys.executable, "-m", "stages.score")
+    done = run(project, sys.executable, "-m", "curate.stages.score")
     assert "computed 0 (0 tokens)" in done.stderr and scores.read_bytes() == before
 
 
@@ -204,11 +235,25 @@ def test_a_typo_in_params_stops_a_stage_before_it_touches_anything(project):
     before = (project / "data/weights.parquet").read_bytes()
     try:
         (project / "params.yaml").write_text(text.replace("  alpha:", "  alhpa:"))
-        done = run(project, sys.executable, "-m", "stages.weigh", check=False)
+        done = run(project, sys.executable, "-m", "curate.stages.weigh", check=False)
     finally:
         (project / "params.yaml").write_text(text)
     assert done.returncode == 2 and "weigh.alhpa" in done.stderr and "Traceback" not in done.stderr
     assert (project / "data/weights.parquet").read_bytes() == before
+
+
+def test_another_version_runs_the_stages_whose_code_it_changed(project):
+    changed = [installed(project) / f"curate/selection/{name}.py" for name in ("subsets", "weights")]
+    before = [path.read_text() for path in changed]
+    for path, text in zip(changed, before, strict=True):
+        path.write_text(text + "# another\n")
+    run(project, "dvc", "repro", "--quiet", "installed")
+    found = stale(project)
+    assert {"split", "weigh", "train@bdpo-0"} <= found and not {"reference", "prepare", "score"} & found
+    for path, text in zip(changed, before, strict=True):
+        path.write_text(text)
+    run(project, "dvc", "repro", "--quiet", "installed")
+    assert stale(project) == set()
 
 
 def test_stages_name_every_section_they_read():

@@ -1,17 +1,12 @@
 """`curate init`: a project elsewhere is the repository's pipeline, from a checkout and from a wheel."""
 
 import importlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from command import process
-from test_docs import smaller
 from typer.testing import CliRunner
 
 from curate.base.errors import OutputError, UsageError
@@ -20,7 +15,6 @@ from curate.pairs.prepare import prepare
 from curate.project import create, installed, params, presets
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = Path(sys.executable)
 
 
 def files(folder):
@@ -224,49 +218,3 @@ def test_presets_are_listed_each_on_a_line_and_printed():
     assert process("presets", "hh-small", cwd=ROOT).stdout == (ROOT / "presets" / "hh-small.yaml").read_text()
     default = yaml.safe_load(process("presets", "default", cwd=ROOT).stdout)
     assert params.check(params.Params, default) == params.Params()
-
-
-@pytest.mark.slow
-def test_an_installed_wheel_starts_a_project_that_runs(tmp_path):
-    source, target, folder = tmp_path / "source", tmp_path / "target", tmp_path / "project"
-    for name in ("curate", "stages", "presets", "configs", ".dvc/plots"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, source)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
-    environment = kept | {"PYTHONPATH": str(target), "PATH": f"{PYTHON.parent}:{kept['PATH']}"}
-
-    def run(*command, cwd=tmp_path):
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=200
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    run("uv", "build", "--offline", "--wheel", "--no-build-isolation", "--out-dir", tmp_path, source)
-    run(
-        "uv", "pip", "install", "--offline", "--no-deps", "--target", target, *tmp_path.glob("curate_preferences-*.whl")
-    )
-    shutil.rmtree(source)
-    assert Path(run(PYTHON, "-c", "import curate; print(curate.__file__)").strip()).is_relative_to(target)
-    assert not (target / "stages").exists()
-    run(PYTHON, "-m", "curate", "init", folder)
-    here = folder / "params.yaml"
-    values = yaml.safe_load(here.read_text())
-    values["train"]["arms"] = ["bdpo"]
-    here.write_text(smaller(values))
-    run("git", "init", "--quiet", cwd=folder)
-    run("dvc", "init", "--quiet", cwd=folder)
-    ran = run("dvc", "repro", cwd=folder)
-    assert "python -m curate.stages.score" in ran and (folder / "report" / "index.html").stat().st_size > 10_000
-    assert json.loads((folder / "data" / "prepare.json").read_text())["read"] == 60
-    again = run("dvc", "repro", cwd=folder)
-    assert again.count("Running stage") == 1 and "Running stage 'installed'" in again
-    # Another version of the package, whose subsets and weights differ in code.
-    for name in ("subsets", "weights"):
-        (target / "curate" / "selection" / f"{name}.py").open("a").write("# another\n")
-    run("dvc", "repro", "--quiet", "installed", cwd=folder)
-    status = json.loads(run("dvc", "status", "--json", cwd=folder))
-    assert {"split", "weigh", "train@bdpo-0"} <= set(status) and not {"reference", "prepare", "score"} & set(status)
-    run("dvc", "plots", "show", "--out", "plots_out", cwd=folder)
-    assert "vega" in (folder / "plots_out" / "index.html").read_text().lower()

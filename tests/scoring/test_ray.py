@@ -34,7 +34,7 @@ CONTRASTIVE = {"null_prompt": "contrastive", "contrastive_prompts": 2}  # drawn 
 def cluster():
     """Two CPUs, whatever this machine has: two actors of one each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # 15 by default: the tests beside would go first
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (15 by default: the tests beside would go first)
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
