@@ -58,7 +58,7 @@ STAND_INS = [
     # tests/test_pipeline.py runs a whole project. Here one runs its first stage; elsewhere it is seen that dvc.yaml and
     # params.yaml make stages, and that an experiment can be queued with these changes.
     StandIn(r"\bdvc repro$", "dvc repro prepare", r"experiments"),
-    StandIn(r"\bdvc repro\b", "dvc status", r"README|experiments|CONTRIBUTING|study|tutorial"),
+    StandIn(r"\bdvc repro\b(?! prepare)", "dvc status", r"README|experiments|CONTRIBUTING|study|tutorial"),
     StandIn(r"\.\./models/SmolLM2-135M-Instruct", "model", r"study"),
     StandIn(r"\bdvc exp run (?!--queue)", "dvc exp run --queue "),
 ]

@@ -1,4 +1,4 @@
-"""`curate init`: a project elsewhere is the repository's pipeline, from a checkout and from a wheel."""
+"""`curate init`: a project elsewhere is the repository's pipeline. tests/test_pipeline.py runs one."""
 
 import importlib
 import shutil
