@@ -71,6 +71,7 @@ def panels(
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write NAME.svg and NAME.png, without dates or versions in them."""
     figure.savefig(folder / f"{name}.svg", format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    figure.set_layout_engine("none")  # laid out once: a quarter of the time
     figure.savefig(folder / f"{name}.png", format="png", dpi=150, metadata={"Software": None})
 
 

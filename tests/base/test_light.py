@@ -1,4 +1,4 @@
-"""What loads a model leaves scikit-learn out of it, and takes it from nobody else."""
+"""What loads a model leaves scikit-learn and SciPy out of it, and takes it from nobody else."""
 
 import subprocess
 import sys
@@ -7,10 +7,11 @@ CODE = """
 import sys
 import curate.training.train
 from transformers import Qwen2ForCausalLM
-assert "sklearn" not in sys.modules
+assert not {"sklearn", "scipy"} & set(sys.modules)
 import sklearn.metrics
+import scipy.stats
 """
 
 
-def test_transformers_comes_without_scikit_learn():
+def test_transformers_comes_without_scikit_learn_and_scipy():
     subprocess.run([sys.executable, "-c", CODE], check=True)
