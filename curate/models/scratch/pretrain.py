@@ -28,7 +28,6 @@ from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
 from curate.models.resolve import REFERENCE_FILE, write_reference
 from curate.models.scratch.batches import IGNORED, Batch, Reading, batches, windows
-from curate.models.scratch.muon import Muon
 from curate.models.scratch.plain import Document
 from curate.models.scratch.texts import Text, gather
 from curate.models.scratch.tokenizer import token_ids, train_tokenizer
@@ -36,8 +35,6 @@ from curate.pairs.sources.base import user
 from curate.project.params import CleaningParams, DataParams, ModelParams, ReferenceParams
 
 LOST = "no model is kept half-trained, the same command trains it from the start"
-WEIGHT_DECAY = 0.1
-MUON_RATE = 1.5  # of the layers' matrices, as a multiple of the rate of the embeddings
 THREADS = 8
 """At most: a model of this size gains nothing from more."""
 
@@ -124,8 +121,14 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     on_gpu = torch.cuda.is_available()
     model.to("cuda" if on_gpu else "cpu").train()
     lighten(model)
-    optimizers = _optimizers(model, params.learning_rate)
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=params.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
     cores = Cores()
     feed = batches(readings, params.batch_tokens, params.null_fraction, params.seed)
     losses, tokens, start = [], 0, time.monotonic()
@@ -139,11 +142,10 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
             parts = [part for part in parts if len(part.targets)]
             each = cores.each(partial(_backward, model, count), parts)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, peak in zip(optimizers, peaks, strict=True):
-                for group, rate in zip(optimizer.param_groups, peak, strict=True):
-                    group["lr"] = rate * _schedule(step, params.steps)
-                optimizer.step()
-            model.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = params.learning_rate * _schedule(step, params.steps)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             losses.append(torch.stack(each).sum())
             tokens += count
             advance()
@@ -151,21 +153,6 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     seconds = time.monotonic() - start
     say(f"reference: loss {mean:.3f} nats/token, {tokens:,} tokens read, {tokens / seconds:,.0f}/s")
     return mean
-
-
-def _optimizers(model: Any, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices; AdamW for embeddings, norms and biases."""
-    hidden = [parameter for parameter in model.model.layers.parameters() if parameter.ndim > 1]
-    embeddings = [model.get_input_embeddings().weight]  # tied to the head
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    adamw = torch.optim.AdamW(
-        [{"params": embeddings, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
-        lr=rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
-    muon = Muon(hidden, MUON_RATE * rate, WEIGHT_DECAY)
-    return [muon, adamw]
 
 
 def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
@@ -198,11 +185,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Learning rate as a fraction of its peak: linear warm-up over 5% of the steps, then linearly towards zero."""
+    """Learning rate as a fraction of its peak: linear warm-up over 5% of the steps, then cosine to a tenth."""
     warmup = max(1, round(0.05 * steps))
     if step < warmup:
         return (step + 1) / warmup
-    return 1 - (step - warmup) / max(1, steps - warmup)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 @contextmanager

@@ -45,11 +45,9 @@ class ReferenceParams(Section):
     layers: int = Field(3, ge=1, le=1024, description="transformer blocks")
     heads: int = Field(4, ge=1, le=1024, description="attention heads")
     context: int = Field(512, ge=64, le=2**20, description="longest sequence, tokens")
-    steps: Positive = Field(440, description="optimiser steps")
+    steps: Positive = Field(600, description="optimiser steps")
     batch_tokens: Positive = Field(2048, description="tokens a step")
-    learning_rate: float = Field(
-        4e-3, gt=0, le=10, description="peak; warm-up over 5% of the steps, then linearly towards zero"
-    )
+    learning_rate: float = Field(4e-3, gt=0, le=10, description="peak; warm-up over 5% of the steps, cosine to a tenth")
     null_fraction: float = Field(
         0.1,
         ge=0,
