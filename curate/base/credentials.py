@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from typing import Any
 
 HIDDEN = "***"
@@ -81,5 +82,11 @@ _HARMLESS = re.compile(
 
 def _environment() -> list[str]:
     """Values of the environment's variables that hold keys, the longest first."""
-    found = {value.strip() for name, value in os.environ.items() if _VARIABLE.fullmatch(name)}
+    found = {os.environ[name].strip() for name in os.environ if _holds_a_key(name)}
     return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+@cache
+def _holds_a_key(variable: str) -> bool:
+    """Asked of every variable for every text."""
+    return bool(_VARIABLE.fullmatch(variable))

@@ -21,7 +21,6 @@ from curate.scoring.ray import score_on_ray
 from curate.scoring.score import score, score_file
 from curate.scoring.store import holdings
 
-ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 HERE = params.ScoreParams(engine="transformers")
@@ -33,6 +32,7 @@ CONTRASTIVE = {"null_prompt": "contrastive", "contrastive_prompts": 2}  # drawn 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     """Two CPUs, whatever this machine has: two actors of one each."""
+    ray = pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (15 by default: the tests beside would go first)
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

@@ -1,5 +1,6 @@
 """How log-probs are asked of vLLM and read, with the installed version's own classes; on a CPU the real engine, too."""
 
+import importlib.util
 import types
 
 import numpy as np
@@ -14,8 +15,8 @@ from curate.models.resolve import resolve
 from curate.scoring.engines import vllm_cpu
 from curate.scoring.engines.transformers import TransformersEngine
 
-pytest.importorskip("vllm")
-pytestmark = pytest.mark.vllm
+missing = importlib.util.find_spec("vllm") is None  # its import takes seconds of every process that collects tests
+pytestmark = [pytest.mark.vllm, pytest.mark.skipif(missing, reason="no vLLM")]
 
 
 @pytest.fixture(scope="module")
