@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from groups import Groups, group
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: each worker has one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +18,9 @@ import curate.base.threads  # noqa: F401  (before torch)
 from curate.base import files
 from curate.models.resolve import REFERENCE_FILE, resolve
 from curate.project import params
+
+settings.register_profile("curate", deadline=None)  # a busy machine is no fault
+settings.load_profile("curate")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job has it: tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -163,7 +163,7 @@ def shares(check, examples, **strategies):
     """The share of each outcome of `check`; its texts are the same in every run."""
     seen = Counter()
 
-    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @settings(max_examples=examples, derandomize=True)
     @given(**strategies)
     def run(**texts):
         seen[check(**texts)] += 1

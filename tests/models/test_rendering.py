@@ -36,7 +36,7 @@ def test_a_response_runs_from_its_first_token_to_the_end_of_turn(tokenizer):
     assert tokenizer.decode(got["rejected_ids"]) == "quick fox<|im_end|>"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(prompt=TEXT, response=TEXT)
 def test_prompt_ids_are_an_exact_prefix(tokenizer, prompt, response):
     got = row(tokenizer, prompt, response)

@@ -4,7 +4,7 @@ import hashlib
 import random
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.pairs.heldout import STRATA, draw
@@ -25,7 +25,6 @@ def split(rows, fraction, seed):
     return frame.select("prompt_key", "query_type", split=draw(frame, fraction, seed))
 
 
-@settings(deadline=None)
 @given(ROWS, FRACTION, st.integers(0, 5), st.randoms())
 def test_split_is_by_prompt_stratified_and_independent_of_order(rows, fraction, seed, shuffle: random.Random):
     frame = split(rows, fraction, seed)

@@ -291,7 +291,7 @@ TEXT = st.sampled_from(["", " ", "a", "A", "b", "a\r\n", "é"]) | st.none()
 RECORD = st.fixed_dictionaries({"prompt": TEXT, "chosen": TEXT, "rejected": TEXT}) | st.sampled_from([1, {}, []])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(RECORD, max_size=30),
     st.sampled_from(["drop", "keep"]),

@@ -40,7 +40,7 @@ def model(tmp_path_factory):
     return resolve(save_model(tmp_path_factory.mktemp("model")))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12)), min_size=1, max_size=12),
     st.integers(1, 60),
