@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from curate.evaluation.statistics import compare
 from curate.pairs.schema import Split
 from curate.reporting.inputs import REWARDS_FILE
 
-DRAWS = 2000
 ARMS = ("ours", "theirs")
 SIDES = {"chosen": "chosen_reward", "rejected": "rejected_reward"}
 SIGNS = {"d < 0": pl.col("pmi_gap") < 0, "d > 0": pl.col("pmi_gap") > 0, "all": pl.lit(True)}
@@ -33,16 +33,16 @@ def by_seed(folder: Path) -> dict[str, pl.DataFrame]:
 
 def difference(prompts: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
     """Mean of ours less theirs, both [pairs, seeds], and its 95% interval; `prompts` [pairs]: of which each is."""
-    _, numbers = np.unique(prompts, return_inverse=True)
-    count, seeds = int(numbers.max()) + 1, ours.shape[1]
-    sums = np.zeros((count, seeds))
-    np.add.at(sums, numbers, ours - theirs)
-    pairs = np.bincount(numbers, minlength=count)
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
-    which = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
-    low, high = np.quantile(((drawn @ sums) * which).sum(1) / (drawn @ pairs) / seeds, (0.025, 0.975))
-    return float((ours - theirs).mean()), float(low), float(high)
+    _, numbers, pairs = np.unique(prompts, return_inverse=True, return_counts=True)
+
+    def means(values: np.ndarray) -> np.ndarray:
+        """Of each prompt's pairs: [prompts, seeds]."""
+        total = np.zeros((len(pairs), values.shape[1]))
+        np.add.at(total, numbers, values)
+        return total / pairs[:, None]
+
+    found = compare(means(ours), means(theirs), pairs, paired_seeds=True)
+    return found.mean, found.low, found.high
 
 
 def rows(frame: pl.DataFrame, ours: dict[str, pl.DataFrame], theirs: dict[str, pl.DataFrame]) -> list[str]:
