@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -31,3 +33,9 @@ def process(*arguments, cwd):
         with pytest.raises(SystemExit) as ended:
             cli.main()
     return subprocess.CompletedProcess(words, ended.value.code or 0, out.getvalue(), said.getvalue())
+
+
+def environment():
+    """Of another process: this Python's programs first, and nothing that git, DVC or curate was told here."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
+    return kept | {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}

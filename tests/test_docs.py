@@ -4,8 +4,6 @@ tests/doc_commands.py says what stands in for a command that cannot run here as 
 """
 
 import contextlib
-import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -17,7 +15,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from command import environment
 from doc_commands import SKIPPED, STAND_INS, matching, skipped, stand_in
+from scripts import script
 from tiny import save_model
 
 import curate
@@ -36,9 +36,7 @@ SMALL = {
 }
 """A params file that runs in seconds: what differs from the defaults."""
 
-_spec = importlib.util.spec_from_file_location("docs_write", ROOT / "docs" / "write.py")
-write = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(write)
+write = script("docs/write.py")
 
 
 def shell_blocks(text):
@@ -136,10 +134,10 @@ def folder(working, tmp_path):
     return tmp_path
 
 
-def environment():
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
+def committing():
+    """The environment of another process, in which git knows who commits."""
     who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    return kept | who | {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
+    return environment() | who
 
 
 def run(command, folder):
@@ -165,7 +163,7 @@ def run(command, folder):
         done = subprocess.run(
             ["bash", "-c", script.replace(">&3", f">&{where.fileno()}")],
             cwd=folder,
-            env=environment(),
+            env=committing(),
             pass_fds=[where.fileno()],
             capture_output=True,
             text=True,

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import command
 import polars as pl
 import pytest
 import yaml
@@ -37,18 +38,17 @@ ANSWERS = f".curate/generations/*/*{SUFFIX}"
 EVALUATIONS = {"evaluate-base", "evaluate@dpo-0", "evaluate@bdpo-0"}
 
 
-def run(project, *command, check=True):
+def run(project, *words, check=True):
     done = subprocess.run(
-        command, cwd=project, env=environment(project), capture_output=True, text=True, check=False, timeout=400
+        words, cwd=project, env=with_wheel(project), capture_output=True, text=True, check=False, timeout=400
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
-def environment(project):
+def with_wheel(project):
     """Where the package is that of the project's wheel, and no other."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "CURATE_", "DVC_"))}
-    return clean | {"PYTHONPATH": str(installed(project)), "PATH": f"{PYTHON.parent}:{clean['PATH']}"}
+    return command.environment() | {"PYTHONPATH": str(installed(project))}
 
 
 def installed(project):
@@ -200,7 +200,7 @@ def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_go
     assert stale(project) == {*EVALUATIONS, "report"}
     before = set(project.glob(ANSWERS))
     repro = subprocess.Popen(
-        ("dvc", "repro", "evaluate-base"), cwd=project, env=environment(project), stdout=subprocess.DEVNULL,
+        ("dvc", "repro", "evaluate-base"), cwd=project, env=with_wheel(project), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     while not (new := set(project.glob(ANSWERS)) - before):

@@ -1,16 +1,11 @@
 """benchmarks/labels.py: what is kept of hand-checked answers has no text, and finds the answers again."""
 
-import importlib.util
-from pathlib import Path
-
 import artefacts
 import polars as pl
 import pytest
+from scripts import script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "labels.py"
-spec = importlib.util.spec_from_file_location("labels", SCRIPT)
-labels = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(labels)
+labels = script("benchmarks/labels.py")
 
 
 def test_labels_are_kept_without_texts_and_find_their_answers(tmp_path):

@@ -1,17 +1,15 @@
 """Every preset is what `presets/write.py` writes, and runs the arms that docs/experiments.md names."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+from scripts import script
 
 from curate.project import params
 
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("presets_write", ROOT / "presets" / "write.py")
-write = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(write)
+write = script("presets/write.py")
 
 
 def test_the_folder_holds_what_the_table_says():

@@ -1,16 +1,11 @@
 """benchmarks/overfitting.py: the partial correlation against least squares, and what it is matched with."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
+from scripts import script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "overfitting.py"
-spec = importlib.util.spec_from_file_location("overfitting", SCRIPT)
-overfitting = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(overfitting)
+overfitting = script("benchmarks/overfitting.py")
 
 
 def made(count, seed):

@@ -1,16 +1,11 @@
 """benchmarks/sides.py: rewards of both responses by the sign of d, over the seeds and pairs that both arms have."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
+from scripts import script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "sides.py"
-spec = importlib.util.spec_from_file_location("sides", SCRIPT)
-sides = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sides)
+sides = script("benchmarks/sides.py")
 
 
 def rewards(pairs, chosen, rejected):
