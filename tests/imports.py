@@ -18,7 +18,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def _names(module: str, path: Path) -> Iterator[str]:
+def names(module: str, path: Path) -> Iterator[str]:
     """Every module that `module` names in an import, those inside functions too, those for type checkers not."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def _names(module: str, path: Path) -> Iterator[str]:
 def imports() -> dict[str, set[str]]:
     """Module -> the modules of ours that it imports. `curate` itself holds the version alone and does not count."""
     return {
-        module: {name for name in _names(module, path) if name in modules()} - {module, "curate"}
+        module: {name for name in names(module, path) if name in modules()} - {module, "curate"}
         for module, path in modules().items()
     }
 

@@ -6,14 +6,13 @@ another seed, a value what the judge made of that run's response.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
-from importlib.util import find_spec
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from curate.base.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -54,26 +53,27 @@ class Difference(NamedTuple):
 
 
 def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """The score interval of a binomial proportion (Wilson 1927), statsmodels'; (0, 1) where n is 0.
+    """The score interval of a binomial proportion (Wilson 1927); (0, 1) where n is 0.
+
+        (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = successes / n
+
+    Not by statsmodels' proportion_confint, whose import takes a fifth of the time of a report.
 
     Args:
         successes: from 0 to n; like n it may be fractional, of an effective sample size.
 
     Raises:
         ValueError: successes, n or confidence out of range.
-        InputError: statsmodels is not installed.
     """
     if not (0 <= successes <= n < np.inf and 0 < confidence < 1):
         raise ValueError(f"no proportion: {successes} of {n} at confidence {confidence}")
     if n == 0:
         return Interval(0.0, 1.0)
-    try:
-        from statsmodels.stats.proportion import proportion_confint
-    except ImportError as error:
-        raise _missing() from error
-    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
+    p, z = successes / n, NormalDist().inv_cdf((1 + confidence) / 2)
+    centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    low, high = ((centre + side) / (1 + z**2 / n) for side in (-half, half))
     # Rounding must not push a bound past the rate: that of 0 or n successes off 0 or 1.
-    return Interval(min(successes / n, float(low)), max(successes / n, float(high)))
+    return Interval(min(p, max(0.0, low)), max(p, min(1.0, high)))
 
 
 def rate(values: npt.ArrayLike) -> Estimate:
@@ -201,16 +201,6 @@ def holm(p_values: npt.ArrayLike) -> Array:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1)
     return adjusted
-
-
-def check_installed() -> None:
-    """Raise `InputError` where statsmodels is not installed: before hours of work, not after."""
-    if find_spec("statsmodels") is None:
-        raise _missing()
-
-
-def _missing() -> InputError:
-    return InputError("intervals and tests need statsmodels", remedy="pip install 'curate-preferences[evaluate]'")
 
 
 def confusion(truth: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> Counts:

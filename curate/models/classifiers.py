@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from curate.base.device import device
 from curate.base.errors import InputError
+from curate.base.light import transformers
 from curate.models.faults import loading
 from curate.models.resolve import Model
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-import curate.base.light  # noqa: F401  (before transformers)
 from curate.base.device import device
 from curate.models.adapters import merged
 from curate.models.faults import loading
@@ -17,13 +16,12 @@ def load_model(model: Model, dtype: str) -> torch.nn.Module:
     Raises:
         InputError: transformers cannot load it, or it does not fit.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from curate.base.light import transformers
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     with loading("model", model.path):
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(
             model.path,
             dtype=torch.float32 if model.adapter else getattr(torch, dtype),
             use_safetensors=True,

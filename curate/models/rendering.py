@@ -47,10 +47,12 @@ def load_tokenizer(model: Model) -> Any:
     Raises:
         InputError: none there, or one without a chat template.
     """
-    from transformers import AutoTokenizer
+    from curate.base.light import transformers
 
     with loading("tokenizer", model.path):
-        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=model.trust_remote_code)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            model.tokenizer, trust_remote_code=model.trust_remote_code
+        )
     if not tokenizer.chat_template:
         raise InputError(
             "the tokenizer has no chat template",

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-import transformers
 
 from curate import __version__
 from curate.base import files
 from curate.base.device import device
 from curate.base.errors import InputError, first_line
+from curate.base.light import transformers
 from curate.base.progress import Advance, progress, say
 from curate.models.classifiers import load_classifier, load_config, load_tokenizer
 from curate.models.resolve import Model

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from transformers import TrainingArguments
 
+from curate.base.light import transformers
 from curate.training.check import processes
 from curate.training.checkpoints import KEPT
 from curate.training.plan import Plan
@@ -12,9 +12,9 @@ from curate.training.plan import Plan
 EVALUATED_TOGETHER = 64
 
 
-def arguments(plan: Plan, *, resuming: bool) -> TrainingArguments:
+def arguments(plan: Plan, *, resuming: bool) -> transformers.TrainingArguments:
     params, seed, every = plan.params, plan.seed, plan.evaluate_every
-    found = TrainingArguments(
+    found = transformers.TrainingArguments(
         output_dir=str(plan.checkpoints),
         use_cpu=not torch.cuda.is_available(),
         bf16=params.dtype == "bfloat16",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import set_seed
 
 from curate.base import memory
+from curate.base.light import transformers
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer
 from curate.models.resolve import Model
@@ -50,7 +50,7 @@ def build(plan: Plan, train: Train) -> Built:
     check_reference(policy, tokenizer, draw(pairs.training, params.check_pairs, EVALUATED), params.check_tolerance)
     refusals = _refusals(plan, policy, tokenizer, train)
     # Anew: whether an aligned model was trained just now must not change the adapters' first values.
-    set_seed(plan.seed)
+    transformers.set_seed(plan.seed)
     policy = with_adapters(policy, params)
     with checkpoints.training_errors(plan.checkpoints):
         plan.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def with_adapters(policy: Any, params: TrainParams) -> Any:
 
 def _deterministic(seed: int) -> None:
     """Same params, same bytes, as far as CUDA has deterministic kernels."""
-    set_seed(seed)
+    transformers.set_seed(seed)
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 
 import torch
-from transformers.integrations import get_available_reporting_integrations
 
 from curate.base import files
 from curate.base.errors import UsageError
+from curate.base.light import transformers
 from curate.project.params import TrainParams
 from curate.training.curve import CURVE_FILE
 from curate.training.plan import Plan
@@ -61,7 +61,7 @@ def _check_save(plan: Plan) -> None:
 
 
 def _check_logs(names: Sequence[str]) -> None:
-    known = get_available_reporting_integrations()
+    known = transformers.integrations.get_available_reporting_integrations()
     for name in names:
         if name not in known:
             raise UsageError(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
-from transformers import PrinterCallback
 
+from curate.base.light import transformers
 from curate.base.progress import progress, say
 from curate.training import checkpoints
 from curate.training.build import Built
@@ -38,7 +38,7 @@ def run(plan: Plan, built: Built) -> Trained:
         progress(f"train {plan.name}", plan.steps, "steps") as advance,
     ):
         advance(checkpoints.step(last) if last else 0)
-        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(ShowProgress(advance))
         trainer.add_callback(DrawAnew(trainer.train_dataset))
         if params.early_stop:

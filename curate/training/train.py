@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-import curate.base.light  # noqa: F401  (before transformers)
 from curate.models.resolve import Model
 from curate.project.params import ArmParams, TrainParams
 from curate.training import checkpoints

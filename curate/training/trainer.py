@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
-from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from curate.base.errors import InputError
+from curate.base.light import transformers
 from curate.base.progress import Advance
 from curate.models.products.cores import Cores, adding, rounds
 from curate.models.products.linear import rounding_once
@@ -29,7 +29,7 @@ METRICS = (
 )
 
 
-class PairTrainer(Trainer):
+class PairTrainer(transformers.Trainer):
     """Trains on `curate.training.pairs.Collator` batches. Evaluation reports the `METRICS` of each dataset apart.
 
     Args:
@@ -186,12 +186,12 @@ class PairTrainer(Trainer):
         return found
 
 
-def _mean_metrics(prediction: EvalPrediction) -> dict[str, float]:
+def _mean_metrics(prediction: transformers.EvalPrediction) -> dict[str, float]:
     means = np.asarray(prediction.predictions, dtype=np.float64).mean(0)
     return dict(zip(("loss", *METRICS), means.tolist(), strict=True))
 
 
-class ShowProgress(TrainerCallback):
+class ShowProgress(transformers.TrainerCallback):
     """Moves the progress bar a step on."""
 
     def __init__(self, advance: Advance) -> None:
@@ -201,7 +201,7 @@ class ShowProgress(TrainerCallback):
         self.advance()
 
 
-class DrawAnew(TrainerCallback):
+class DrawAnew(transformers.TrainerCallback):
     """Tells the dataset which epoch it is: DOOR's beginnings are drawn for each."""
 
     def __init__(self, dataset: PairDataset) -> None:
@@ -211,7 +211,7 @@ class DrawAnew(TrainerCallback):
         self.dataset.epoch = int(state.epoch or 0)
 
 
-class EarlyStop(TrainerCallback):
+class EarlyStop(transformers.TrainerCallback):
     """Stops after `patience` evaluations in a row without a higher held-out reward accuracy."""
 
     def __init__(self, patience: int) -> None:

@@ -1,17 +1,39 @@
-"""What loads a model leaves scikit-learn and SciPy out of it, and takes it from nobody else."""
+"""What loads a model leaves scikit-learn and SciPy out of it, and takes them from nobody else."""
 
 import subprocess
 import sys
 
+import imports
+import pytest
+from tiny import save_model
+
 CODE = """
 import sys
-import curate.training.train
-from transformers import Qwen2ForCausalLM
-assert not {"sklearn", "scipy"} & set(sys.modules)
-import sklearn.metrics
-import scipy.stats
+from importlib.util import find_spec
+from pathlib import Path
+import {module}
+from curate.models.rendering import load_tokenizer
+from curate.models.resolve import resolve
+load_tokenizer(resolve(Path(sys.argv[1])))
+assert "transformers.modeling_utils" in sys.modules
+assert not {{"sklearn", "scipy"}} & set(sys.modules)
+import scipy
+assert find_spec("sklearn.metrics")
 """
 
 
-def test_transformers_comes_without_scikit_learn_and_scipy():
-    subprocess.run([sys.executable, "-c", CODE], check=True)
+@pytest.mark.parametrize("module", ["curate.training.train", "curate.scoring.runners", "curate.evaluation.evaluate"])
+def test_transformers_comes_without_scikit_learn_and_scipy(module, tmp_path):
+    """Whether it is a model that comes first, or a tokenizer."""
+    model = save_model(tmp_path / "model")
+    subprocess.run([sys.executable, "-c", CODE.format(module=module), model], check=True)
+
+
+def test_transformers_is_taken_from_there_alone():
+    """Who imports it first decides what comes with it."""
+    by_itself = {
+        module
+        for module, path in imports.modules().items()
+        if any(name.split(".")[0] == "transformers" for name in imports.names(module, path))
+    }
+    assert by_itself == {"curate.base.light"}

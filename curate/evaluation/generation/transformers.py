@@ -99,7 +99,7 @@ class TransformersGeneration:
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[Request]) -> list[Generated]:
-        from transformers import DynamicCache
+        from curate.base.light import transformers
 
         draw = Draw(requests, self.device)
         limits = torch.tensor([request.max_tokens for request in requests], device=self.device)
@@ -108,7 +108,7 @@ class TransformersGeneration:
         stopped = torch.zeros_like(limits, dtype=torch.bool)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
 
-        cache = DynamicCache(config=self.model.config)
+        cache = transformers.DynamicCache(config=self.model.config)
         ids, mask = _left_padded(requests, self.device)
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
         rows = torch.arange(len(requests), device=self.device)  # which request each row of the batch is

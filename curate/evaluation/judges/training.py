@@ -106,9 +106,9 @@ def train(model: Model, found: Responses, settings: Settings, folder: Path) -> d
     Raises:
         InputError: the model cannot be loaded, or every response is longer than `max_tokens`.
     """
-    from transformers import set_seed
+    from curate.base.light import transformers
 
-    set_seed(settings.seed)
+    transformers.set_seed(settings.seed)
     tokenizer = load_tokenizer(model.path, trust_remote_code=model.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -131,10 +131,10 @@ def train(model: Model, found: Responses, settings: Settings, folder: Path) -> d
 
 
 def _run(net: Any, tokenizer: Any, rows: list[dict[str, Any]], settings: Settings, scratch: str) -> None:
-    from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from curate.base.light import transformers
 
     steps = -(-len(rows) // settings.batch) * settings.epochs
-    arguments = TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=scratch,
         use_cpu=device().type == "cpu",
         bf16=settings.dtype == "bfloat16",
@@ -151,17 +151,17 @@ def _run(net: Any, tokenizer: Any, rows: list[dict[str, Any]], settings: Setting
     )
     with progress("judge", steps, "steps") as advance:
 
-        class Show(TrainerCallback):
+        class Show(transformers.TrainerCallback):
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 advance()
 
-        collator = DataCollatorWithPadding(tokenizer)
+        collator = transformers.DataCollatorWithPadding(tokenizer)
 
         def collate(batch: list[dict[str, Any]]) -> Any:
             return collator([{name: row[name] for name in ("input_ids", "labels")} for row in batch])
 
-        trainer = Trainer(model=net, args=arguments, train_dataset=_Rows(rows), data_collator=collate)
-        trainer.remove_callback(PrinterCallback)
+        trainer = transformers.Trainer(model=net, args=arguments, train_dataset=_Rows(rows), data_collator=collate)
+        trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(Show())
         trainer.train()
 
@@ -181,7 +181,7 @@ class _Rows(torch.utils.data.Dataset):
 
 def _with_head(model: Model, padding: int) -> Any:
     """The model's body with a new head of two labels, in float32."""
-    import transformers
+    from curate.base.light import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

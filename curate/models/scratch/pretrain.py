@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch.utils import deterministic
 
-import curate.base.light  # noqa: F401  (before transformers)
 from curate.base.exits import losing
 from curate.base.files import replacing
 from curate.base.progress import progress, say
@@ -95,11 +94,11 @@ def _without_query(document: Document) -> Document | None:
 
 
 def _new_model(tokenizer: Any, params: ReferenceParams) -> Any:
-    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+    from curate.base.light import transformers
 
     # Not pad here: it is bos, and torch does not train the embedding of padding.
     tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = Qwen2Config(
+    config = transformers.Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=params.hidden_size,
         intermediate_size=math.ceil(params.hidden_size * 8 / 3 / 64) * 64,
@@ -111,8 +110,8 @@ def _new_model(tokenizer: Any, params: ReferenceParams) -> Any:
         attn_implementation="sdpa",
         **tokens,
     )
-    model = Qwen2ForCausalLM(config)
-    model.generation_config = GenerationConfig(**tokens, pad_token_id=tokenizer.pad_token_id)
+    model = transformers.Qwen2ForCausalLM(config)
+    model.generation_config = transformers.GenerationConfig(**tokens, pad_token_id=tokenizer.pad_token_id)
     return model
 
 
@@ -173,15 +172,15 @@ def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar of transformers' own."""
-    from transformers.utils import logging
+    from curate.base.light import transformers
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            transformers.utils.logging.enable_progress_bar()
 
 
 def _schedule(step: int, steps: int) -> float:

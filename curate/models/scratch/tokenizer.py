@@ -22,7 +22,8 @@ its ids are an exact prefix of the ids with a response."""
 def train_tokenizer(documents: Iterable[Document], vocab_size: int, context: int) -> Any:
     """A tokenizer of at most `vocab_size` entries (fewer where the text has no more merges)."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+
+    from curate.base.light import transformers
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -40,7 +41,7 @@ def train_tokenizer(documents: Iterable[Document], vocab_size: int, context: int
         show_progress=False,
     )
     core.train_from_iterator(_contents(documents), trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token=DOCUMENT,
         pad_token=DOCUMENT,

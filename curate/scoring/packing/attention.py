@@ -106,9 +106,9 @@ def tree_attention(
 
 def register() -> None:
     """Make `TREE` known to transformers. No mask is registered under that name, so models make none."""
-    from transformers import AttentionInterface
+    from curate.base.light import transformers
 
-    AttentionInterface.register(TREE, tree_attention)
+    transformers.AttentionInterface.register(TREE, tree_attention)
 
 
 def pieces(pack: Pack, window: bool) -> list[Piece]:
