@@ -83,8 +83,16 @@ def commit(project, message):
     run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", message)
 
 
+@pytest.fixture
+def project(ran):
+    """Afterwards it is as it was, whether the test failed or not."""
+    yield ran
+    if run(ran, "git", "status", "--porcelain").stdout:
+        back(ran)
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def ran(tmp_path_factory):
     """A project with small params, run once."""
     folder = tmp_path_factory.mktemp("pipeline")
     source, project = folder / "source", folder / "project"
@@ -192,7 +200,6 @@ def test_another_alpha_runs_weigh_and_what_follows_and_scores_nothing(project):
 def test_what_arms_are_compared_with_concerns_the_report_alone(project):
     change_params(project, {"report": {"compare_with": ["base"]}})
     assert stale(project) == {"report"}
-    back(project)
 
 
 def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_goes_on(project):
@@ -219,7 +226,6 @@ def test_other_suites_run_evaluation_and_report_alone_and_a_killed_evaluation_go
     keys = [ipc.open_file(path).read_all().columns[:2] for path in shard.parent.glob(f"*{SUFFIX}")]
     asked = [key for high, low in keys for key in zip(high.to_pylist(), low.to_pylist(), strict=True)]
     assert len(asked) == len(set(asked)) > 80  # nothing twice
-    back(project)
 
 
 def test_a_lost_output_is_made_again_from_the_store_in_the_same_bytes(project):
@@ -233,11 +239,8 @@ def test_a_lost_output_is_made_again_from_the_store_in_the_same_bytes(project):
 def test_a_typo_in_params_stops_a_stage_before_it_touches_anything(project):
     text = (project / "params.yaml").read_text()
     before = (project / "data/weights.parquet").read_bytes()
-    try:
-        (project / "params.yaml").write_text(text.replace("  alpha:", "  alhpa:"))
-        done = run(project, sys.executable, "-m", "curate.stages.weigh", check=False)
-    finally:
-        (project / "params.yaml").write_text(text)
+    (project / "params.yaml").write_text(text.replace("  alpha:", "  alhpa:"))
+    done = run(project, sys.executable, "-m", "curate.stages.weigh", check=False)
     assert done.returncode == 2 and "weigh.alhpa" in done.stderr and "Traceback" not in done.stderr
     assert (project / "data/weights.parquet").read_bytes() == before
 
@@ -245,13 +248,15 @@ def test_a_typo_in_params_stops_a_stage_before_it_touches_anything(project):
 def test_another_version_runs_the_stages_whose_code_it_changed(project):
     changed = [installed(project) / f"curate/selection/{name}.py" for name in ("subsets", "weights")]
     before = [path.read_text() for path in changed]
-    for path, text in zip(changed, before, strict=True):
-        path.write_text(text + "# another\n")
-    run(project, "dvc", "repro", "--quiet", "installed")
-    found = stale(project)
+    try:
+        for path, text in zip(changed, before, strict=True):
+            path.write_text(text + "# another\n")
+        run(project, "dvc", "repro", "--quiet", "installed")
+        found = stale(project)
+    finally:
+        for path, text in zip(changed, before, strict=True):
+            path.write_text(text)
     assert {"split", "weigh", "train@bdpo-0"} <= found and not {"reference", "prepare", "score"} & found
-    for path, text in zip(changed, before, strict=True):
-        path.write_text(text)
     run(project, "dvc", "repro", "--quiet", "installed")
     assert stale(project) == set()
 
