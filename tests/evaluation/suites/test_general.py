@@ -179,7 +179,7 @@ def test_a_task_of_the_harness_gives_its_own_values_item_by_item(model, tmp_path
     alone = simple_evaluate(
         model=net,
         tasks=["curate_own"],
-        task_manager=_tasks(str(task)),
+        task_manager=_tasks(str(task), shipped=False),
         apply_chat_template=True,
         bootstrap_iters=0,
     )
