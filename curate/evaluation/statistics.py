@@ -57,7 +57,7 @@ def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interv
 
         (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = successes / n
 
-    Not by statsmodels' proportion_confint, whose import takes a fifth of the time of a report.
+    Not by statsmodels' proportion_confint, whose import takes 1.5 seconds: a seventh of a report.
 
     Args:
         successes: from 0 to n; like n it may be fractional, of an effective sample size.
