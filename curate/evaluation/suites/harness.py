@@ -84,7 +84,6 @@ def answered(
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     from curate.evaluation.generation.local import close_all
     from curate.models.load import load_model
@@ -100,7 +99,7 @@ def answered(
         found = simple_evaluate(
             model=model,
             tasks=list(tasks),
-            task_manager=TaskManager(include_defaults=False),  # they are objects: no index of all is made anew
+            task_manager=_tasks(None, shipped=False),  # they are objects: no index of all is made anew
             num_fewshot=shots,
             samples=wanted,
             use_cache=str(cache),
