@@ -1,5 +1,6 @@
 """What the whole session shares: the embedded sample, its reference model, and one vLLM engine."""
 
+import gc
 import hashlib
 import os
 import platform
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items):
     found.get("vllm", []).sort(key=with_vllm)
     ordered = sorted(found.values(), key=lambda tests: min(rank(item) for item in tests))
     items[:] = [item for tests in ordered for item in tests]
+
+
+def pytest_collection_finish():
+    """What the tests import is no garbage: it is not looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """transformers, taken from here by whatever uses it: its import made lighter, by a third.
 
-transformers loads scikit-learn, and with it SciPy and pandas, wherever it is installed (evaluations have it installed),
+transformers loads scikit-learn, and with it SciPy and pandas, where it is installed (lm-evaluation-harness brings it),
 for an option of assisted generation that is not used here; and SciPy's optimisers for losses of object detection. It
 asks once a process whether there are any; here the answer is no. Everything else can import them as before.
 """
@@ -45,4 +45,10 @@ if _hidden:
 
 import transformers  # noqa: E402
 
-__all__ = ["importing", "transformers"]
+__all__ = ["importing", "silence", "transformers"]
+
+
+def silence() -> None:
+    """From here on transformers says nothing but errors in this process, and shows no progress bar of its own."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -51,6 +51,7 @@ def evaluate(
     from curate.evaluation.bench import Workbench
 
     files.check_replaceable(out, VALUES_FILE)
+    statistics.check_installed()
     loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
     bench = Workbench(model, params, state)
     try:

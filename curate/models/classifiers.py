@@ -9,7 +9,7 @@ import torch
 
 from curate.base.device import device
 from curate.base.errors import InputError
-from curate.base.light import transformers
+from curate.base.light import silence, transformers
 from curate.models.faults import loading
 from curate.models.resolve import Model
 
@@ -38,8 +38,7 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
             file=model.adapter,
             remedy="save it merged: peft's merge_and_unload, then save_pretrained",
         )
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    silence()
     with loading(what, model.path):
         net, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             model.path,

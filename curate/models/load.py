@@ -16,10 +16,9 @@ def load_model(model: Model, dtype: str) -> torch.nn.Module:
     Raises:
         InputError: transformers cannot load it, or it does not fit.
     """
-    from curate.base.light import transformers
+    from curate.base.light import silence, transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    silence()
     with loading("model", model.path):
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
             model.path,

@@ -1,14 +1,17 @@
 """Intervals, tests and agreement by hand, against scipy and statsmodels, and by what they promise on simulated data."""
 
+import math
+import sys
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
+from curate.base.errors import InputError
 from curate.evaluation import statistics
 from curate.evaluation.statistics import accuracy, compare, confusion, holm, kappa, mean, rate, wilson
 
@@ -24,12 +27,14 @@ def width(interval):
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_wilson_is_that_of_statsmodels(confidence):
-    """Also of sizes that are no whole numbers."""
+def test_wilson_is_its_formula(confidence):
+    """(p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), also of sizes that are no whole numbers."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     for n in (1, 2, 7, 33.5, 100, 12345):
         for p in (0, 0.1, 1 / 3, 0.5, 1):
-            expected = proportion_confint(p * n, n, alpha=1 - confidence, method="wilson")
-            assert wilson(p * n, n, confidence) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+            half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+            expected = [(p + z**2 / (2 * n) + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+            assert wilson(p * n, n, confidence) == pytest.approx(expected, abs=1e-12)
 
 
 def test_wilson_by_hand():
@@ -246,11 +251,23 @@ def test_holm_lowers_nothing_and_keeps_the_order(p_values):
     assert (np.diff(adjusted[np.argsort(p_values)]) >= 0).all()
 
 
-def test_holm_is_that_of_statsmodels():
+def test_holm_is_its_formula():
+    """The k-th smallest of m times m - k + 1, no less than the one before and no more than 1."""
     p_values = rng(14).random((5, 12)) ** 4
     p_values[:, 3] = p_values[:, 7]
     for row in p_values:
-        assert holm(row) == pytest.approx(multipletests(row, method="holm")[1], rel=1e-15)
+        order = np.argsort(row)
+        steps = np.minimum(1, np.maximum.accumulate(row[order] * np.arange(len(row), 0, -1)))
+        assert holm(row)[order] == pytest.approx(steps, rel=1e-12)
+
+
+@pytest.mark.parametrize("call", [lambda: wilson(1, 2), lambda: holm([0.5]), statistics.check_installed])
+def test_without_statsmodels_the_remedy_is_said(call, monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [])
+    monkeypatch.delitem(sys.modules, "statsmodels")
+    with pytest.raises(InputError, match="need statsmodels") as caught:
+        call()
+    assert "curate-preferences[evaluate]" in caught.value.details["remedy"]
 
 
 def test_confusion_by_hand():

@@ -181,10 +181,9 @@ class _Rows(torch.utils.data.Dataset):
 
 def _with_head(model: Model, padding: int) -> Any:
     """The model's body with a new head of two labels, in float32."""
-    from curate.base.light import transformers
+    from curate.base.light import silence, transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    silence()
     with loading("judge", model.path):
         net = transformers.AutoModelForSequenceClassification.from_pretrained(
             model.path,

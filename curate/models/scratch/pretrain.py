@@ -50,6 +50,8 @@ def train_reference(params: ReferenceParams, data: DataParams, cleaning: Cleanin
         InputError: a text cannot be read.
         OutputError: `out` is a folder of something else, or cannot be written.
     """
+    from curate.base.light import silence
+
     with losing(LOST), replacing(out, REFERENCE_FILE) as folder:
         texts = gather(params, data, cleaning)
         documents = list(chain.from_iterable(text.documents for text in texts))
@@ -65,8 +67,8 @@ def train_reference(params: ReferenceParams, data: DataParams, cleaning: Cleanin
             "vocab_size": len(tokenizer),
             "loss": loss,
         }
-        with _quiet():
-            model.cpu().save_pretrained(folder)
+        silence()
+        model.cpu().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_reference(folder, ModelParams(name="scratch"))
     return summary
@@ -167,20 +169,6 @@ def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
     loss = -logps.sum() / count
     loss.backward()
     return loss.detach()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar of transformers' own."""
-    from curate.base.light import transformers
-
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()
 
 
 def _schedule(step: int, steps: int) -> float:
