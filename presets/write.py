@@ -16,7 +16,6 @@ CORPORA = [f"{SHARED}/corpus/{name}" for name in ("sgd_train_dialogues.txt.gz", 
 PKU = f"{SHARED}/pref/pku_saferlhf_test_safeunsafe_dev.json"
 HH = f"{SHARED}/pref/hh_harmless_base_test_dev.jsonl.gz"
 
-WEIGHTS = "data/weights.parquet"
 PAIRS = "data/pairs.parquet"
 SMOLLM2 = "../models/SmolLM2-135M-Instruct"
 
@@ -78,8 +77,8 @@ The paper does not say its learning rate, epochs or beta: these are ours."""
         },
         "evaluate": {
             # StrongREJECT, XSTest, GSM8K and HHH are the paper's; which judge it had is not said.
-            "suites": [f"heldout={WEIGHTS}", "strongreject", "xstest", f"prefill={WEIGHTS}", "gsm8k", "hhh"],
-            "watch": WEIGHTS,
+            "suites": [f"heldout={PAIRS}", "strongreject", "xstest", f"prefill={PAIRS}", "gsm8k", "hhh"],
+            "watch": PAIRS,
             "dtype": "bfloat16",
             "max_tokens": 512,
             "judge": "rubric",
@@ -105,7 +104,7 @@ elsewhere, change data.source and data.watch, reference.texts and reference.watc
         "reference": {"texts": [source, *CORPORA], "watch": SHARED, "text_tokens": 100_000} | reference,
         "data": {"source": source, "watch": source, **({"format": "pku_ranked"} if source == PKU else {})},
         # No judge: a model of this size says little that one could read. Refusals are found by matching strings.
-        "evaluate": {"suites": [f"heldout={WEIGHTS}"], "watch": WEIGHTS, "limit": 100},
+        "evaluate": {"suites": [f"heldout={PAIRS}"], "watch": PAIRS, "limit": 100},
         "report": {"title": title},
         **sections,
     }

@@ -19,13 +19,8 @@ SCORES = "data/scores.parquet"
 SPLITS = "data/splits.parquet"
 WEIGHTS = "data/weights.parquet"
 READS = "data/reads"
-"""What each arm reads: ARM.json names a file and its digest. The train stage depends on it instead of the file, so that
-other weights train no arm anew that has none."""
-
-
-def read_by(arm: params.ArmParams) -> str:
-    """The file that the arm's training reads."""
-    return WEIGHTS if arm.reads_weights else SPLITS
+"""ARM.json has a digest of what the arm reads of the weights. Training depends on it instead of the file, so that other
+weights train no arm anew that has none."""
 
 
 def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""weights, or splits for an arm without -> one arm's run with one seed: `python -m stages.train ARM SEED`"""
+"""weights -> one arm's run with one seed: `python -m stages.train ARM SEED`"""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,10 @@ from curate.base import files
 from curate.models.resolve import resolve
 from curate.pairs.artefact import read_artefact
 from curate.project.params import Params
-from curate.selection.weights import unweighted
+from curate.selection import reads
 from curate.training.launch import launch
 
-from .run import REFERENCE, arm_and_seed, read_by, run
+from .run import REFERENCE, WEIGHTS, arm_and_seed, run
 
 
 def main(params: Params) -> None:
@@ -22,17 +22,17 @@ def main(params: Params) -> None:
 
     from curate.training.train import train
 
-    path = read_by(arm)
-    pairs = read_artefact(path, "pairs", "scores", "splits", *(["weights"] if arm.reads_weights else []))
+    weights = read_artefact(WEIGHTS, "pairs", "scores", "splits", "weights")
+    pairs, provenance = reads.read(weights, files.read_provenance(WEIGHTS), arm)
     train(
-        pairs if arm.reads_weights else unweighted(pairs),
+        pairs,
         resolve(REFERENCE, trust_remote_code=params.model.trust_remote_code),
         params.train,
         arm,
         name,
         Path("runs") / name / f"seed-{seed}",
         files.state_folder(),
-        files.read_provenance(path),
+        provenance,
         seed,
     )
 

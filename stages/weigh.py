@@ -1,4 +1,4 @@
-"""splits -> weights, and which of the two each arm reads"""
+"""splits -> weights, and digests of what each arm reads of them"""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from curate.base import files
 from curate.base.progress import say
 from curate.pairs.artefact import read_artefact
 from curate.project.params import Params
-from curate.selection import measure, weights
+from curate.selection import measure, reads, weights
 
-from .run import READS, SPLITS, WEIGHTS, read_by, run
+from .run import READS, SPLITS, WEIGHTS, run
 
 
 def main(params: Params) -> None:
@@ -18,13 +18,12 @@ def main(params: Params) -> None:
     summary = weights.summarise(frame, settled)
     for warning in measure.warnings(before, summary):
         say(f"weigh: warning: {warning}")
+    provenance = weights.provenance(settled, before)
     with files.replacing_together(WEIGHTS, "data/weigh.json") as (out, told):
-        files.write_parquet(frame, out, weights.provenance(settled, before))
+        files.write_parquet(frame, out, provenance)
         files.write_json(summary, told)
-    digests = {path: files.file_digest(path) for path in (SPLITS, WEIGHTS)}
-    for name, arm in params.arms.items():
-        path = read_by(arm)
-        files.write_json({"file": path, "sha256": digests[path]}, Path(READS) / f"{name}.json")
+    for name, digest in reads.digests(frame, provenance, params.arms).items():
+        files.write_json({"reads": digest}, Path(READS) / f"{name}.json")
 
 
 if __name__ == "__main__":

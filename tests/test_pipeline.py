@@ -180,17 +180,18 @@ def test_metrics_plots_and_dag_say_something(project):
         assert stage in dag
 
 
-def test_another_alpha_runs_weigh_and_what_follows_and_scores_nothing(project):
+def test_another_alpha_or_draw_of_subsets_trains_only_what_reads_it_and_scores_nothing(project):
     shards = sorted((project / ".curate/scores").rglob("*.parquet"))
     weights = pl.read_parquet(project / "data/weights.parquet")
-    done = run(project, "dvc", "exp", "run", "-S", "weigh.alpha=2.5", "weigh")
-    assert stages_run(done) == {*ALWAYS, "weigh"}
+    done = run(project, "dvc", "exp", "run", "-S", "weigh.alpha=2.5", "-S", "split.seed=7", "weigh")
+    assert stages_run(done) == {*ALWAYS, "split", "weigh"}
     assert sorted((project / ".curate/scores").rglob("*.parquet")) == shards
     changed = pl.read_parquet(project / "data/weights.parquet")
     assert changed["pmi_gap"].equals(weights["pmi_gap"]) and not changed["chosen_weight"].equals(
         weights["chosen_weight"]
     )
-    assert stale(project) == {"train@bdpo-0", "report"}  # no weight reaches DPO's loss
+    assert not changed["random"].equals(weights["random"])
+    assert stale(project) == {"train@bdpo-0", "report"}  # no weight reaches DPO's loss, and it is on all pairs
     edges = run(project, "dvc", "dag", "--dot").stdout
     assert '"train@bdpo-0" -> "evaluate@bdpo-0"' in edges
     back(project)

@@ -1,13 +1,15 @@
 """What DVC watches instead of code files where the package is installed: `python -m curate.installed`.
 
 It writes the folder `curate` of the working folder: `curate/code/STAGE` has the digest of the code that the
-stage depends on in the repository's dvc.yaml, and `curate/sample` that of the sample's generator. A stage runs
-again when another version of the package changes its own code, and not when it changes another's.
+stage depends on in the repository's dvc.yaml and of the defaults of its params, which hold where a project's file
+lacks a key; `curate/sample` has that of the sample's generator. A stage runs again when another version of the package
+changes its own code or defaults, and not when it changes another's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +20,7 @@ import yaml
 from curate.base import files
 from curate.base.exits import told
 from curate.project import shipped
-from curate.project.params import SAMPLE_FOLDER
+from curate.project.params import SAMPLE_FOLDER, Params
 
 FOLDER = "curate"
 MARKER = "INSTALLED.txt"
@@ -52,6 +54,17 @@ def digest(dependencies: Iterable[str]) -> str:
     return found.hexdigest()
 
 
+def defaults(keys: Iterable[str]) -> str:
+    """Of the params `keys` ("score", "train.beta") the values where a file lacks them, as JSON."""
+    everything = Params().model_dump(mode="json")
+    found = {}
+    for key in keys:
+        section, _, rest = key.partition(".")
+        # What is made from a template, arms.${item.arm}, may be any of its section.
+        found[key] = everything[section].get(rest, everything[section])
+    return json.dumps(found, sort_keys=True)
+
+
 def write(folder: Path) -> None:
     """Write `folder`: code/STAGE for every stage, and sample.
 
@@ -62,8 +75,8 @@ def write(folder: Path) -> None:
         (temporary / "code").mkdir(parents=True)
         (temporary / MARKER).write_text(_ABOUT, encoding="utf-8")
         for name, stage in pipeline()["stages"].items():
-            code = digest(filter(is_code, stage["deps"]))
-            (temporary / "code" / name).write_text(f"{code}\n", encoding="utf-8")
+            code = hashlib.sha256(f"{digest(filter(is_code, stage['deps']))} {defaults(stage['params'])}".encode())
+            (temporary / "code" / name).write_text(f"{code.hexdigest()}\n", encoding="utf-8")
         (temporary / "sample").write_text(f"{digest([SAMPLE_FOLDER])}\n", encoding="utf-8")
 
 

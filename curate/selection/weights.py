@@ -102,11 +102,6 @@ def _with_sides(frame: pl.DataFrame, params: WeighParams) -> pl.DataFrame:
     return frame.with_columns(chosen.alias("_chosen_mi"), rejected.alias("_rejected_mi"))
 
 
-def unweighted(splits: pl.DataFrame) -> pl.DataFrame:
-    """The pairs with every weight and scale 1, for arms whose loss has none."""
-    return weigh(splits, WeighParams(scheme="none", scaling="none"))
-
-
 def provenance(params: WeighParams, before: dict[str, Any]) -> dict[str, Any]:
     """`params` with the gap's form settled."""
     params = settled(params, before)

@@ -1,11 +1,15 @@
 """Projects that `curate init` of version 0.1.0 made run with this one: its dvc.yaml and params.yaml are kept here."""
 
 import re
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
+from command import environment
 
 from curate.project import installed, params
 
@@ -47,3 +51,17 @@ def test_the_digests_that_its_stages_depend_on_are_written(tmp_path):
         for dependency in stage.get("deps", []):
             if dependency.startswith("curate/code/"):
                 assert (tmp_path / dependency).is_file(), dependency
+
+
+@pytest.mark.slow
+def test_its_first_stages_run(tmp_path):
+    shutil.copy(HERE / "dvc-0.1.0.yaml", tmp_path / "dvc.yaml")
+    text = PARAMS.read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("sample_pairs: 1600", "sample_pairs: 60"))
+    for line in ("git init -q", "dvc init -q", "dvc repro prepare", "dvc status --json"):
+        done = subprocess.run(
+            line.split(), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert 40 < pl.read_parquet(tmp_path / "data" / "pairs.parquet").height <= 60
+    assert '"prepare"' not in done.stdout and '"score"' in done.stdout

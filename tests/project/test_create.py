@@ -92,7 +92,7 @@ def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypat
     assert loaded.data.source == loaded.data.watch == "../../données 1.jsonl"
     assert loaded.model.name == loaded.model.watch == "../../model"
     assert loaded.reference.texts == ["../../données 1.jsonl"] and loaded.reference.hidden_size == 192
-    assert loaded.evaluate.suites == ["heldout=data/weights.parquet"]  # the preset's
+    assert loaded.evaluate.suites == ["heldout=data/pairs.parquet"]  # the preset's
     assert "../../données 1.jsonl is read as trl" in done.stderr
     assert Path("params.yaml").read_text().startswith("# B-DPO and DPO on a PKU-SafeRLHF file.")
     assert "not there" not in done.stderr and "git init && dvc init" in done.stderr

@@ -73,6 +73,11 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("evaluate: {attacker_model: curate, attacker_watch: configs}", "", "evaluate.attacker_watch must be curate,"),
         ("evaluate: {judge: rubric, judge_model: stages, judge_watch: a}", "", "evaluate.judge_watch must be stages,"),
         ("evaluate: {suites: [sample, a=x/y, b=x/z], watch: x/y}", "", "evaluate.watch must be x/z or a folder above"),
+        (
+            "evaluate: {suites: [a=x/y, b=z/y, c=w], watch: x/y, watch_also: z}",
+            "",
+            "evaluate.watch must be w or a",
+        ),
         ("evaluate: {suites: [gcg], options: {gcg: {suffixes: x/s}}}", "", "evaluate.watch must be x/s or a folder"),
         ("weigh: 3", "weigh", "valid dictionary"),
     ],

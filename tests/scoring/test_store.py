@@ -14,7 +14,7 @@ from tiny import save_model
 from curate.base import shards
 from curate.base.errors import InputError, OutputError
 from curate.models.rendering import TokenSequence
-from curate.models.resolve import resolve
+from curate.models.resolve import Model, resolve
 from curate.scoring.store import SCHEMA, Store, holdings
 
 
@@ -61,6 +61,14 @@ def test_keys_that_share_their_first_half_are_told_apart(store):
     store.add([b"\xff" * 16], np.array([-77.0]))
     assert store.lookup([*reversed(ours), b"\xff" * 16]).tolist() == [*range(-8, 1), -77]
     assert np.isnan(store.lookup([b"12345678" + b"\x20" * 8, b"\xff" * 8 + b"\x01" * 8])).all()
+
+
+def test_scores_of_the_first_version_are_found(tmp_path):
+    """Folder and key are those of version 0.1.0: no number is scored again because of another version."""
+    model = Model(name="m", path=tmp_path, digest="0" * 64, commit=None, context=8)
+    store = Store(tmp_path, model, "float32", "transformers 5.19.0 cpu")
+    assert store.folder.name == "5517696588ceacc2"
+    assert store.key(sequence((1, 2), (3, 4))).hex() == "436016e8e46b3f81fcb445f0b2280149"
 
 
 def test_a_key_sees_ids_boundary_model_dtype_and_engine(model, tmp_path):

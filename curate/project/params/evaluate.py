@@ -25,6 +25,11 @@ class EvaluateParams(Section):
         description="what DVC watches for changes: a file or folder that has all files of `suites`, else curate/sample",
         min_length=1,
     )
+    watch_also: str = Field(
+        SAMPLE_FOLDER,
+        description="a second such file or folder, where the suites' files have no folder of their own in common",
+        min_length=1,
+    )
     judge_watch: str = Field(
         SAMPLE_FOLDER,
         description="what DVC watches for changes: judge_model's folder where it is one, else curate/sample",

@@ -46,12 +46,12 @@ class Params(Section):
             if f"{key}_watch" in self.evaluate.model_fields_set:  # a file of before has none, nor has its dvc.yaml
                 folder = _folder(getattr(self.evaluate, f"{key}_model"))
                 _watches(f"evaluate.{key}_watch", getattr(self.evaluate, f"{key}_watch"), folder)
-        _covers("evaluate.watch", self.evaluate.watch, self.evaluate.files())
+        _covers("evaluate.watch", (self.evaluate.watch, self.evaluate.watch_also), self.evaluate.files())
         texts = (text for text in self.reference.texts if text not in ("sample", source))
-        _covers("reference.watch", self.reference.watch, texts)
+        _covers("reference.watch", (self.reference.watch,), texts)
         if "watch" in self.train.model_fields_set:
             arms = (self.arms[name].training(self.train) for name in self.train.arms if name in self.arms)
-            _covers("train.watch", self.train.watch, (arm.accelerate for arm in arms if arm.accelerate))
+            _covers("train.watch", (self.train.watch,), (arm.accelerate for arm in arms if arm.accelerate))
         return self
 
     @model_validator(mode="after")
@@ -80,7 +80,8 @@ def _watches(key: str, watched: str, expected: str) -> None:
         raise ValueError(f"{key} must be {expected}, or its changes go unnoticed")
 
 
-def _covers(key: str, watched: str, files: Iterable[str]) -> None:
+def _covers(key: str, watched: Iterable[str], files: Iterable[str]) -> None:
+    folders = {Path(one) for one in watched}
     for file in files:
-        if Path(watched) not in (Path(file), *Path(file).parents):
+        if not folders & {Path(file), *Path(file).parents}:
             raise ValueError(f"{key} must be {file} or a folder above it, or its changes go unnoticed")
