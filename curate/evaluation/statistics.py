@@ -175,14 +175,25 @@ def compare(
     else:
         resampled = np.subtract(*_resampled_means([a, b], weights, draws, seed))
     per_prompt = a.mean(axis=1) - b.mean(axis=1)
-    rounding = ROUNDING * max(abs(a).max(), abs(b).max())
-    resampled[abs(resampled) <= rounding] = 0
+    mean = float(weights @ per_prompt / weights.sum())
+    low, high, p = summed_up(resampled, per_prompt, max(abs(a).max(), abs(b).max()))
+    return Difference(mean, low, high, p, len(a), min(a.shape[1], b.shape[1]))
+
+
+def summed_up(resampled: Array, per_prompt: Array, largest: float) -> tuple[float, float, float]:
+    """The 95% interval of resampled differences, and the two-sided p-value of no difference.
+
+    Args:
+        resampled: [draws].
+        per_prompt: [prompts], each prompt's own difference: of n that differ at all p is no less than 2^(1 - n).
+        largest: magnitude of what was subtracted, beside which rounding is told from a difference.
+    """
+    rounding = ROUNDING * largest
+    resampled = np.where(abs(resampled) <= rounding, 0.0, resampled)
     tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum())) + 1
     least = 2.0 ** (1 - int((abs(per_prompt) > rounding).sum()))
     low, high = map(float, np.quantile(resampled, TAILS))
-    p = min(1.0, max(2 * tail / (draws + 1), least))
-    mean = float(weights @ per_prompt / weights.sum())
-    return Difference(mean, low, high, p, len(a), min(a.shape[1], b.shape[1]))
+    return low, high, min(1.0, max(2 * tail / (len(resampled) + 1), least))
 
 
 def holm(p_values: npt.ArrayLike) -> Array:
@@ -267,18 +278,18 @@ def _resampled_means(arms: Sequence[Array], weights: Array, draws: int, seed: in
     """
     rng = np.random.default_rng(seed)
     prompts = len(arms[0])
-    columns = [_counts(rng, arm.shape[1], draws) for arm in arms]
+    columns = [counts(rng, arm.shape[1], draws) for arm in arms]
     means = np.empty((len(arms), draws))
     step = max(1, CHUNK // prompts)
     for start in range(0, draws, step):
         chunk = slice(start, min(start + step, draws))
-        rows = _counts(rng, prompts, chunk.stop - chunk.start) * weights
+        rows = counts(rng, prompts, chunk.stop - chunk.start) * weights
         drawn = rows.sum(axis=1)
         for out, arm, drawn_columns in zip(means, arms, columns, strict=True):
             out[chunk] = ((rows @ arm) * drawn_columns[chunk]).sum(axis=1) / (drawn * arm.shape[1])
     return means
 
 
-def _counts(rng: np.random.Generator, size: int, draws: int) -> Array:
+def counts(rng: np.random.Generator, size: int, draws: int) -> Array:
     """How often each of `size` things is drawn in `size` draws with replacement: [draws, size]."""
     return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from curate.evaluation.statistics import DRAWS, TAILS, Array, Difference, Interval, holm
+from curate.evaluation.statistics import DRAWS, TAILS, Array, Difference, Interval, counts, holm, summed_up
 from curate.pairs.schema import Split
 from curate.reporting.inputs import Run
 from curate.reporting.table import Cell, Table, Within
@@ -119,11 +119,19 @@ def compare(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DR
 
 def _compare(both: Sequence[Rewards], measure: Measure, drawn: Drawn) -> Difference:
     resampled = np.subtract(*(_resampled(one, measure, drawn) for one in both))
-    tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum())) + 1
-    low, high = map(float, np.quantile(resampled, TAILS))
-    at = value(both[0], measure) - value(both[1], measure)
+    ours, theirs = (value(one, measure) for one in both)
+    apart = np.concatenate([np.subtract(*(_sums(one, measure, side) for one in both)).mean(1) for side in SIDES])
+    low, high, p = summed_up(resampled, apart, max(abs(ours), abs(theirs)))
     prompts = len(both[0].sides[Split.HELDOUT.value].pairs)
-    return Difference(at, low, high, min(1.0, 2 * tail / (len(resampled) + 1)), prompts, len(both[0].seeds))
+    return Difference(ours - theirs, low, high, p, prompts, len(both[0].seeds))
+
+
+def _sums(rewards: Rewards, measure: Measure, side: str) -> Array:
+    """What the measure is the mean of, over each prompt's pairs of a side: [prompts, seeds]."""
+    found = rewards.sides[side]
+    if measure != "gap" and side != Split.HELDOUT.value:
+        return np.zeros_like(found.margins)
+    return found.right if measure == "accuracy" else found.margins
 
 
 def _shared(ours: Rewards, theirs: Rewards) -> list[Rewards]:
@@ -185,11 +193,8 @@ def table(rewards: Mapping[str, Rewards], others: Sequence[str]) -> Table | None
 
 def _draws(rewards: Rewards, draws: int, seed: int) -> Drawn:
     rng = np.random.default_rng(seed)
-
-    def counts(size: int) -> Array:
-        return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
-
-    return Drawn({side: counts(len(rewards.sides[side].pairs)) for side in SIDES}, counts(len(rewards.seeds)))
+    prompts = {side: counts(rng, len(rewards.sides[side].pairs), draws) for side in SIDES}
+    return Drawn(prompts, counts(rng, len(rewards.seeds), draws))
 
 
 def _resampled(rewards: Rewards, measure: Measure, drawn: Drawn) -> Array:

@@ -56,5 +56,5 @@ def arguments(plan: Plan, *, resuming: bool) -> transformers.TrainingArguments:
 def _evaluated_together(plan: Plan) -> int:
     """Pairs in a batch of an evaluation: on a CPU several of training's, as they run in shares anyhow."""
     each = plan.params.batch_pairs // processes()
-    in_shares = processes() == 1 and not torch.cuda.is_available() and not plan.objective.objective.of_batch
+    in_shares = processes() == 1 and not torch.cuda.is_available() and not plan.settings.objective.of_batch
     return max(each, EVALUATED_TOGETHER) if in_shares else each

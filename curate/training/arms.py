@@ -28,8 +28,8 @@ door, w-door: the longest harmful beginning, tokens. w-door: the temperature of 
 """
 
 
-class Plan(NamedTuple):
-    """What an arm does, checked."""
+class Settings(NamedTuple):
+    """An objective with every setting of it, checked."""
 
     objective: Objective
     loss: dict[str, float]  # the loss's settings, all of them
@@ -48,7 +48,7 @@ class Pairs(NamedTuple):
     record: dict[str, Any]  # what was done to the training pairs, for the metrics
 
 
-def plan(arm: ArmParams, params: TrainParams) -> Plan:
+def settings(arm: ArmParams, params: TrainParams) -> Settings:
     """The objective of an arm and every setting of it.
 
     Raises:
@@ -66,7 +66,7 @@ def plan(arm: ArmParams, params: TrainParams) -> Plan:
                 expected=", ".join(sorted(known)) or "none",
             )
     loss = {name: params.beta if default is None else default for name, default in objective.settings.items()}
-    return Plan(
+    return Settings(
         objective,
         loss | {name: arm.settings[name] for name in loss if name in arm.settings},
         data | {name: arm.settings[name] for name in data if name in arm.settings},
@@ -77,7 +77,12 @@ VALIDATION = 0  # seed of the draw of validation prompts: the same for every arm
 
 
 def select(
-    weights: pl.DataFrame, arm: ArmParams, planned: Plan, weigh_params: WeighParams, seed: int, validation: float = 0.0
+    weights: pl.DataFrame,
+    arm: ArmParams,
+    settings: Settings,
+    weigh_params: WeighParams,
+    seed: int,
+    validation: float = 0.0,
 ) -> Pairs:
     """The arm's training and held-out pairs.
 
@@ -120,7 +125,7 @@ def select(
         training, swapped, dropped = relabelling.safedpo(training)
         record = {"swapped": swapped, "dropped": dropped}
     elif arm.objective == "cdpo":
-        training, record = _by_cost(training, planned, seed)
+        training, record = _by_cost(training, settings, seed)
     elif arm.objective in ("door", "w-door") and not training["harmful"].sum():
         raise InputError(
             f"{arm.objective} trains refusals, and no training pair has a response known to be harmful",
@@ -133,9 +138,9 @@ def select(
     return Pairs(training, heldout, record)
 
 
-def _by_cost(training: pl.DataFrame, planned: Plan, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _by_cost(training: pl.DataFrame, settings: Settings, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
     """C-DPO's pairs: chosen by r - lambda c, lambda given or found (docs/training.md, Objectives)."""
-    data = planned.data
+    data = settings.data
     lambda_, limit = data["lambda"], data["cost_limit"]
     record: dict[str, Any] = {}
     if math.isfinite(limit):

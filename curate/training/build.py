@@ -58,8 +58,8 @@ def build(plan: Plan, train: Train) -> Built:
     last = checkpoints.last(plan.checkpoints, params.early_stop)
     evaluated = {"train": pairs.training, "heldout": pairs.heldout}
     trainer = PairTrainer(
-        objective=plan.objective.objective,
-        settings=plan.objective.loss,
+        objective=plan.settings.objective,
+        settings=plan.settings.loss,
         beta=params.beta,
         divergence=divergence,
         model=policy,
@@ -68,7 +68,7 @@ def build(plan: Plan, train: Train) -> Built:
         eval_dataset={
             side: PairDataset(tokenizer, draw(rows, params.eval_pairs, EVALUATED)) for side, rows in evaluated.items()
         },
-        data_collator=Collator(alignment="chosen_alignment" in plan.objective.objective.tensors),
+        data_collator=Collator(alignment="chosen_alignment" in plan.settings.objective.tensors),
     )
     return Built(policy, tokenizer, trainer, last)
 
@@ -101,7 +101,7 @@ def _refusals(plan: Plan, policy: Any, tokenizer: Any, train: Train) -> Refusals
     """What DOOR trains on in place of the pairs' responses; None for other objectives."""
     if plan.arm.objective not in ("door", "w-door"):
         return None
-    data = plan.objective.data
+    data = plan.settings.data
     refusals = Refusals(plan.seed, int(data["longest"]), plan.model.context)
     if plan.arm.objective == "door":
         return refusals

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     state: Path
     provenance: dict[str, Any]  # of `weights`
     seed: int
-    objective: arms.Plan
+    settings: arms.Settings
     pairs: arms.Pairs
     key: str  # digest of all that decides the result
 
@@ -77,8 +77,8 @@ def plan(
     for warning in measure.warnings(provenance):
         say(f"train: warning: {warning}")
     params = arm.training(params)
-    objective = arms.plan(arm, params)
+    settings = arms.settings(arm, params)
     weighing = provenance.get("params", {}) if provenance.get("stage") == "weigh" else {}
-    pairs = arms.select(weights, arm, objective, WeighParams.model_validate(weighing), seed, params.validation_fraction)
+    pairs = arms.select(weights, arm, settings, WeighParams.model_validate(weighing), seed, params.validation_fraction)
     key = checkpoints.key(pairs, model, params, arm, seed)
-    return Plan(weights, model, params, arm, name, out, state, provenance, seed, objective, pairs, key)
+    return Plan(weights, model, params, arm, name, out, state, provenance, seed, settings, pairs, key)

@@ -25,7 +25,7 @@ def record_of(plan: Plan) -> dict[str, Any]:
             "from": public(plan.provenance),
             "data": data_of(plan.pairs),
             "train": public(plan.params.model_dump(exclude=set(PIPELINE_KEYS))),
-            "settings": plan.arm.record() | {"settings": plan.objective.record()},
+            "settings": plan.arm.record() | {"settings": plan.settings.record()},
         }
     )
 

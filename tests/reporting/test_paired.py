@@ -77,6 +77,19 @@ def test_arms_are_compared_over_the_seeds_and_prompts_that_they_have(made):
     assert found.low < 0 < found.high
 
 
+def test_arms_that_differ_in_one_prompt_are_not_told_apart(made):
+    """Whatever is drawn, the difference has one sign or none: p is 1, as in `statistics.compare`."""
+    rewards = paired.of(*made)["a"]
+    heldout = rewards.sides["heldout"]
+    margins = heldout.margins.copy()
+    margins[0] += 1.0
+    better = rewards._replace(sides=rewards.sides | {"heldout": heldout._replace(margins=margins)})
+    found = paired.compare(better, rewards, "margin")
+    assert found.mean == pytest.approx(1 / heldout.pairs.sum()) and found.low == 0 < found.high
+    assert found.p == 1.0
+    assert paired.compare(rewards, rewards, "gap")[:4] == (0, 0, 0, 1)
+
+
 def test_a_family_is_corrected_together(made):
     rewards = paired.of(*made)
     wanted = [("b", "a", "margin"), ("b", "a", "gap"), ("c", "a", "margin"), ("d", "a", "margin")]

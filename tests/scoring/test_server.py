@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from loopback import KEY, first, opening, refuse
@@ -12,8 +13,9 @@ from loopback import KEY, first, opening, refuse
 from curate.base.errors import InputError, UsageError
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
+from curate.scoring.engines import server_answers
 from curate.scoring.engines.server import ServerEngine
-from curate.scoring.engines.server_answers import server_version
+from curate.scoring.engines.server_answers import server_version, servers_of
 
 MODEL = Model("owner/tiny", None, Path("/nowhere/tiny"), "0" * 32, 256)
 CARD = {"id": "tiny", "root": "owner/tiny", "max_model_len": 256}
@@ -458,6 +460,20 @@ def test_the_servers_version(opened):
         assert other.url.removesuffix("/v1") in caught.value.details["found"]
 
 
+def test_at_the_start_a_server_is_asked_again_when_it_said():
+    pages = iter([(503, "1"), (200, "")])
+
+    def answer(_):
+        status, rest = next(pages)
+        headers = {"Retry-After": rest} if rest else {}
+        return httpx.Response(status, headers=headers, json={"version": "0.32.0"})
+
+    start = time.monotonic()
+    with httpx.Client(transport=httpx.MockTransport(answer)) as asking:
+        assert server_answers._get(asking, servers_of(["http://host:1"])[0], "/version").json()["version"] == "0.32.0"
+    assert 1.0 <= time.monotonic() - start < 10.0
+
+
 def test_a_server_that_is_not_there_at_the_start(opened):
     small, engine = opened
     gone = small()
@@ -514,20 +530,22 @@ class Rows:
     version's own protocol. Its prefix cache holds `held` tokens of every prompt."""
 
     def __init__(self, held=0):
-        self.held, self.asked = held, []
-
-    def __call__(self, body):
-        from vllm.entrypoints.scale_out.token_in_token_out.protocol import GenerateRequest, GenerateTokensResponse
+        from vllm.entrypoints.scale_out.token_in_token_out import protocol
         from vllm.utils.serial_utils import numpy2base64
 
-        request = GenerateRequest.model_validate(body)
+        # Imported before anything is asked: it takes seconds, and the engine waits for no answer that long.
+        self.held, self.asked, self.protocol, self.coded = held, [], protocol, numpy2base64
+
+    def __call__(self, body):
+        request = self.protocol.GenerateRequest.model_validate(body)
         params, ids = request.sampling_params, request.token_ids
         self.asked.append((ids, params))
         start, given = params.prompt_logprob_start, np.asarray(params.prompt_logprob_token_ids)
         assert given.ravel().tolist() == ids[start + 1 :] and not request.stream
         scores = np.array([[logp(ids[at], at)] for at in range(start + 1, len(ids))], dtype=np.float32)
         held = self.held > start and not params.skip_reading_prefix_cache
-        answer = GenerateTokensResponse(choices=[], prompt_token_id_logprobs=None if held else numpy2base64(scores))
+        coded = None if held else self.coded(scores)
+        answer = self.protocol.GenerateTokensResponse(choices=[], prompt_token_id_logprobs=coded)
         return 200, answer.model_dump_json()
 
 

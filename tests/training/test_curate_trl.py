@@ -50,7 +50,7 @@ def sides(weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def frame(weights):
     """The training pairs as our own trainer takes them."""
-    return arms.select(weights, ARM, arms.plan(ARM, TrainParams()), params.WeighParams(), 0).training
+    return arms.select(weights, ARM, arms.settings(ARM, TrainParams()), params.WeighParams(), 0).training
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_loss_is_our_trainers(make, model, frame):
     unweighted = [0.1 * (logp - ref).mean().item() for logp, ref in zip(logps, refs, strict=True)]
     assert [metrics["rewards/chosen"], metrics["rewards/rejected"]] == pytest.approx(unweighted, abs=1e-4)
 
-    planned = arms.plan(ARM, TrainParams(beta=0.1))
+    planned = arms.settings(ARM, TrainParams(beta=0.1))
     ours = PairTrainer.__new__(PairTrainer)
     ours.objective, ours.settings = planned.objective, planned.loss
     dataset = PairDataset(load_tokenizer(model), rows)
@@ -155,7 +155,7 @@ def test_three_steps_are_our_trainers(make, model, frame, sides, tmp_path, optim
     theirs = make(options=shared, eval_dataset={"heldout": sides[1]})
     theirs.train()
 
-    planned = arms.plan(ARM, TrainParams(beta=0.1))
+    planned = arms.settings(ARM, TrainParams(beta=0.1))
     tokenizer = load_tokenizer(model)
     heldout = sides[1].to_polars().with_columns(harmful=pl.lit(1.0))
     ours = PairTrainer(

@@ -82,7 +82,7 @@ def test_every_pair_has_its_rewards_at_the_end(weights, model, tmp_path):
 def test_validation_prompts_are_of_the_training_side(weights):
     """The held-out pairs are not read; what is validated is not trained on, and no prompt is on both sides."""
     arm = ARMS["dpo"]
-    settings = arms.plan(arm, SHORT)
+    settings = arms.settings(arm, SHORT)
     whole = arms.select(weights, arm, settings, params.WeighParams(), 0)
     found = arms.select(weights, arm, settings, params.WeighParams(), 0, validation=0.25)
     ids = [set(frame["pair_id"]) for frame in (found.training, found.heldout)]
@@ -146,7 +146,7 @@ def test_a_draw_is_the_same_whatever_the_order(weights):
 
 def harmful(weights):
     """Three training pairs as an arm has them, the first of a harmless query."""
-    one = arms.select(weights, ARMS["bdpo"], arms.plan(ARMS["bdpo"], SHORT), params.WeighParams(), 0).training
+    one = arms.select(weights, ARMS["bdpo"], arms.settings(ARMS["bdpo"], SHORT), params.WeighParams(), 0).training
     return pl.concat([one.filter(pl.col("harmful") == 0).head(1), one.filter(pl.col("harmful") == 1).head(2)])
 
 

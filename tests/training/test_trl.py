@@ -45,7 +45,7 @@ def test_dpo_is_trls_dpo(tmp_path):
     scored = score(frame, model, params.ScoreParams(engine="transformers"), tmp_path / "store").scores
     weights = weigh(scored, params.WeighParams(scheme="none", scaling="none"))
     arm = ArmParams(objective="bdpo")
-    plan = arms.plan(arm, TrainParams(beta=0.1))
+    plan = arms.settings(arm, TrainParams(beta=0.1))
     # Every pair trains; one of them, again, is held out.
     weights = pl.concat([weights.with_columns(split=pl.lit(s)).head(n) for s, n in (("train", 8), ("heldout", 1))])
     dataset = PairDataset(tokenizer, arms.select(weights, arm, plan, params.WeighParams(), 0).training)

@@ -121,6 +121,7 @@ def agreement(labelled: Labelled, judge: Judge, task: str, threshold: float = 0.
         prompts on, of kappa, auroc and ece, by drawing prompts with all their responses. by_length: n, accuracy and
         auroc of thirds of the responses by their words, since short refusals are easy.
     """
+    statistics.check_installed()
     wanted = [number for number, case in enumerate(labelled.cases) if case.response.strip()]
     verdicts = [Judgement(why="empty response")] * len(labelled.cases)
     asked = [labelled.cases[number] for number in wanted]
@@ -252,11 +253,13 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     """The probability that a positive has a higher score than a negative, ties half; None without both.
 
     (sum of the positives' ranks - P (P + 1) / 2) / (P N), of equal scores the mean rank (Mann and Whitney 1947).
+    SciPy's mannwhitneyu finds a p-value as well, a millisecond in each of a thousand draws.
     """
     ones, zeros = int(positive.sum()), int((~positive).sum())
     if not ones or not zeros:
         return None
-    return float((_ranks(scores)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+    ranks = np.asarray(pl.Series(scores, dtype=pl.Float64).rank("average"))
+    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 def ece(harm: np.ndarray, positive: np.ndarray) -> float | None:
@@ -270,14 +273,12 @@ def ece(harm: np.ndarray, positive: np.ndarray) -> float | None:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's correlation of the ranks, of equal values the mean rank; None where one side is constant."""
+    """The correlation of the ranks, SciPy's; None where one side is constant."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+    from scipy.stats import spearmanr
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return np.asarray(pl.Series(values, dtype=pl.Float64).rank("average"))
+    return float(spearmanr(a, b).statistic)
 
 
 def _label(verdict: Judgement, task: str, threshold: float) -> str | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.base.endpoint import CONNECT_SECONDS, Endpoint, Fault, client, refusal, status
+from curate.base.endpoint import CONNECT_SECONDS, LONGEST_REST, Endpoint, Fault, client, refusal, status
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.models.resolve import Model
@@ -71,13 +71,13 @@ def _get(asking: httpx.Client, server: Server, path: str) -> httpx.Response:
     Raises:
         InputError: there is none, or one that may pass and did not within START_TRIES.
     """
+    rest = 0.0
     for attempt in range(START_TRIES):
-        if attempt:
-            time.sleep(0.5 * attempt)
+        time.sleep(rest)
         try:
             return server.get(asking, path)
         except Fault as passing:
-            fault = str(passing)
+            fault, rest = str(passing), max(0.5 * (attempt + 1), min(passing.rest, LONGEST_REST))
     raise InputError(
         "the scoring server cannot be reached",
         field=str(server),
