@@ -127,8 +127,8 @@ HH_REFERENCE = {"vocab_size": 4096, "context": 1024, "steps": 200, "batch_tokens
 
 RATES = (3e-6, 1e-5, 3e-5)
 """Learning rates that the study tries for each of its objectives, one seed each, on validation pairs."""
-SEARCHED = {"dpo": 3e-5, "bdpo": 3e-5, "simpo": 1e-5, "safedpo": 1e-5, "door": 1e-5}
-"""The study's objectives, and the rate that each runs with: every arm with its objective's. Searched: dpo and bdpo."""
+SEARCHED = {"dpo": 3e-5, "bdpo": 3e-5, "simpo": 3e-5, "safedpo": 3e-5, "door": 1e-5}
+"""The study's objectives, and the rate that was found for each: every arm runs with its objective's."""
 
 
 def study() -> dict[str, dict[str, Any]]:
