@@ -6,6 +6,7 @@ another seed, a value what the judge made of that run's response.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -212,7 +213,11 @@ def holm(p_values: npt.ArrayLike) -> Array:
     check_installed()
     from statsmodels.stats.multitest import multipletests
 
-    return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64)
+    gc.freeze()  # it collects garbage in each call, for a second or two where a process is large: there is none to see
+    try:
+        return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64)
+    finally:
+        gc.unfreeze()
 
 
 def check_installed() -> None:
