@@ -22,7 +22,8 @@ def main(params: Params) -> None:
     with files.replacing_together(WEIGHTS, "data/weigh.json") as (out, told):
         files.write_parquet(frame, out, provenance)
         files.write_json(summary, told)
-    for name, digest in reads.digests(frame, provenance, params.arms).items():
+    arms = {name: params.arms[name] for name in params.train.arms}
+    for name, digest in reads.digests(frame, provenance, arms).items():
         files.write_json({"reads": digest}, Path(READS) / f"{name}.json")
 
 

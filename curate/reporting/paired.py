@@ -120,8 +120,9 @@ def compare(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DR
 def _compare(both: Sequence[Rewards], measure: Measure, drawn: Drawn) -> Difference:
     resampled = np.subtract(*(_resampled(one, measure, drawn) for one in both))
     ours, theirs = (value(one, measure) for one in both)
-    apart = np.concatenate([np.subtract(*(_sums(one, measure, side) for one in both)).mean(1) for side in SIDES])
-    low, high, p = summed_up(resampled, apart, max(abs(ours), abs(theirs)))
+    sums = [[_sums(one, measure, side) for one in both] for side in SIDES]
+    apart = np.concatenate([np.subtract(*each).mean(1) for each in sums])
+    low, high, p = summed_up(resampled, apart, max(abs(table).max(initial=0) for each in sums for table in each))
     prompts = len(both[0].sides[Split.HELDOUT.value].pairs)
     return Difference(ours - theirs, low, high, p, prompts, len(both[0].seeds))
 

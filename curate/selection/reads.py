@@ -32,14 +32,14 @@ def read(weights: pl.DataFrame, provenance: Mapping[str, Any], arm: ArmParams) -
         provenance: that file's.
     """
     columns = [name for name in (*PAIRS, *OPTIONAL, *SCORES) if name in weights.columns]
-    weighed, split = dict(provenance), dict(provenance["from"])
-    before = split["from"]
+    weighed, split = dict(provenance), dict(provenance.get("from") or {})
+    before = dict(split.get("from") or {})
     if arm.subset != "all":
         columns.append(arm.subset)
         before = split
     if not arm.reads_weights:
         return weights.select(columns), before
-    shared = WeighParams.model_validate(weighed["params"])
+    shared = WeighParams.model_validate(weighed.get("params") or {})
     own = arm.weighing(shared)
     if not arm.scaling_factor:
         own = own.model_copy(update={"scaling": "none", "constant": WeighParams().constant})

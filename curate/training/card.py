@@ -73,12 +73,18 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     )
 
 
+GAPS_READ = (("split", "subset_gap", "subsets"), ("weigh", "balance_gap", "weights"))
+"""By which step, in which column, for what: an arm's record has the steps that it reads."""
+
+
 def _measured(provenance: Any) -> list[str]:
     """How the pairs' mutual information was measured, where their record says."""
     null_prompt = measure.null_prompt(provenance)
     if null_prompt is None:
         return []
-    forms = measure.forms(provenance)
-    subsets, weights = (forms.get(column, measure.PER_TOKEN) for column in ("subset_gap", "balance_gap"))
-    form = subsets if subsets == weights else f"{subsets} for the subsets, {weights} for the weights"
-    return [f"- their mutual information: null prompt {null_prompt}, gap {form}"]
+    forms, made = measure.forms(provenance), {step.get("stage") for step in measure.steps(provenance)}
+    read = [(column, what) for stage, column, what in GAPS_READ if stage in made]
+    known = [(forms.get(column, measure.PER_TOKEN), what) for column, what in read]
+    same = len(known) == len(GAPS_READ) and len({form for form, _ in known}) == 1
+    gap = known[0][0] if same else ", ".join(f"{form} for the {what}" for form, what in known)
+    return [f"- their mutual information: null prompt {null_prompt}" + (f", gap {gap}" if gap else "")]

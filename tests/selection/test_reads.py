@@ -4,10 +4,11 @@ import polars as pl
 import pytest
 from artefacts import frame
 
-from curate.project.params import ArmParams, WeighParams
+from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import measure, subsets
 from curate.selection.reads import digests, read
 from curate.selection.weights import provenance, weigh
+from curate.training import arms
 
 ARMS = {
     "dpo": ArmParams(),
@@ -70,6 +71,19 @@ def test_nothing_else_is_handed_to_the_training():
     assert before["params"] == {"seed": 3} and "balanced" in pairs.columns and "random" not in pairs.columns
     pairs, before = read(weights, made, ARMS["bdpo"])
     assert (before["stage"], before["from"]) == ("weigh", SCORED) and pairs["pair_scale"].equals(weights["pair_scale"])
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_the_training_pairs_are_those_of_the_whole_file(name):
+    weights, made = weighed(alpha=2.0)
+    arm = ARMS[name]
+    settings, shared = arms.settings(arm, TrainParams()), WeighParams.model_validate(made["params"])
+    pairs, before = read(weights, made, arm)
+    own = WeighParams.model_validate(before["params"]) if before["stage"] == "weigh" else WeighParams()
+    whole, part = (arms.select(one, arm, settings, p, 0) for one, p in ((weights, shared), (pairs, own)))
+    columns = ["pair_id", "chosen_weight", "rejected_weight", "pair_scale", "harmful", "ref_chosen_logps"]
+    for side in ("training", "heldout"):
+        assert getattr(part, side).select(columns).equals(getattr(whole, side).select(columns)), side
 
 
 def test_an_arms_own_weights_are_those_of_its_params():

@@ -10,6 +10,7 @@ from curate.base import files
 from curate.objectives.registry import OBJECTIVES
 from curate.project import params
 from curate.project.params import ArmParams, TrainParams
+from curate.selection import reads
 from curate.training import arms, card
 from curate.training.record import data_of
 from curate.training.train import train
@@ -67,6 +68,28 @@ def test_it_says_how_mutual_information_was_measured(run, scored, split, weigh, 
     record, metrics = files.read_json(run / "model" / "curate.json"), files.read_json(run / "metrics.json")
     made = {"stage": "split", "params": split, "from": {"stage": "score", "params": scored}}
     text = card.model_card(record | {"from": {"stage": "weigh", "params": weigh, "from": made}}, metrics)
+    assert f"- their mutual information: {says}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        (ArmParams(), "null prompt bos"),
+        (ArmParams(objective="bdpo"), "null prompt bos, gap total for the weights"),
+        (ArmParams(subset="random"), "null prompt bos, gap sqrt for the subsets"),
+        (
+            ArmParams(objective="bdpo", subset="random"),
+            "null prompt bos, gap sqrt for the subsets, total for the weights",
+        ),
+    ],
+)
+def test_it_says_no_more_than_what_the_arm_read(run, weights, arm, says):
+    record, metrics = files.read_json(run / "model" / "curate.json"), files.read_json(run / "metrics.json")
+    scored = {"stage": "score", "params": {"null_prompt": "bos"}}
+    split = {"stage": "split", "params": {"normalisation": "sqrt"}, "from": scored}
+    made = {"stage": "weigh", "params": {"normalisation": "total"}, "from": split}
+    frame = weights.with_columns(balance_gap=pl.col("pmi_gap"))
+    text = card.model_card(record | {"from": reads.read(frame, made, arm)[1]}, metrics)
     assert f"- their mutual information: {says}\n" in text
 
 

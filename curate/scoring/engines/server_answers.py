@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.base.endpoint import CONNECT_SECONDS, LONGEST_REST, Endpoint, Fault, client, refusal, status
+from curate.base.endpoint import CONNECT_SECONDS, LONGEST_REST, TELL_SECONDS, Endpoint, Fault, client, refusal, status
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.models.resolve import Model
@@ -78,6 +78,8 @@ def _get(asking: httpx.Client, server: Server, path: str) -> httpx.Response:
             return server.get(asking, path)
         except Fault as passing:
             fault, rest = str(passing), max(0.5 * (attempt + 1), min(passing.rest, LONGEST_REST))
+            if rest > TELL_SECONDS and attempt + 1 < START_TRIES:
+                say(f"score: {server} is asked again in {rest:.0f} s ({fault})")
     raise InputError(
         "the scoring server cannot be reached",
         field=str(server),
