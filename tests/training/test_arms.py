@@ -26,7 +26,7 @@ WEIGH = WeighParams(alpha=20)  # as the fixture's
 NOWHERE = Model("nowhere", None, Path("/nowhere"), "0", 256)
 
 
-def plan(shared=SHARED, **arm):
+def settings(shared=SHARED, **arm):
     return arms.settings(ArmParams(**arm), shared)
 
 
@@ -45,13 +45,14 @@ def rated(weights):
 
 
 def test_a_plan_has_every_setting_once():
-    assert plan().loss == {"beta": 0.3} and plan().data == {}
-    assert plan(settings={"beta": 0.7}).loss == {"beta": 0.7}
-    assert plan(objective="simpo", settings={"gamma_beta_ratio": 0.1}).loss == {"beta": 2.0, "gamma_beta_ratio": 0.1}
-    mixed = plan(objective="w-door", settings={"a": 0.4, "tau": 2})
+    assert settings().loss == {"beta": 0.3} and settings().data == {}
+    assert settings(settings={"beta": 0.7}).loss == {"beta": 0.7}
+    simpo = settings(objective="simpo", settings={"gamma_beta_ratio": 0.1})
+    assert simpo.loss == {"beta": 2.0, "gamma_beta_ratio": 0.1}
+    mixed = settings(objective="w-door", settings={"a": 0.4, "tau": 2})
     assert mixed.loss == {"a": 0.4, "b": 0.5} and mixed.data == {"longest": 100.0, "tau": 2.0}
     assert mixed.objective is OBJECTIVES["w-door"]
-    assert plan(objective="cdpo").record() == {
+    assert settings(objective="cdpo").record() == {
         "beta": 0.3,
         "lambda": 1.0,
         "cost_limit": None,
@@ -64,10 +65,10 @@ def test_a_plan_has_every_setting_once():
 def test_a_setting_that_the_objective_does_not_have(objective):
     known = set(OBJECTIVES[objective].settings) | set(arms.DATA_SETTINGS.get(objective, {}))
     with pytest.raises(UsageError, match="no such setting") as caught:
-        plan(objective=objective, settings={"gama": 1.0})
+        settings(objective=objective, settings={"gama": 1.0})
     assert caught.value.details["field"] == "settings.gama"
     assert caught.value.details["expected"] == ", ".join(sorted(known))
-    plan(objective=objective, settings=dict.fromkeys(known, 1.0))
+    settings(objective=objective, settings=dict.fromkeys(known, 1.0))
 
 
 def test_arms_select_pairs_and_weights(weights):

@@ -108,9 +108,9 @@ def test_the_loss_is_our_trainers(make, model, frame):
     unweighted = [0.1 * (logp - ref).mean().item() for logp, ref in zip(logps, refs, strict=True)]
     assert [metrics["rewards/chosen"], metrics["rewards/rejected"]] == pytest.approx(unweighted, abs=1e-4)
 
-    planned = arms.settings(ARM, TrainParams(beta=0.1))
+    settings = arms.settings(ARM, TrainParams(beta=0.1))
     ours = PairTrainer.__new__(PairTrainer)
-    ours.objective, ours.settings = planned.objective, planned.loss
+    ours.objective, ours.settings = settings.objective, settings.loss
     dataset = PairDataset(load_tokenizer(model), rows)
     with torch.no_grad():
         again = moved(load_model(model, "float32"))
@@ -155,12 +155,12 @@ def test_three_steps_are_our_trainers(make, model, frame, sides, tmp_path, optim
     theirs = make(options=shared, eval_dataset={"heldout": sides[1]})
     theirs.train()
 
-    planned = arms.settings(ARM, TrainParams(beta=0.1))
+    settings = arms.settings(ARM, TrainParams(beta=0.1))
     tokenizer = load_tokenizer(model)
     heldout = sides[1].to_polars().with_columns(harmful=pl.lit(1.0))
     ours = PairTrainer(
-        objective=planned.objective,
-        settings=planned.loss,
+        objective=settings.objective,
+        settings=settings.loss,
         beta=0.1,
         model=make_policy(load_model(model, "float32")),
         args=TrainingArguments(

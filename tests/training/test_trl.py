@@ -45,12 +45,12 @@ def test_dpo_is_trls_dpo(tmp_path):
     scored = score(frame, model, params.ScoreParams(engine="transformers"), tmp_path / "store").scores
     weights = weigh(scored, params.WeighParams(scheme="none", scaling="none"))
     arm = ArmParams(objective="bdpo")
-    plan = arms.settings(arm, TrainParams(beta=0.1))
+    settings = arms.settings(arm, TrainParams(beta=0.1))
     # Every pair trains; one of them, again, is held out.
     weights = pl.concat([weights.with_columns(split=pl.lit(s)).head(n) for s, n in (("train", 8), ("heldout", 1))])
-    dataset = PairDataset(tokenizer, arms.select(weights, arm, plan, params.WeighParams(), 0).training)
+    dataset = PairDataset(tokenizer, arms.select(weights, arm, settings, params.WeighParams(), 0).training)
     pair_trainer = PairTrainer.__new__(PairTrainer)
-    pair_trainer.objective, pair_trainer.settings = plan.objective, plan.loss
+    pair_trainer.objective, pair_trainer.settings = settings.objective, settings.loss
     inputs = Collator()([dataset[row] for row in range(8)])
     with torch.no_grad():
         ours = pair_trainer.compute_loss(make_policy(copy.deepcopy(policy)), inputs).item()
