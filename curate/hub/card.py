@@ -148,7 +148,7 @@ def _figure(drawing: Drawing | None) -> str:
 
 
 def _made(manifest: Manifest) -> str:
-    steps = {step["stage"]: step for step in chain(manifest.provenance) if isinstance(step.get("stage"), str)}
+    steps = {step["stage"]: step for step in measure.steps(manifest.provenance) if isinstance(step.get("stage"), str)}
     scored, weighed = steps.get("score", {}), steps.get("weigh", {})
     parts = (scored.get("model"), scored.get("params"), weighed.get("params"))
     model, how, weights = (part if isinstance(part, dict) else {} for part in parts)
@@ -160,8 +160,8 @@ def _made(manifest: Manifest) -> str:
         "engine": scored.get("engine"),
         "dtype": how.get("dtype"),
         "null prompt": measure.null_prompt(manifest.provenance),
-        "form of the gap, of the subsets": forms.get("subset_gap", measure.PER_TOKEN if "split" in steps else None),
-        "form of the gap, of the weights": forms.get("balance_gap", measure.PER_TOKEN if weighed else None),
+        "form of the gap, of the subsets": forms.get("subset_gap"),
+        "form of the gap, of the weights": forms.get("balance_gap"),
         "scheme of the weights": weights.get("scheme"),
         "alpha": weights.get("alpha"),
         "pair_scale": weights.get("scaling"),
@@ -189,15 +189,6 @@ def _made(manifest: Manifest) -> str:
             *(["", fenced(yaml.safe_dump(settings, sort_keys=False).strip(), "yaml")] if settings else []),
         ]
     )
-
-
-def chain(provenance: Any) -> list[dict[str, Any]]:
-    """The records of a provenance, from the last step to the first."""
-    steps = []
-    while isinstance(provenance, dict) and provenance:
-        steps.append(provenance)
-        provenance = provenance.get("from")
-    return steps
 
 
 def _cell(value: object) -> str:
@@ -228,7 +219,7 @@ def _faults(manifest: Manifest) -> str:
 
 
 def _use(repo: str, manifest: Manifest) -> str:
-    models = [step["model"] for step in chain(manifest.provenance) if isinstance(step.get("model"), dict)]
+    models = [step["model"] for step in measure.steps(manifest.provenance) if isinstance(step.get("model"), dict)]
     model = str(models[0].get("name")) if models and models[0].get("commit") else ""
     # It goes into a command and a program: a Hub id has no sign that either would read.
     model = model if re.fullmatch(REPOSITORY, model) else "MODEL"

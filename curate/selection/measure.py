@@ -59,20 +59,24 @@ def _apart(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+GAP_OF = {"split": "subset_gap", "weigh": "balance_gap"}
+"""Which step writes d into which column."""
+
+
 def forms(provenance: Any) -> dict[str, str]:
-    """The normalisation of the columns subset_gap and balance_gap, as far as the record has one."""
-    made = {"split": "subset_gap", "weigh": "balance_gap"}
+    """The normalisation of the columns subset_gap and balance_gap, of each whose step is in the record.
+
+    A record older than the choice has none: it was per_token.
+    """
     found: dict[str, str] = {}
     for step in steps(provenance):
-        column = made.get(str(step.get("stage")))
-        name = _params(step).get("normalisation")
-        if column and name:
-            found.setdefault(column, str(name))
+        if column := GAP_OF.get(str(step.get("stage"))):
+            found.setdefault(column, str(_params(step).get("normalisation") or PER_TOKEN))
     return found
 
 
 def normalisation(provenance: Any) -> str:
-    """The form that subsets were drawn by; per_token where there are none, or they are older than the choice."""
+    """The form that subsets were drawn by; per_token where there are none."""
     return forms(provenance).get("subset_gap", PER_TOKEN)
 
 

@@ -73,8 +73,8 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     )
 
 
-GAPS_READ = (("split", "subset_gap", "subsets"), ("weigh", "balance_gap", "weights"))
-"""By which step, in which column, for what: an arm's record has the steps that it reads."""
+USES = {"subset_gap": "subsets", "balance_gap": "weights"}
+"""What a gap is for. An arm's record has the steps that it reads, so the forms of these alone."""
 
 
 def _measured(provenance: Any) -> list[str]:
@@ -82,9 +82,8 @@ def _measured(provenance: Any) -> list[str]:
     null_prompt = measure.null_prompt(provenance)
     if null_prompt is None:
         return []
-    forms, made = measure.forms(provenance), {step.get("stage") for step in measure.steps(provenance)}
-    read = [(column, what) for stage, column, what in GAPS_READ if stage in made]
-    known = [(forms.get(column, measure.PER_TOKEN), what) for column, what in read]
-    same = len(known) == len(GAPS_READ) and len({form for form, _ in known}) == 1
-    gap = known[0][0] if same else ", ".join(f"{form} for the {what}" for form, what in known)
+    forms = measure.forms(provenance)
+    read = {what: forms[column] for column, what in USES.items() if column in forms}
+    same = len(read) == len(USES) and len({*read.values()}) == 1
+    gap = read["weights"] if same else ", ".join(f"{form} for the {what}" for what, form in read.items())
     return [f"- their mutual information: null prompt {null_prompt}" + (f", gap {gap}" if gap else "")]

@@ -42,7 +42,7 @@ def test_weigh_goes_by_the_form_of_the_split_unless_told_otherwise():
 
 def test_files_of_before_are_per_token():
     old = {"stage": "split", "params": {"fraction": 0.3}, "from": scored("empty_user")}
-    for before in (old, scored("empty_user"), {}):
-        assert measure.forms(before) == {} and weights.settled(WeighParams(), before).normalisation == "per_token"
+    for before, forms in ((old, {"subset_gap": "per_token"}), (scored("empty_user"), {}), ({}, {})):
+        assert measure.forms(before) == forms and weights.settled(WeighParams(), before).normalisation == "per_token"
     summary = {"length_explains": {"gap": 0.5, "abs_gap": None, "pairs": 10}}
     assert len(measure.warnings(old, summary)) == 1 and "50%" in measure.warnings(old, summary)[0]
