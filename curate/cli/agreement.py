@@ -50,11 +50,14 @@ def agreement(
     """
     from curate.base import files
     from curate.base.errors import UsageError
+    from curate.cli.options import check_beside, with_keys
     from curate.evaluation.judges import agreement as measure
 
     if out is not None and (out.suffix != ".json" or out.is_dir() or files.real(out) == files.real(labels)):
         found = "the labels themselves" if files.real(out) == files.real(labels) else out.name
         raise UsageError("--out must name a JSON file", field="out", found=found, expected="a file *.json")
+    if out is not None:
+        check_beside(out, labels, with_keys("accuracy", "confusion", "provenance"))
     labelled = measure.read_labels(labels, task, threshold)
     own = {"judge_model": judge_model, "judge_revision": judge_revision, "judge_url": judge_url}
     own |= {"judge_dtype": judge_dtype, "judge_label": judge_label, "engine": engine}

@@ -148,10 +148,13 @@ def compare(
     Differences come with intervals, and p-values corrected for their number.
     """
     from curate.base import files
+    from curate.cli.options import check_spared, with_keys
     from curate.evaluation import compare as comparing
     from curate.evaluation.record import read
     from curate.reporting.evaluations import comparison_table, estimate_tables, warnings
 
+    if out is not None:
+        check_spared(out, with_keys("suite", "metric", "arm", "verdict"))
     arms = comparing.arms(read(evaluations))
     names = others or [arms[0].name]
     comparing.check_others(arms, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shlex
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -33,12 +34,56 @@ def check_out(out: Path, source: str | Path) -> None:
         raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
     if files.real(out) == files.real(source):
         raise UsageError("--out is the input itself", field="out", found=out, remedy="give another name")
-    if out.is_file() and not files.is_ours(out):
+    check_spared(out, files.is_ours)
+
+
+def check_beside(path: Path, source: str | Path, ours: Callable[[Path], bool] = files.is_ours) -> None:
+    """As `check_out`, of a file that a command writes beside its output, or for itself.
+
+    Args:
+        ours: whether the file that stands there is one that the command may replace.
+    """
+    if files.real(path) == files.real(source):
+        raise UsageError(
+            "a file that goes with the output would replace the input",
+            field="out",
+            found=path,
+            remedy="give another name",
+        )
+    check_spared(path, ours)
+
+
+def check_spared(path: Path, ours: Callable[[Path], bool]) -> None:
+    """Raise `OutputError` where a file stands that is not `ours`."""
+    if path.is_file() and not ours(path):
         raise OutputError(
             "a file that curate did not write stands where the output goes",
-            file=out,
-            remedy="choose another --out, or move the file away",
+            file=path,
+            remedy="choose another name for the output, or move the file away",
         )
+
+
+def with_keys(*keys: str) -> Callable[[Path], bool]:
+    """Whether a file is JSON of ours, by its keys: an object that has them, or a list of nothing else; so is one that
+    is gone, as in `files.is_ours`."""
+
+    def ours(path: Path) -> bool:
+        try:
+            if path.stat().st_size > MOST_BYTES:
+                return False
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError, RecursionError):
+            return False
+        rows = value if isinstance(value, list) else [value]
+        return all(isinstance(row, dict) and set(keys) <= row.keys() for row in rows)
+
+    return ours
+
+
+MOST_BYTES = 2**26
+"""Of a JSON file of ours that a command replaces: it has counts and rates, and no text of a pair."""
 
 
 def say_next(*commands: str) -> None:

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from curate.cli.options import Fields, Keep, Out, assignments, check_out, quoted, rejects_path, say_next, with_params
+from curate.cli.options import (
+    Fields,
+    Keep,
+    Out,
+    assignments,
+    check_beside,
+    check_out,
+    quoted,
+    rejects_path,
+    say_next,
+    with_keys,
+    with_params,
+)
 from curate.pairs.sources import FORMATS
 from curate.project.params import CleaningParams, DataParams
 
@@ -25,7 +37,10 @@ def prepare(
     keep: Keep = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed row or null prompt.")] = False,
 ) -> None:
+    rejects, summary = rejects_path(out), out.with_suffix(".prepare.json")
     check_out(out, source)
+    check_beside(rejects, source)
+    check_beside(summary, source, with_keys("params", "source_digest"))
     from curate.base.progress import say
     from curate.pairs.prepare import prepare as run
     from curate.pairs.prepare import write
@@ -35,7 +50,6 @@ def prepare(
     data = DataParams(**{name: given[name] for name in DataParams.model_fields} | own)
     cleaning = CleaningParams(**{name: given[name] for name in CleaningParams.model_fields})
     prepared = run(data, cleaning, strict=strict)
-    rejects, summary = rejects_path(out), out.with_suffix(".prepare.json")
     write(prepared, out, rejects, summary)
     say(table(prepared.summary))
     say(f"wrote {out}, {rejects.name}, {summary.name}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from curate.cli.options import quoted, say_next, with_params
+from curate.cli.options import check_beside, quoted, say_next, with_keys, with_params
 from curate.project.params import REPOSITORY, PublishParams
 
 
@@ -36,6 +36,7 @@ def publish(
     if not re.fullmatch(REPOSITORY, repo):
         raise UsageError("not a repository's name", field="--repo", found=repo, expected="owner/name")
     if not dry_run:
+        check_beside(receipt, weights, with_keys("repository", "commit", "files"))
         hub.publish(weights, repo, params, prepare=prepare, out=out, receipt=receipt)
         return
     found = hub.rehearse(weights, repo, params, prepare=prepare, out=out)

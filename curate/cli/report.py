@@ -32,6 +32,7 @@ def report(
     """
     from curate.base.errors import UsageError
     from curate.base.progress import say
+    from curate.cli.options import check_spared, with_keys
     from curate.project import params as parameters
 
     try:
@@ -45,6 +46,8 @@ def report(
             remedy="pip install 'curate-preferences[report]'",
         ) from error
 
+    check_spared(out / "index.html", _is_ours)
+    check_spared(out / "metrics.json", with_keys("pairs", "arms"))
     given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
     documents = {name: path for name, path in given.items() if path is not None}
     material = read_material(weights, documents, runs, evaluations=evaluations)
@@ -53,3 +56,8 @@ def report(
     trained = sum(arm["seeds"] for arm in arms.values())
     counts = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in ((len(arms), "arm"), (trained, "run"))]
     say(f"report: {metrics['pairs']:,} pairs, {', '.join(counts)} -> {out / 'index.html'}")
+
+
+def _is_ours(page: Path) -> bool:
+    """Whether the page says, at its end, that it is a report's."""
+    return b"<code>curate report</code>" in page.read_bytes()

@@ -55,6 +55,36 @@ def test_cleaning_options_reach_the_rules(raw, tmp_path, monkeypatch, capsys):
     assert (code, pl.read_parquet(tmp_path / "p.parquet").height) == (0, 9)
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("p.rejects.parquet", 2, "would replace the input"),
+        ("p.prepare.json", 2, "would replace the input"),
+        ("theirs/p.rejects.parquet", 1, "a file that curate did not write"),
+        ("theirs/p.prepare.json", 1, "a file that curate did not write"),
+    ],
+)
+def test_what_goes_beside_the_output_spares_the_input_and_what_is_not_ours(
+    raw, tmp_path, monkeypatch, capsys, name, code, says
+):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    rows = pl.DataFrame(ROWS)
+    rows.write_parquet(path) if path.suffix == ".parquet" else path.write_text(json.dumps(ROWS))
+    before = path.read_bytes()
+    source = path if code == 2 else raw
+    got, seen = call(monkeypatch, capsys, source, "--out", path.parent / "p.parquet")
+    assert (got, says in seen, path.read_bytes() == before) == (code, True, True), seen
+    assert [left.name for left in path.parent.iterdir() if left.name.startswith("p.")] == [path.name]
+
+
+def test_an_earlier_result_is_replaced_with_what_is_beside_it(raw, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "p.parquet"
+    for limit in (5, 6):
+        assert call(monkeypatch, capsys, raw, "--out", out, "--limit", limit)[0] == 0
+    assert json.loads(out.with_suffix(".prepare.json").read_text())["read"] == 6
+
+
 def test_fields_and_columns(tmp_path, monkeypatch, capsys):
     path, out = tmp_path / "raw.jsonl", tmp_path / "p.parquet"
     path.write_text("\n".join(json.dumps({"q": f"Q{i}", "a": "yes", "b": "no", "id": i, "tag": "x"}) for i in range(4)))
