@@ -215,6 +215,29 @@ def test_odd_cells_of_tables(tmp_path):
     assert (pairs["chosen_reward"].to_list(), rejects.height) == ([1.5, None], 0)
 
 
+@pytest.mark.parametrize("key", ["(1, 2)", "3", "None", "b'x'"])
+def test_a_cell_of_turns_whose_keys_are_no_texts_is_one_reject(tmp_path, key):
+    turns = "[{'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'yes'}]"
+    rows = [{"chosen": turns, "rejected": turns.replace("yes", "no")}]
+    rows.append(rows[0] | {"rejected": f"[{{'role': 'user', {key}: [{{{key}: 1}}]}}]"})
+    pl.DataFrame(rows).write_csv(tmp_path / "raw.csv")
+    pairs, rejects, _ = check(prepare(DataParams(source=str(tmp_path / "raw.csv")), CleaningParams()))
+    assert (pairs.height, rejects["rule"].to_list()) == (1, ["malformed"])
+    assert json.loads(rejects["row"][0])["rejected"] == rows[1]["rejected"]
+
+
+@pytest.mark.parametrize(
+    "empty", [{"responses": [], "scores": []}, {"responses": [], "ranks": []}, {"answers": []}], ids=str
+)
+def test_a_row_without_a_reply_is_one_reject(tmp_path, empty):
+    full = {"responses": ["a", "b"], "scores": [1, 2]}
+    full |= {"ranks": [2, 1]} if "ranks" in empty else {}
+    if "answers" in empty:
+        full = {"answers": [{"answer": "a", "rank": 1}, {"answer": "b", "rank": 2}]}
+    pairs, rejects, _ = run(tmp_path, [{"prompt": "Q"} | full, {"prompt": "R"} | empty])
+    assert (pairs.height, rejects.select("source_row", "rule").rows()) == (1, [(1, "unpaired")])
+
+
 def single(prompt, response, safe) -> dict:
     return {"prompt": prompt, "response": response, "is_safe": safe}
 

@@ -41,6 +41,8 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("split: {fraction: 0.7}", "split.fraction", "less than or equal to 0.5"),
         ("train: {epochs: two}", "train.epochs", "valid integer"),
         ("arms: {mine: {subst: all}}", "arms.mine.subst", "subset?"),
+        ("arms: {train: {objective: dpo, subst: all}}", "arms.train.subst", "subset?"),
+        ("arms: {weigh: {subst: all}}", "arms.weigh.subst", "subset?"),
         ("train: {arms: [mine]}", "", "train.arms names 'mine'"),
         ("train: {arms: [dpo, dpo]}", "train", "train.arms names one twice"),
         ("train: {seeds: [3, 3]}", "train", "train.seeds names one twice"),

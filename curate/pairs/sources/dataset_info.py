@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from curate.base.errors import InputError
 from curate.base.files import read_json_object
 from curate.pairs.sources import alpaca, sharegpt
-from curate.pairs.sources.base import Malformed, Parsed, Record, named
+from curate.pairs.sources.base import Malformed, Parsed, Record, kind, named
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import SYSTEM
 
@@ -40,11 +41,9 @@ def described(source: str) -> Format:
     ((name, entry),) = entries
     if entry.get("ranking") is not True:
         raise InputError("the entry is of no preferences", file=file, field=name, expected="ranking: true")
-    columns, tags = entry.get("columns") or {}, entry.get("tags") or {}
-    if not all(isinstance(part, dict) for part in (columns, tags)):
-        raise InputError("columns and tags must be objects", file=file, field=name)
+    columns, tags = (_named(entry, part, file, name) for part in ("columns", "tags"))
     talks = entry.get("formatting") == "sharegpt"
-    needs = frozenset(str(columns.get(side, side)) for side in SIDES)
+    needs = frozenset(columns.get(side, side) for side in SIDES)
 
     def parse(record: Record) -> Parsed:
         return _talk(record, columns, tags) if talks else _alpaca(record, columns)
@@ -52,25 +51,38 @@ def described(source: str) -> Format:
     return Format(NAME, f"as {FILE} says of {name}", (needs,), parse)
 
 
-def _alpaca(record: Record, columns: dict[str, Any]) -> Parsed:
+def _named(entry: dict[str, Any], part: str, file: Path, name: str) -> dict[str, str]:
+    """The entry's `columns` or `tags`, those that are given; each names one thing of the rows."""
+    given = entry.get(part) or {}
+    if not isinstance(given, dict):
+        raise InputError("columns and tags must be objects", file=file, field=name)
+    said = {key: value for key, value in given.items() if value is not None}
+    for key, value in said.items():
+        if not isinstance(value, str):
+            field = f"{name}.{part}.{key}"
+            raise InputError("a column or tag must be text", file=file, field=field, found=kind(value), expected="text")
+    return said
+
+
+def _alpaca(record: Record, columns: dict[str, str]) -> Parsed:
     names = {field: columns.get(column, field if column == "prompt" else None) for column, field in ALPACA.items()}
     return alpaca.parse(_renamed(record, names | _common(columns)))
 
 
-def _talk(record: Record, columns: dict[str, Any], tags: dict[str, Any]) -> Parsed:
+def _talk(record: Record, columns: dict[str, str], tags: dict[str, str]) -> Parsed:
     ours = _renamed(record, {"conversations": columns.get("messages", "conversations"), **_common(columns)})
     return sharegpt.parse({name: _turns(value, tags) for name, value in ours.items()})
 
 
-def _common(columns: dict[str, Any]) -> dict[str, Any]:
+def _common(columns: dict[str, str]) -> dict[str, str | None]:
     return {side: columns.get(side, side) for side in SIDES} | {SYSTEM[0]: columns.get("system")}
 
 
-def _renamed(record: Record, names: dict[str, Any]) -> dict[str, Any]:
+def _renamed(record: Record, names: Mapping[str, str | None]) -> dict[str, Any]:
     return {ours: record[theirs] for ours, theirs in names.items() if theirs in record}
 
 
-def _turns(value: Any, tags: dict[str, Any]) -> Any:
+def _turns(value: Any, tags: dict[str, str]) -> Any:
     """Turns with the tags' names for the fields and the roles made ShareGPT's."""
     if isinstance(value, list):
         return [_turns(turn, tags) for turn in value]
@@ -80,6 +92,6 @@ def _turns(value: Any, tags: dict[str, Any]) -> Any:
     missing = [theirs for theirs in fields.values() if theirs not in value]
     if missing:
         raise Malformed(named(missing), "missing", "the turn's role and content, as the tags say")
-    roles = {tags[tag]: ours for tag, ours in ROLES.items() if isinstance(tags.get(tag), str)}
+    roles = {tags[tag]: ours for tag, ours in ROLES.items() if tag in tags}
     role = value[fields["from"]]
     return {"from": roles.get(role, role) if isinstance(role, str) else role, "value": value[fields["value"]]}

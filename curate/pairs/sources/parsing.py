@@ -151,7 +151,10 @@ def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[dict[str, Any], 
     if not isinstance(record, dict):
         raise Malformed("the row", kind(record), "object")
     plain = unix_lines(record)
-    return plain, form.parse(_Reading(plain, seen))
+    result = form.parse(_Reading(plain, seen))
+    if isinstance(result, Replies) and not result.replies:
+        raise Refused("unpaired", "the row has no reply")
+    return plain, result
 
 
 def misfit(source: Source, form: Format) -> str | None:

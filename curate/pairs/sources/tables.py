@@ -71,7 +71,7 @@ def _cell(value: str) -> Any:
         return value
     if value.count("[") + value.count("{") > BRACKETS:
         return Unreadable("turns nested too deeply", value)
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, _literal):
         try:
             found = read(value)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -79,6 +79,15 @@ def _cell(value: str) -> Any:
         if isinstance(found, list | dict):
             return found
     return Unreadable("text that begins as turns do and is not JSON", value)
+
+
+def _literal(text: str) -> Any:
+    """A value as Python writes it, whose objects have texts for keys, as JSON's have. Raises `ValueError`."""
+    tree = ast.parse(text.lstrip(" \t"), mode="eval")
+    keys = [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
+    if not all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in keys):
+        raise ValueError("a key that is no text")
+    return ast.literal_eval(tree)
 
 
 def parquet_rows(source: Path | bytes, path: Path) -> Iterator[dict[str, Any]]:

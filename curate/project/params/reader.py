@@ -121,11 +121,11 @@ def _found(value: Any, path: list[str]) -> str:
 
 def _expected(model: type[BaseModel], path: list[str], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
-        section: Any = model
-        for part in path[:-1]:
-            field = section.model_fields.get(part)
-            # `arms` is a dictionary: whatever lies below it is an arm.
-            section = field.annotation if field and part != "arms" else ArmParams
+        # `arms` is a dictionary: whatever lies below it, and is called what it may, is an arm.
+        section: Any = ArmParams if path[0] == "arms" and len(path) > 1 else model
+        if section is model:
+            for part in path[:-1]:
+                section = section.model_fields[part].annotation
         names = list(section.model_fields)
         close = difflib.get_close_matches(path[-1], names, n=1)
         return f"{close[0]}?" if close else f"one of: {', '.join(names)}"
