@@ -11,8 +11,14 @@ from curate.cli.options import check_beside, with_keys
 
 @pytest.mark.parametrize(
     ("value", "ours"),
-    [({"a": 1, "b": 2, "c": 3}, True), ([], True), ([{"a": 1, "b": 2}] * 2, True), ({"a": 1}, False)]
-    + [([{"a": 1, "b": 2}, 3], False), ("a b", False), ({"prompt": "q"}, False)],
+    [
+        ({"a": 1, "b": 2, "c": 3}, True),
+        ([], True),
+        ([{"a": 1, "b": 2}] * 2, True),
+        ({"a": 1}, False),
+        ([{"a": 1, "b": 2}, 3], False),
+        ("a b", False),
+    ],
 )
 def test_json_of_ours_is_known_by_its_keys(tmp_path, value, ours):
     path = tmp_path / "a.json"
