@@ -36,7 +36,8 @@ def parse(record: Record) -> Parsed:
     responses = text(record, "response_0"), text(record, "response_1")
     safe = boolean(record, "is_response_0_safe"), boolean(record, "is_response_1_safe")
     helpful, safer = (
-        _response_id(record, name) if name in record else None for name in ("better_response_id", "safer_response_id")
+        _response_id(record, name) if _names_one(record, name) else None
+        for name in ("better_response_id", "safer_response_id")
     )
     best = _response_id(record, "better_response_id") if safe == (True, True) else int(safe == (False, True))
     other = 1 - best
@@ -59,7 +60,8 @@ def parse(record: Record) -> Parsed:
 def _reward(record: Record, response: int) -> float | None:
     if _given(record, "reward"):
         return optional_number(record, f"response_{response}_reward")
-    return float(_response_id(record, "better_response_id") == response) if "better_response_id" in record else None
+    name = "better_response_id"
+    return float(_response_id(record, name) == response) if _names_one(record, name) else None
 
 
 def _cost(record: Record, response: int) -> float | None:
@@ -75,6 +77,11 @@ def _cost(record: Record, response: int) -> float | None:
 def _given(record: Record, rating: str) -> bool:
     """Whether either response has this rating as a field: then both are taken from there, so that no scales mix."""
     return any(f"response_{response}_{rating}" in record for response in (0, 1))
+
+
+def _names_one(record: Record, name: str) -> bool:
+    """Whether the id is given: a null says as little as no field, and is no fault where nothing needs it."""
+    return record.get(name) not in (None, "")
 
 
 def _response_id(record: Record, name: str) -> int:

@@ -93,6 +93,16 @@ def test_pku_follows_method_5(safe, better, chosen, query_type):
     assert pair.rejected_safe is (query_type is QueryType.SAFE)
 
 
+@pytest.mark.parametrize("name", ["better_response_id", "safer_response_id"])
+@pytest.mark.parametrize("none", [None, ""])
+def test_pku_an_id_that_nothing_needs_may_be_null(name, none):
+    record = PKU | {"is_response_1_safe": False}
+    without = {key: value for key, value in record.items() if key != name}
+    assert parse("pku", record | {name: none}) == parse("pku", without)
+    with pytest.raises(Malformed, match="better_response_id"):
+        parse("pku", PKU | {"better_response_id": none})  # both are safe: it chooses
+
+
 def test_pku_both_unsafe_is_left_to_the_rule():
     pair = parse("pku", PKU | {"is_response_0_safe": False, "is_response_1_safe": False})
     assert (pair.chosen_safe, pair.rejected_safe) == (False, False)
