@@ -9,7 +9,7 @@ from curate.pairs.sources.base import Malformed, Message, Record, kind, listed, 
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import SYSTEM, asked, with_system
-from curate.pairs.sources.turns import transcript
+from curate.pairs.sources.turns import MARKER, transcript
 
 
 def parse_nectar(record: Record) -> Replies:
@@ -42,9 +42,12 @@ def parse(record: Record) -> Replies:
 
 
 def _spoken(prompt: str) -> list[Message]:
-    turns = transcript("\n\n" + prompt.lstrip())
-    if not turns:
+    said = "\n\n" + prompt.lstrip()
+    if not MARKER.search(said):
         return [user(prompt)]
+    if not MARKER.match(said):
+        raise Malformed("prompt", "text before its first turn", 'a transcript that starts with "Human:"')
+    turns = transcript(said)
     return turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns
 
 
