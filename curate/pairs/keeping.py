@@ -8,15 +8,20 @@ from typing import Any
 import polars as pl
 
 from curate.base.errors import InputError, UsageError
-from curate.pairs.schema import OPTIONAL, STAGES, columns
+from curate.pairs.schema import GAPS, OPTIONAL, STAGES, columns
 from curate.pairs.sources.base import named
 from curate.pairs.sources.text import as_json, unix_lines
+
+
+EXACT = 2**53
+"""Up to here a float holds every whole number."""
 
 
 def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str], source: str) -> list[pl.Series]:
     """Columns of `records` at `rows`, each asked for as COLUMN or as NAME=COLUMN, where NAME is what it is called then.
 
-    Texts, whole numbers, numbers and booleans keep their type; values of other types, or of several, are JSON text.
+    Texts, whole numbers, numbers and booleans keep their type; values of other types, or of several, are JSON text, and
+    so are whole numbers that no column of numbers holds exactly.
 
     Raises:
         UsageError: a name that a column of ours has, or that stands twice.
@@ -25,9 +30,12 @@ def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str
     wanted = [(asked.partition("=")[0], asked.partition("=")[2] or asked) for asked in keep]
     names = [name for name, _ in wanted]
     for name in names:
-        if name in columns(*STAGES) | OPTIONAL or names.count(name) > 1:
+        if not name or name in columns(*STAGES) | OPTIONAL | GAPS or names.count(name) > 1:
             raise UsageError(
-                "a column cannot be kept under this name", field="keep", found=name, remedy=f"--keep my_{name}={name}"
+                "a column cannot be kept under this name",
+                field="keep",
+                found=name,
+                remedy="--keep NAME=COLUMN gives another",
             )
     if not wanted:
         return []
@@ -51,7 +59,9 @@ def _typed(values: list[Any]) -> tuple[list[Any], Any]:
         return values, pl.Boolean
     if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return values, pl.Int64
-    if kinds <= {int, float}:
+    if kinds == {int} and all(value is None or 0 <= value < 2**64 for value in values):
+        return values, pl.UInt64
+    if kinds <= {int, float} and all(type(value) is not int or abs(value) <= EXACT for value in values):
         return [None if value is None else float(value) for value in values], pl.Float64
     if kinds == {str}:
         return [unix_lines(value) for value in values], pl.String
