@@ -26,7 +26,7 @@ RULES = {
     "diverging_transcript": "the two conversations part before their last turn",
     "no_preference": "the source prefers neither response",
     "no_label": "the response has no label to rank it by",
-    "unpaired": "no other reply to the prompt stands higher or lower",
+    "unpaired": "no reply to its prompt that stands higher or lower is left for it",
     "empty_prompt": "the prompt, or its last user turn, is empty",
     "empty_response": "a response is empty",
     "identical_responses": "the responses are the same but for white space around them",

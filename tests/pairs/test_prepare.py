@@ -263,6 +263,22 @@ def test_rows_that_are_single_replies_are_paired_and_accounted_for(tmp_path, cap
     assert "read 8 = used 2 + rejected 6; pairs made 3, kept 1" in capsys.readouterr().err
 
 
+def test_prompts_that_the_split_takes_for_one_are_not_paired_with_each_other(tmp_path):
+    rows = [single("What is 10²?", "100", True), single("What is 102?", "102", False)]
+    rows += [single("Q", "a", True), single(" Q\n", "x", False)]
+    pairs, rejects, _ = run(tmp_path, rows)
+    assert pairs["source_row"].to_list() == [2]
+    assert rejects.select("source_row", "rule").rows() == [(0, "unpaired"), (1, "unpaired")]
+
+
+@pytest.mark.parametrize("pairing", ["best", "adjacent"])
+def test_a_best_reply_that_is_left_over_says_so(tmp_path, pairing):
+    rows = [single("Q", "a", True), single("Q", "b", True), single("Q", "x", False)]
+    rejects = run(tmp_path, rows, pairing=pairing).rejects
+    assert rejects["source_row"].to_list() == [1] and "--pairing all uses it" in rejects["reason"][0]
+    assert run(tmp_path, rows, pairing="all").rejects.is_empty()
+
+
 def test_a_row_of_which_one_pair_is_refused_is_used(tmp_path):
     row = {"prompt": "Q", "responses": ["a", "b", " a"], "scores": [3, 2, 1]}
     pairs, rejects, summary = run(tmp_path, [row, row | {"prompt": "R", "scores": [1, 1, 1]}], pairing="all")
@@ -285,9 +301,25 @@ def test_columns_are_named_or_kept(tmp_path):
     assert kept.pairs.select(list(PAIRS)).equals(plain.pairs)
     with pytest.raises(InputError, match="no such column to keep"):
         run(tmp_path, rows, keep=["nothing"])
-    for name in ("split=topic", "chosen_pmi=n"):
+    for name in ("split=topic", "chosen_pmi=n", "subset_gap=n", "balance_gap=n", "=n", ""):
         with pytest.raises(UsageError, match="cannot be kept"):
             run(tmp_path, rows, keep=[name])
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([2**63 + 1, 2**64 - 1], [2**63 + 1, 2**64 - 1]),
+        ([2**53 + 1, 0.5], ["9007199254740993", "0.5"]),
+        ([2**53, 0.5], [2.0**53, 0.5]),
+        ([10**400, 1], [str(10**400), "1"]),
+        ([-1, 2**63], ["-1", str(2**63)]),
+    ],
+    ids=range(5),
+)
+def test_a_kept_number_is_the_source_s(tmp_path, values, kept):
+    rows = [trl(f"Q{nth}") | {"id": value} for nth, value in enumerate(values)]
+    assert run(tmp_path, rows, keep=["id"]).pairs["id"].to_list() == kept
 
 
 def test_fields_named_by_the_user(tmp_path):

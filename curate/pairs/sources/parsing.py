@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.pairs.cleaning import REFUSED
-from curate.pairs.identity import pair_id, prompt_key
+from curate.pairs.cleaning import REFUSED, RULES
+from curate.pairs.identity import digest, pair_id, prompt_key
 from curate.pairs.schema import OPTIONAL, PAIRS
 from curate.pairs.sources.base import Malformed, Message, NullPrompt, Parsed, Refused, Unreadable, kind
 from curate.pairs.sources.format import Format
@@ -136,7 +136,7 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
             used |= {*places}
         for at in dict.fromkeys(group.rows):
             if at not in used:
-                refused.add((at, "unpaired", "no other reply to the prompt stands higher or lower"))
+                refused.add((at, "unpaired", _unpaired(group)))
     whole, of = parsed.whole(), members.whole()
     if not groups:  # a row is a pair, and has its number
         whole, of = (frame.with_columns(row="at") for frame in (whole, of))
@@ -171,9 +171,22 @@ def misfit(source: Source, form: Format) -> str | None:
 
 
 def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: bool) -> None:
-    group = groups.setdefault(prompt_key(found.prompt) if pooled else row, _Group(found.prompt, [], []))
+    group = groups.setdefault(_as_said(found.prompt) if pooled else row, _Group(found.prompt, [], []))
     group.replies.extend(found.replies)
     group.rows.extend([row] * len(found.replies))
+
+
+def _as_said(prompt: list[Message]) -> str:
+    """What makes rows those of one prompt: its turns but for white space around them. (prompt_key is of the split:
+    it takes 10² for 102.)"""
+    return digest([[turn["role"], turn["content"].strip()] for turn in prompt])
+
+
+def _unpaired(group: _Group) -> str:
+    """Why a row of the group is in no pair: nothing differs, or all that stands lower is taken."""
+    if len({reply.standing for reply in group.replies}) < 2:
+        return RULES["unpaired"]
+    return "its prompt has more best replies than worse ones to meet; --pairing all uses it"
 
 
 def _pairs(group: _Group, pairing: Pairing) -> Iterable[tuple[tuple[int, ...], Parsed]]:
