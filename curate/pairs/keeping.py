@@ -12,7 +12,6 @@ from curate.pairs.schema import GAPS, OPTIONAL, STAGES, columns
 from curate.pairs.sources.base import named
 from curate.pairs.sources.text import as_json, unix_lines
 
-
 EXACT = 2**53
 """Up to here a float holds every whole number."""
 
