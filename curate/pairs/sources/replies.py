@@ -118,6 +118,7 @@ def parted(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message
 
 def with_system(record: Record, prompt: list[Message]) -> list[Message]:
     """The prompt, before it the system text that stands in a field of its own."""
+    told = None
     for name in SYSTEM:
         given = record.get(name)
         if given is None or given == "":
@@ -125,8 +126,11 @@ def with_system(record: Record, prompt: list[Message]) -> list[Message]:
         said = text(record, name)
         if not said.strip():
             continue
+        if told is not None and told != said:
+            raise Malformed(name, "another text than the row's other one", "the same text, or none")
+        told = said
         if not prompt or prompt[0]["role"] != "system":
-            return [{"role": "system", "content": said}, *prompt]
+            prompt = [{"role": "system", "content": said}, *prompt]
         if prompt[0]["content"] != said:
             raise Malformed(name, "another text than the system turn of the prompt", "the same text, or none")
     return prompt

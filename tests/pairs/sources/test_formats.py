@@ -227,6 +227,14 @@ def test_a_system_field_is_a_turn_and_two_that_differ_are_refused(form):
             parse(form, own | {"system": "In Greek."})
 
 
+def test_two_system_texts_beside_the_prompt_are_one_or_a_refusal():
+    told = TRL | {"system": "In French."}
+    assert parse("trl", told | {"system_prompt": "In French."}) == parse("trl", told)
+    assert parse("trl", told | {"system_prompt": " "}) == parse("trl", told)
+    with pytest.raises(Malformed, match="system_prompt is another text"):
+        parse("trl", told | {"system_prompt": "In Greek."})
+
+
 def test_turns_under_other_names_and_in_parts():
     same = [
         [turn("user", "A b"), turn("assistant", "c"), turn("user", "d")],
