@@ -106,6 +106,7 @@ def _read_as(data: DataParams) -> str:
     from curate.base import limits
     from curate.pairs.keeping import kept_columns
     from curate.pairs.prepare import format_of
+    from curate.pairs.sources.mapping import check_asked
     from curate.pairs.sources.parsing import misfit
     from curate.pairs.sources.reading import read
 
@@ -113,6 +114,7 @@ def _read_as(data: DataParams) -> str:
     with limits.given(data.input_limit):
         source = read(data)
         form = format_of(data, source)
+        check_asked(source.records, form.asked, source.path)
         if reason := misfit(source, form):
             raise InputError(
                 "none of the first rows gives a pair",

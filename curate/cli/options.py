@@ -96,6 +96,9 @@ def assignments(given: Iterable[str]) -> dict[str, str]:
     pairs = [one.partition("=") for one in given]
     if wrong := [f"{ours}{equals}{theirs}" for ours, equals, theirs in pairs if not ours or not theirs]:
         raise UsageError("not OURS=THEIRS", field="field", found=", ".join(wrong), expected="such as prompt=question")
+    named = [ours for ours, _, _ in pairs]
+    if twice := sorted({ours for ours in named if named.count(ours) > 1}):
+        raise UsageError("a field is named twice", field="field", found=", ".join(twice), expected="each once")
     return {ours: theirs for ours, _, theirs in pairs}
 
 

@@ -25,7 +25,7 @@ from curate.pairs.schema import OPTIONAL, PAIRS, REJECTS, QueryType, Split
 from curate.pairs.sources import dataset_info
 from curate.pairs.sources.choosing import choose
 from curate.pairs.sources.format import Format
-from curate.pairs.sources.mapping import mapped
+from curate.pairs.sources.mapping import check_asked, mapped
 from curate.pairs.sources.parsing import Frames, parse
 from curate.pairs.sources.reading import First, Source, read
 from curate.pairs.sources.text import as_json
@@ -73,6 +73,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     if data.limit:
         source = source._replace(records=First(source.records, data.limit))
     form = format_of(data, source)
+    check_asked(source.records, form.asked, source.path)
     found = parse(source, form, data.pairing, strict=strict)
     kept, more = clean(found.parsed, cleaning)
     refused, used = _rejected(found, kept, more)

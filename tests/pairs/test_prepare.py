@@ -330,6 +330,13 @@ def test_fields_named_by_the_user(tmp_path):
     assert prepared.summary["columns"]["unused"] == ["note"]
     with pytest.raises(UsageError, match="fields and a format"):
         run(tmp_path, rows, fields=fields, format="trl")
+    rows[2]["answers"] = [{"told": "x"}]
+    assert run(tmp_path, rows, fields=fields | {"system": "answers.0.told"}).pairs.height == 3
+    for ours, theirs in (("system", "nite"), ("chosen_safe", "safe_1"), ("system", "answers.1.told")):
+        with pytest.raises(InputError, match="no such column") as error:
+            run(tmp_path, rows, fields=fields | {ours: theirs})
+        assert error.value.details["field"] == theirs
+    del rows[2]["answers"]
     with pytest.raises(InputError, match="none of the formats") as error:
         run(tmp_path, rows)
     assert error.value.details["found"] == "fields better, note, q, worse"

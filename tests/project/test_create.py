@@ -119,7 +119,7 @@ def test_a_file_that_needs_a_mapping_gets_a_project_that_reads_it(tmp_path, monk
     [
         (["--format", "pku_ranked"], 1, "none of the first rows gives a pair"),
         (["--format", "nothing"], 2, "unknown format"),
-        (["--field", "prompt=Q", "--field", "chosen=good", "--field", "rejected=bad"], 1, "Q is missing"),
+        (["--field", "prompt=Q", "--field", "chosen=good", "--field", "rejected=bad"], 1, "no such column"),
         (["--field", "prompt"], 2, "not OURS=THEIRS"),
         (["--field", "prompt=q", "--field", "chosen=good", "--field", "rejected=bad", "--keep", "x"], 1, "such column"),
         (["--pairing", "some"], 2, "pairing"),

@@ -19,6 +19,9 @@ SIDES = ("chosen", "rejected")
 ALPACA = {"prompt": "instruction", "query": "input", "history": "history"}
 """A column's name there -> the field that it is in our format `alpaca`; the default column has that name too."""
 
+READ = (*ALPACA, "messages", "system", *SIDES)
+"""Columns that are read where the entry names them."""
+
 TAGS = {"role_tag": "from", "content_tag": "value"}
 ROLES = {"user_tag": "human", "assistant_tag": "gpt", "observation_tag": "observation", "system_tag": "system"}
 
@@ -48,7 +51,13 @@ def described(source: str) -> Format:
     def parse(record: Record) -> Parsed:
         return _talk(record, columns, tags) if talks else _alpaca(record, columns)
 
-    return Format(NAME, f"as {FILE} says of {name}", (needs,), parse)
+    return Format(
+        NAME,
+        f"as {FILE} says of {name}",
+        (needs,),
+        parse,
+        asked=frozenset(columns[key] for key in READ if key in columns),
+    )
 
 
 def _named(entry: dict[str, Any], part: str, file: Path, name: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Format:
     pooled: bool = False  # whether the rows of one prompt are paired with each other
     refusal: str = ""  # why such a file is not read at all
     hint: str = ""  # what a person may want to know who has such a file
+    asked: frozenset[str] = frozenset()  # columns or paths that the user named: some row has each
     card: str = ""  # where the schema is published
 
     def fits(self, record: Record) -> frozenset[str] | None:

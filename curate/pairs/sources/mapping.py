@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from curate.base.errors import UsageError
+from curate.base.errors import InputError, UsageError
 from curate.pairs.sources import trl
-from curate.pairs.sources.base import Malformed, Parsed, Record
+from curate.pairs.sources.base import Malformed, Parsed, Record, named
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import COSTS, LABELS, RATED, SYSTEM
 
@@ -37,7 +37,20 @@ def mapped(fields: Mapping[str, str]) -> Format:
         return trl.parse(ours)
 
     about = ", ".join(f"{ours} is {theirs}" for ours, theirs in fields.items())
-    return Format("mapped", about, (frozenset(fields.values()),), parse)
+    return Format("mapped", about, (frozenset(fields.values()),), parse, asked=frozenset(fields.values()))
+
+
+def check_asked(records: Iterable[Any], asked: frozenset[str], source: str) -> None:
+    """Raise `InputError` where no row has a column that the user named. No more rows are read than tell."""
+    left, have = set(asked), set[str]()
+    for record in records if left else ():
+        if isinstance(record, dict):
+            have |= record.keys()
+            left = {path for path in left if _found(record, path) is _NOTHING}
+            if not left:
+                return
+    if left:
+        raise InputError("no such column", file=source, field=", ".join(sorted(left)), found=f"columns {named(have)}")
 
 
 _NOTHING = object()

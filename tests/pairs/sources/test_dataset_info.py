@@ -58,6 +58,7 @@ def test_columns_and_tags(tmp_path, name, entry, prompt):
         ({"mine": {"file_name": "a.json", "ranking": True, "columns": 3}}, "must be objects"),
         ({"mine": TALKS | {"file_name": "a.json", "columns": {"chosen": ["c"]}}}, "must be text"),
         ({"mine": TALKS | {"file_name": "a.json", "tags": {"role_tag": {}}}}, "must be text"),
+        ({"mine": TALKS | {"file_name": "a.json", "columns": TALKS["columns"] | {"system": "x"}}}, "no such column"),
         ({"mine": TALKS | {"file_name": "a.json", "tags": {"role_tag": "x"}}}, "no pair is left"),
     ],
 )
