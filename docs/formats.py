@@ -32,7 +32,8 @@ only tells CSV from TSV.
 ## A file of your own
 
 `curate prepare quiz.jsonl --field prompt=question --field chosen=answers.0.text --field rejected=answers.1.text`:
-ours stands left, the file's right; a dot goes into objects and lists. A column that no row has is an error. Ours are: {targets}. In params.yaml: `data:
+ours stands left, the file's right; a dot goes into objects and lists. A column that no row has is an error.
+Ours are: {targets}. In params.yaml: `data:
 {{fields: {{prompt: question, chosen: better, rejected: worse}}}}`.
 
 LLaMA-Factory's `dataset_info.json` beside the file says the same where `--format dataset_info` asks for it: its entry
