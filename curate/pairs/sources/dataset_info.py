@@ -88,7 +88,7 @@ def _common(columns: dict[str, str]) -> dict[str, str | None]:
 
 
 def _renamed(record: Record, names: Mapping[str, str | None]) -> dict[str, Any]:
-    return {ours: record[theirs] for ours, theirs in names.items() if theirs in record}
+    return {ours: record[theirs] for ours, theirs in names.items() if theirs is not None and theirs in record}
 
 
 def _turns(value: Any, tags: dict[str, str]) -> Any:
