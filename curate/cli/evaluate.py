@@ -58,7 +58,7 @@ def evaluate(
     settings = params.model_dump() | {"suites": suite or _no_suite(model), "options": _options(option or [])}
     checked = parameters.check(EvaluateParams, settings)
     resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
-    record = resolved.path / "curate.json"
+    record = resolved.folder / "curate.json"  # of an adapter its own, not its base's
     made: dict[str, Any] = files.read_json_object(record) if record.is_file() else {}
     name = name or made.get("arm") or BASE
     seed = made.get("seed")

@@ -94,6 +94,23 @@ def test_the_name_is_the_arm_s_unless_one_is_given(curate, reference_model, stat
     assert record.read_one(tmp_path / "out").name == HOSTILE
 
 
+def test_an_adapter_s_name_and_seed_are_its_own_not_its_base_s(curate, tmp_path, monkeypatch):
+    """The record lies beside the adapter. The base has one too, of another arm."""
+    from curate.evaluation import evaluate as evaluation
+
+    base, adapter = save_model(tmp_path / "base"), tmp_path / "adapter"
+    adapter.mkdir()
+    files.write_json({"base_model_name_or_path": str(base)}, adapter / "adapter_config.json")
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    files.write_json({"arm": "sft", "seed": 7}, base / "curate.json")
+    files.write_json({"arm": "bdpo", "seed": 2}, adapter / "curate.json")
+    given = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda *arguments: given.append(arguments) or {"suites": {}})
+    assert curate("evaluate", adapter, "--suite", "sample")[0] == 0
+    _, _, out, _, name, seed, made = given[0]
+    assert (out.as_posix(), name, seed, made) == ("evaluations/bdpo/seed-2", "bdpo", 2, {"arm": "bdpo", "seed": 2})
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
