@@ -132,7 +132,10 @@ class TransformersGeneration:
             going = int(live.sum())
             if not going:
                 break
-            ids, positions = tokens[:, None], positions[:, -1:] + 1
+            ids, positions = (
+                tokens[:, None],
+                positions[:, -1:] + live[:, None],
+            )  # a finished row stays within the context
             mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
             if going <= COMPACT * len(live):
                 keep = live.nonzero()[:, 0]

@@ -82,6 +82,21 @@ def test_other_architectures(kind, tmp_path):
             ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
 
 
+def test_finished_rows_stay_within_the_positions_a_model_has_learnt(tmp_path):
+    """The first prompt leaves room for 2 tokens of 32; it stands among others that go on for 12."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = small("gpt2", n_positions=32, max_position_embeddings=32)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    engine = TransformersGeneration(resolve(tmp_path), "float32", set())
+    draw = np.random.default_rng(0)
+    prompts = [draw.integers(5, 250, length, dtype=np.int32) for length in (30, *[20] * 5)]
+    answers = engine.generate([greedy(prompt, min(12, 32 - len(prompt))) for prompt in prompts])
+    assert [len(answer.ids) for answer in answers] == [2, *[12] * 5]
+    assert answers[0] == engine.generate([greedy(prompts[0], 2)])[0]
+
+
 def first_tokens(engine, prompt, temperature, top_p):
     requests = [Request(prompt, 1, temperature, top_p, seed) for seed in range(DRAWS)]
     answers = engine.generate(requests)
