@@ -162,14 +162,17 @@ def _judge(arms: Sequence[Arm], suite: str) -> str | None:
     return f"{record['judge']} ({', '.join(filter(None, said))})"
 
 
-def estimate_tables(arms: Sequence[Arm], *, headline: bool = True) -> Iterator[Table]:
+def estimate_tables(arms: Sequence[Arm], *, headline: bool = True, most: int | None = MOST_COLUMNS) -> Iterator[Table]:
     """Of each suite that has such metrics its tables, as tables_by_suite."""
-    for found in tables_by_suite(arms, headline=headline).values():
+    for found in tables_by_suite(arms, headline=headline, most=most).values():
         yield from found
 
 
-def tables_by_suite(arms: Sequence[Arm], *, headline: bool = True) -> dict[str, list[Table]]:
-    """Of each suite that has such metrics: tables with a row an arm and a column for each of MOST_COLUMNS metrics."""
+def tables_by_suite(
+    arms: Sequence[Arm], *, headline: bool = True, most: int | None = MOST_COLUMNS
+) -> dict[str, list[Table]]:
+    """Of each suite that has such metrics: tables with a row an arm and a column for each of `most` metrics; None: of
+    all of them, so that no two tables are of one suite."""
     every = [
         key
         for key in dict.fromkeys(key for arm in arms for key in arm.estimates)
@@ -178,7 +181,8 @@ def tables_by_suite(arms: Sequence[Arm], *, headline: bool = True) -> dict[str, 
     by_suite: dict[str, list[Table]] = {}
     for suite in dict.fromkeys(key.suite for key in every):
         of_suite = [key for key in every if key.suite == suite]
-        parts = [of_suite[start : start + MOST_COLUMNS] for start in range(0, len(of_suite), MOST_COLUMNS)]
+        width = most or len(of_suite)
+        parts = [of_suite[start : start + width] for start in range(0, len(of_suite), width)]
         by_suite[suite] = [
             _estimates(suite if part is parts[0] else f"{suite}, continued", arms, part) for part in parts
         ]

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from curate.evaluation import compare, record
 from curate.reporting.arms import arm_table, arms_of
-from curate.reporting.evaluations import estimate_tables
+from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
 from curate.reporting.inputs import Material, read_runs
 from curate.reporting.road import road
 from curate.reporting.table import Cell, Table
@@ -33,14 +33,15 @@ def of_runs(folder: Path) -> list[Table]:
     return [found._replace(title=f"{found.title} (↑ higher is better, ↓ lower; margins and KL in nats{once})")]
 
 
-def of_evaluations(folder: Path) -> list[Table]:
-    """Every arm in every headline metric of the evaluations in `folder`; of suites without one, the others.
+def of_evaluations(folder: Path, most: int | None = MOST_COLUMNS) -> list[Table]:
+    """Every arm in every headline metric of the evaluations in `folder`; of suites without one, the others. `most` as
+    in estimate_tables.
 
     Raises:
         InputError: none there, or one that is broken.
     """
     arms = compare.arms(record.read([folder]))
-    return list(estimate_tables(arms)) or list(estimate_tables(arms, headline=False))
+    return list(estimate_tables(arms, most=most)) or list(estimate_tables(arms, headline=False, most=most))
 
 
 def of_project(folder: Path) -> list[Table]:

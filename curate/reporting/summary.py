@@ -15,7 +15,7 @@ from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES, check_columns
 from curate.reporting import faults, folders, tables
-from curate.reporting.evaluations import estimate_tables
+from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
 from curate.reporting.table import Cell, Table, from_json
 from curate.reporting.verdict import imbalance, sentences
@@ -42,6 +42,7 @@ class Summary(NamedTuple):
     frame: pl.DataFrame | None = None
     warnings: tuple[str, ...] = ()
     verdict: tuple[str, ...] = ()
+    whole: list[Table] | None = None  # `tables` for JSON, each under a title of its own, where a screen wants parts
 
     def record(self) -> dict[str, Any]:
         """The summary as JSON."""
@@ -49,7 +50,7 @@ class Summary(NamedTuple):
             "kind": self.kind,
             "path": str(self.path),
             "provenance": self.provenance,
-            "tables": {table.title: table.records() for table in self.tables},
+            "tables": {table.title: table.records() for table in self.whole or self.tables},
             "faults": self.faults,
             "warnings": list(self.warnings),
             "verdict": list(self.verdict),
@@ -134,7 +135,8 @@ def _folder(path: Path) -> Summary:
     if any(path.glob("*/seed-*/curve.csv")) or any(path.glob("*/curve.csv")):
         return Summary("runs", path, folders.of_runs(path), None, {})
     if any(path.glob(f"*/{VALUES_FILE}")) or any(path.glob(f"*/seed-*/{VALUES_FILE}")):
-        return Summary("evaluations", path, folders.of_evaluations(path), None, {})
+        found, whole = (folders.of_evaluations(path, most) for most in (MOST_COLUMNS, None))
+        return Summary("evaluations", path, found, None, {}, whole=whole)
     raise InputError("cannot tell what this folder is", file=path, expected=KINDS)
 
 
@@ -148,13 +150,21 @@ def _evaluation(path: Path) -> Summary:
         lengths = ", ".join(f"{group} {mean:.1f}" for group, mean in suite.get("tokens", {}).items())
         rows.append([name, *counts, lengths or None, unjudged or None])
     facts = {"name": one.name, "seed": one.seed, "version": one.metrics.get("version")}
-    found = [
+    first = [
         *from_json("Evaluation", {**facts, "model": (one.metrics.get("model") or {}).get("name")}),
         Table("Answers", ["suite", "items", "left out", "cut at max_tokens", "mean tokens", "without a verdict"], rows),
-        *estimate_tables(arms),
-        *(table._replace(title=f"{table.title}, secondary") for table in estimate_tables(arms, headline=False)),
     ]
-    return Summary("evaluation", path, found, faults.of_values(one.values), {})
+    found, whole = ([*first, *_estimates(arms, most)] for most in (MOST_COLUMNS, None))
+    return Summary("evaluation", path, found, faults.of_values(one.values), {}, whole=whole)
+
+
+def _estimates(arms: list[compare.Arm], most: int | None) -> list[Table]:
+    """Every suite's metrics, the secondary ones last; `most` as in estimate_tables."""
+    secondary = estimate_tables(arms, headline=False, most=most)
+    return [
+        *estimate_tables(arms, most=most),
+        *(table._replace(title=f"{table.title}, secondary") for table in secondary),
+    ]
 
 
 def _run(path: Path) -> Summary:

@@ -66,6 +66,18 @@ def test_every_artefact_is_summarised_without_its_texts(root, path, kind, says):
     assert "answer 1" not in json.dumps(record) and "request 1" not in json.dumps(record)
 
 
+def test_json_has_every_metric_of_an_evaluation(root):
+    """Tables that are cut for the screen are whole there: `prefill` has more metrics than a table has columns."""
+    metrics = files.read_json(root / "evaluation/metrics.json")["suites"]
+    tables = json.loads(curate("show", root / "evaluation", "--json").stdout)["tables"]
+    for suite, found in metrics.items():
+        shown = [name for title in (suite, f"{suite}, secondary") for row in tables.get(title, []) for name in row]
+        shown = {re.sub(" [↑↓]$", "", name) for name in shown}
+        assert shown - {"arm", "seeds", "prompts"} == set(found["metrics"])
+    assert not any("continued" in title for title in tables)
+    assert "continued" in curate("show", root / "evaluation").stdout
+
+
 def test_texts_are_printed_when_asked_and_cannot_steer_the_terminal(root):
     done = curate("show", root / "data/pairs.parquet", "--show-text", "2")
     assert "rejected answer 0" in done.stdout and "question 1 " in done.stdout and "answer 2" not in done.stdout
