@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.base.errors import InputError
 from curate.base.files import write_json
 from curate.evaluation import compare
 from curate.pairs.schema import WEIGHTS
@@ -89,11 +90,22 @@ def write_metrics(metrics: dict[str, Any], folder: Path) -> None:
 
     Args:
         metrics: as `metrics` makes them.
+
+    Raises:
+        InputError: two would have one file.
     """
     write_json({"pairs": metrics["pairs"], "mean_abs_gap": metrics["mean_abs_gap"]["all"]}, folder / PAIRS_FILE)
     for name, arm in metrics["arms"].items():
         means = {short: arm[outcome]["mean"] for short, outcome in SHOWN.items() if arm[outcome]}
-        write_json(means, folder / f"{name.replace('/', '-')}.json")
+        file = folder / f"{name.replace('/', '-')}.json"
+        if file.exists():
+            raise InputError(
+                "an arm's name is taken among the report's metrics",
+                field=name,
+                found=file.name,
+                remedy="give the folder of its runs another name",
+            )
+        write_json(means, file)
 
 
 def _number(value: object) -> float | None:

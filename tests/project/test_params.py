@@ -43,6 +43,7 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("arms: {mine: {subst: all}}", "arms.mine.subst", "subset?"),
         ("arms: {train: {objective: dpo, subst: all}}", "arms.train.subst", "subset?"),
         ("arms: {weigh: {subst: all}}", "arms.weigh.subst", "subset?"),
+        ("arms: {pairs: {objective: dpo}}", "", "an arm cannot be named pairs"),
         ("train: {arms: [mine]}", "", "train.arms names 'mine'"),
         ("train: {arms: [dpo, dpo]}", "train", "train.arms names one twice"),
         ("train: {seeds: [3, 3]}", "train", "train.seeds names one twice"),

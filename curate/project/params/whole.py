@@ -58,6 +58,8 @@ class Params(Section):
     def _arms_exist(self) -> Params:
         if "base" in self.arms:
             raise ValueError("an arm cannot be named base: that is the model before training, in the evaluation")
+        if "pairs" in self.arms:
+            raise ValueError("an arm cannot be named pairs: report/metrics/pairs.json is not of an arm")
         for name in self.train.arms:
             if name not in self.arms:
                 raise ValueError(f"train.arms names {name!r}, which is not in arms: {', '.join(self.arms)}")
