@@ -12,7 +12,7 @@ from curate.base.device import device_type
 from curate.base.errors import UsageError
 from curate.evaluation.generation.base import ChatModel, Sampling
 from curate.evaluation.generation.local import LocalChat, close_all
-from curate.evaluation.items import Item, Judgement, Response
+from curate.evaluation.items import NO_ROOM, Item, Judgement, Response
 from curate.evaluation.judges import open_judge
 from curate.evaluation.judges.base import Case, Judge
 from curate.evaluation.judges.truth import SampleTruth
@@ -20,7 +20,7 @@ from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model, resolve
 from curate.project.params import EvaluateParams, ScoreParams
 
-NO_ANSWER = {"too_long": "no room in the context", "error": "the endpoint gave no text"}
+NO_ANSWER = {"too_long": NO_ROOM, "error": "the endpoint gave no text"}
 
 
 class Workbench:

@@ -55,6 +55,10 @@ class Response(NamedTuple):
         return self.prefill + (self.text or "")
 
 
+NO_ROOM = "no room in the context"
+"""Why there is no verdict on what the model was not asked: it would be cut."""
+
+
 class Judgement(NamedTuple):
     """A verdict. What a judge does not say is None; `why` tells the reason where it should have."""
 

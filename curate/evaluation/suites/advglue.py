@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.evaluation.items import Item, Judgement, Response
+from curate.evaluation.items import NO_ROOM, Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, told, user
 from curate.evaluation.suites.likelihood import likelihoods
@@ -55,12 +55,14 @@ class AdvGLUE:
 
     def run(self, items: Sequence[Item], bench: Bench, options: Any) -> pl.DataFrame:
         found = likelihoods(bench, [item.prompt for item in items], [TASKS[item.group].labels for item in items])
-        chosen = [int(one.logps.argmax()) for one in found]
-        right = [float(str(label) == item.gold) for label, item in zip(chosen, items, strict=True)]
-        said = [
-            Response(TASKS[item.group].labels[label], "likeliest") for label, item in zip(chosen, items, strict=True)
-        ]
-        return results(items, said, [Judgement()] * len(items), right)
+        chosen = [None if one is None else int(one.logps.argmax()) for one in found]
+        right, said = [], []
+        for label, item in zip(chosen, items, strict=True):
+            right.append(None if label is None else float(str(label) == item.gold))
+            answer = None if label is None else TASKS[item.group].labels[label]
+            said.append(Response(answer, "too_long" if answer is None else "likeliest"))
+        verdicts = [Judgement(why=NO_ROOM if label is None else None) for label in chosen]
+        return results(items, said, verdicts, right)
 
 
 def _examples(row: Row, task: str) -> list[Any]:

@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
-from curate.base.errors import InputError
-from curate.evaluation.items import Item, Judgement, Response
+from curate.base.errors import InputError, UsageError
+from curate.evaluation.items import NO_ROOM, Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, text_of, user
 from curate.evaluation.suites.harness import answered, version
+from curate.models.rendering import load_tokenizer, prompt_token_ids
+from curate.models.resolve import Model
 
 TASK = "gsm8k"
 METRIC = "exact_match"
@@ -52,17 +54,23 @@ class GSM8K:
         return items
 
     def run(self, items: Sequence[Item], bench: Bench, options: GSM8KOptions) -> pl.DataFrame:
+        if options.max_tokens >= bench.model.context:
+            raise UsageError(
+                "an answer has no room in the model's context",
+                field="gsm8k.max_tokens",
+                found=options.max_tokens,
+                expected=f"less than {bench.model.context}",
+                remedy="--option gsm8k.max_tokens=..., with room for the problem too",
+            )
         examples = [{"question": item.asked, "answer": item.gold} for item in items]
-        wanted = {TASK: list(range(len(items)))}
         task = _task(examples, options.max_tokens)
-        found = answered(bench, [task], wanted, shots=0, chat_template=True, batch=options.batch)
-        by_number = {int(one["doc_id"]): one for one in found[TASK]}
-        samples = [by_number[number] for number in range(len(items))]
-        read = [value_of(sample["filtered_resps"][0]) for sample in samples]
-        right = [None if got is None else float(sample[METRIC]) for got, sample in zip(read, samples, strict=True)]
-        said = [Response(str(sample["resps"][0][0]), "harness") for sample in samples]
-        verdicts = [Judgement(why=None if got is not None else "no number") for got in read]
-        return results(items, said, verdicts, right)
+        wanted = _with_room(task, bench.model, options.max_tokens)
+        samples: dict[int, dict[str, Any]] = {}
+        if wanted:
+            found = answered(bench, [task], {TASK: wanted}, shots=0, chat_template=True, batch=options.batch)
+            samples = {int(one["doc_id"]): one for one in found[TASK]}
+        told = [_told(samples.get(number)) for number in range(len(items))]
+        return results(items, [one[0] for one in told], [one[1] for one in told], [one[2] for one in told])
 
 
 def gold(answer: str, row: int) -> str:
@@ -88,6 +96,26 @@ def value_of(text: str) -> Decimal | None:
     if not re.fullmatch(NUMBER, text):
         return None
     return Decimal(re.sub(r"[$,]", "", text).replace("\u2212", "-"))
+
+
+def _with_room(task: Any, model: Model, max_tokens: int) -> list[int]:
+    """The numbers of the problems that leave room for an answer: of a longer one the harness would cut the beginning
+    off, without a word."""
+    tokenizer = load_tokenizer(model)
+    prompts = [user(str(task.doc_to_text(example))) for example in task.eval_docs]
+    ids = prompt_token_ids(tokenizer, prompts, [f"problem {number}" for number in range(len(prompts))])
+    return [number for number, one in enumerate(ids) if len(one) + max_tokens <= model.context]
+
+
+def _told(sample: dict[str, Any] | None) -> tuple[Response, Judgement, float | None]:
+    """What the harness's record of a problem says; None: the problem was not asked."""
+    if sample is None:
+        return Response(None, "too_long"), Judgement(why=NO_ROOM), None
+    got = value_of(sample["filtered_resps"][0])
+    said = Response(str(sample["resps"][0][0]), "harness")
+    if got is None:
+        return said, Judgement(why="no number"), None
+    return said, Judgement(), float(sample[METRIC])
 
 
 def _task(examples: Sequence[dict[str, str]], max_tokens: int) -> Any:

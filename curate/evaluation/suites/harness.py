@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from curate.base import memory
-from curate.base.errors import InputError, UsageError
+from curate.base.errors import InputError, UsageError, first_line
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, user
@@ -46,10 +46,15 @@ class Harness:
     )
 
     def items(self, rows: Sequence[Row], options: HarnessOptions) -> list[Item]:
-        """One an example; its number in the task stands in `gold`."""
+        """One an example; its number in the task stands in `gold`.
+
+        Raises:
+            UsageError: no such task, or one that takes no shots where some are wanted.
+        """
         items = []
         for name in options.tasks:
             task = _task(name, options.include_path)
+            _check_shots(name, task, options.shots)
             for number, example in enumerate(task.eval_docs):
                 made = make_item(user(str(task.doc_to_text(example))), group=name, gold=str(number))
                 items.append(made._replace(cluster=f"{name} {number}"))
@@ -107,10 +112,31 @@ def answered(
             bootstrap_iters=0,  # the intervals are ours
             apply_chat_template=chat_template,
         )
+    except AssertionError as error:
+        if "maximum sequence length" not in (said := first_line(error)):
+            raise
+        raise InputError(
+            "lm-evaluation-harness finds no room in the model's context",
+            file=bench.model.path,
+            field=", ".join(wanted),
+            found=said,
+            remedy="use a model with a longer context, or tasks whose answers are shorter",
+        ) from error
     finally:
         del loaded, model
         memory.give_back()
     return dict(found["samples"])
+
+
+def _check_shots(name: str, task: Any, shots: int | None) -> None:
+    """Raise `UsageError` where the harness would leave out the shots without a word: its file says there are none."""
+    if shots and task.get_config("num_fewshot") == 0:
+        raise UsageError(
+            "the task takes no examples in its prompt",
+            field="harness.shots",
+            found=f"{shots} for {name}, which takes none",
+            remedy="leave harness.shots out, or name other tasks",
+        )
 
 
 def version() -> str:

@@ -17,18 +17,26 @@ class Likelihood(NamedTuple):
     tokens: np.ndarray  # of each choice, its end of turn included: [choices]
 
 
-def likelihoods(bench: Bench, prompts: Sequence[Messages], choices: Sequence[Sequence[str]]) -> list[Likelihood]:
-    """How likely the model finds each choice as its own answer to the prompt, in its chat template.
+def likelihoods(bench: Bench, prompts: Sequence[Messages], choices: Sequence[Sequence[str]]) -> list[Likelihood | None]:
+    """How likely the model finds each choice as its own answer to the prompt, in its chat template; None of a prompt
+    that leaves one of its choices no room in the model's context.
 
     Raises:
-        InputError: a prompt or a choice cannot be rendered, or is longer than the model's context.
+        InputError: a prompt or a choice cannot be rendered.
     """
     tokenizer = load_tokenizer(bench.model)
     counts = [len(some) for some in choices]
     repeated = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
     names = [f"item {i}, choice {j}" for i, count in enumerate(counts) for j in range(count)]
     sequences = render_responses(tokenizer, repeated, [text for some in choices for text in some], names)
-    logps = bench.logps(sequences)
-    tokens = np.array([len(sequence.response_ids) for sequence in sequences])
-    ends = np.cumsum(counts)[:-1]
-    return [Likelihood(*parts) for parts in zip(np.split(logps, ends), np.split(tokens, ends), strict=True)]
+    ends = np.cumsum(counts)
+    asked = [sequences[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    room = bench.model.context - 1  # as in scoring: vLLM generates a token, which it throws away
+    fits = [all(len(one.prompt_ids) + len(one.response_ids) <= room for one in some) for some in asked]
+    logps = iter(bench.logps([one for some, fit in zip(asked, fits, strict=True) if fit for one in some]))
+    return [
+        Likelihood(np.array([next(logps) for _ in some]), np.array([len(one.response_ids) for one in some]))
+        if fit
+        else None
+        for some, fit in zip(asked, fits, strict=True)
+    ]

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,9 @@ from tiny import save_model
 from curate.base.errors import InputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
-from curate.evaluation.suites import gsm8k
+from curate.evaluation.suites import advglue, gsm8k
 from curate.evaluation.suites.gsm8k import gold, value_of
-from curate.evaluation.suites.harness import HarnessOptions, _scores, _tasks
+from curate.evaluation.suites.harness import Harness, HarnessOptions, _scores, _tasks, answered
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer, render_responses
 from curate.models.resolve import resolve
@@ -198,6 +199,59 @@ def test_harness_tasks_and_metrics_named_wrongly(task):
         _scores("t", samples, HarnessOptions())
     with pytest.raises(UsageError, match="no such metric"):
         _scores("t", samples, HarnessOptions(metric="acc"))
+
+
+def test_what_has_no_room_in_the_context_counts_as_wrong_and_is_told(tmp_path):
+    """The middle rows are longer than 128 tokens. Nothing is scored of them."""
+    model = resolve(save_model(tmp_path / "model", context=128))
+    long = "zyxw " * 40
+    rows = [
+        {"input": prompt, "targets": {"choices": ["yes", "no"], "labels": [1, 0]}}
+        for prompt in ("a fox", long, "a dog")
+    ]
+    (tmp_path / "hhh.json").write_text(json.dumps(rows))
+    data = {task: [] for task in advglue.TASKS}
+    data["sst2"] = [{"sentence": text, "label": 1} for text in ("a fox", long, "a dog")]
+    (tmp_path / "dev.json").write_text(json.dumps(data))
+    rows = [{"question": text, "answer": f"#### {n}"} for n, text in enumerate(("a fox", long, "a dog"))]
+    (tmp_path / "gsm.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    suites = [f"hhh={tmp_path / 'hhh.json'}", f"advglue={tmp_path / 'dev.json'}", f"gsm8k={tmp_path / 'gsm.jsonl'}"]
+    found, items = run(model, tmp_path, *suites, gsm8k={"max_tokens": 8})
+    for suite, key, count in (("hhh", "accuracy, summed", 2), ("advglue", "accuracy", 1), ("gsm8k", "accuracy", 1)):
+        of = items.filter(suite=suite)
+        assert found[suite]["unjudged"]["no room in the context"] == count
+        beyond = of.filter(unjudged="no room in the context")
+        assert beyond["score"].null_count() == beyond["response"].null_count() == count
+        assert all(long.strip() in prompt[0]["content"] for prompt in beyond["prompt"])
+        assert found[suite]["metrics"][key]["n"] == 3
+        scores = of.filter(group="summed")["score"] if suite == "hhh" else of["score"]
+        assert found[suite]["metrics"][key]["value"] == pytest.approx(scores.fill_null(0).mean())
+    asked = items.filter(suite="gsm8k").filter(finish="harness")
+    assert [prompt[0]["content"] for prompt in asked["prompt"]] == ["a fox", "a dog"]
+    with pytest.raises(UsageError, match="no room") as caught:
+        run(model, tmp_path, suites[2])
+    assert caught.value.details["field"] == "gsm8k.max_tokens" and caught.value.details["expected"] == "less than 128"
+
+
+def test_a_task_whose_answers_are_longer_than_the_context_is_one_message(model, tmp_path):
+    task = gsm8k._task([{"question": "How many?", "answer": "3"}], 512)
+    bench = SimpleNamespace(model=model, dtype="float32", state=tmp_path)
+    with pytest.raises(InputError, match="no room in the model's context"):
+        answered(bench, [task], {"gsm8k": [0]}, shots=0, chat_template=True, batch=1)
+
+
+def test_shots_that_the_harness_would_leave_out_are_refused(task, tmp_path):
+    own = (task / "own.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(own)
+    (tmp_path / "fixed.yaml").write_text(own.replace("curate_own", "curate_fixed") + "num_fewshot: 0\n")
+    for name, shots, refused in (("curate_fixed", 2, True), ("curate_fixed", 0, False), ("curate_own", 2, False)):
+        options = HarnessOptions(tasks=[name], shots=shots, include_path=str(tmp_path))
+        if refused:
+            with pytest.raises(UsageError, match="takes no examples") as caught:
+                Harness().items([], options)
+            assert caught.value.details["field"] == "harness.shots" and "curate_fixed" in caught.value.details["found"]
+        else:
+            assert len(Harness().items([], options)) == 6
 
 
 @pytest.mark.realdata
