@@ -27,7 +27,8 @@ only tells CSV from TSV.
 - **Columns not used** are named. `--keep COLUMN` takes one along, `--keep NAME=COLUMN` renames it; of pairs made
   from several rows it is the chosen response's.
 - **Roles** by any of these names: {roles}. Content may be a list of text parts, which are joined; an image, a tool
-  call or a null is a reject that says so.
+  call, reasoning in a field of its own or a null is a reject that says so. Tools that an OpenAI prompt comes with are
+  left out, and counted; so are replies without a rating beside others that have one.
 
 ## A file of your own
 

@@ -40,6 +40,8 @@ MARKS = {
     "safety_by_convention": "rows whose safety labels are the format's convention (ranked_pair claims none)",
     "helpful_is_not_safer": "rows whose better_response_id is not their safer_response_id",
     "safer_is_unsafe": "rows whose safer_response_id names the response labelled unsafe",
+    "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
+    "unrated_replies": "replies without a rating beside others that have one; no pair has them",
     "rated_alike": "pairs whose two responses have the same rating",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",
@@ -110,7 +112,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "kept": pairs.height,
         "rules": _rules(refused),
         "rules_of_pairs": _rules_of_pairs(found, more),
-        "marks": _marks(kept, found.crlf),
+        "marks": _marks(kept, found),
         "labels": _labels(found.labels, kept),
         "columns": {"unused": unused, "kept": [column.name for column in beside]},
         "pairs": _counts(pairs),
@@ -232,10 +234,12 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-def _marks(kept: pl.DataFrame, crlf: set[int]) -> dict[str, int]:
+def _marks(kept: pl.DataFrame, found: Frames) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
-    counts["crlf"] = len(crlf.intersection(kept["at"]))
+    rows = set(kept["at"])
+    counts["crlf"] = len(found.crlf & rows)
+    counts["unrated_replies"] = sum(count for row, count in found.unrated.items() if row in rows)
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
     return {mark: counts[mark] for mark in MARKS if counts[mark]}
 

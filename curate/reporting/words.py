@@ -71,6 +71,8 @@ MARKS = {
     "safety_by_convention": "rows whose safety labels are the format's convention",
     "helpful_is_not_safer": "rows whose more helpful response is not their safer one",
     "safer_is_unsafe": "rows whose safer response is labelled unsafe",
+    "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
+    "unrated_replies": "replies without a rating beside others that have one",
     "rated_alike": "pairs whose two responses have the same rating",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",

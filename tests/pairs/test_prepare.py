@@ -60,6 +60,17 @@ def test_pairs_whose_responses_are_rated_alike_are_counted_and_kept(tmp_path):
     assert pairs.height == 4 and summary["marks"]["rated_alike"] == 2
 
 
+def test_replies_without_a_rating_are_counted_where_the_others_make_a_pair(tmp_path):
+    """Of the last row one reply is left, which makes none: that row is refused, and says why."""
+    ratings = [[1, 2, None, None], [1, 2, 3, ""], [1, 2, 3, 4], [1, None, None, None]]
+    rows = [{"instruction": f"Q{n}", "generations": [*"abcd"], "ratings": row} for n, row in enumerate(ratings)]
+    _, rejects, summary = run(tmp_path, rows)
+    assert summary["marks"]["unrated_replies"] == 3
+    assert rejects["source_row"].to_list() == [3]
+    asked = [{"instruction": "Q", "completions": [{"response": str(n), "overall_score": n} for n in (1, 2, None)]}]
+    assert run(tmp_path, asked).summary["marks"]["unrated_replies"] == 1
+
+
 def test_a_bit_of_everything(tmp_path, capsys):
     records = [
         trl(),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from curate.pairs.sources import trl
 from curate.pairs.sources.base import (
     Malformed,
     Parsed,
     Record,
     Refused,
+    kind,
     listed,
     number,
     optional_number,
@@ -18,6 +21,7 @@ from curate.pairs.sources.base import (
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import BESIDE, SYSTEM, answered, asked, with_system
+from curate.pairs.sources.tables import written
 
 
 def parse_averages(record: Record) -> Parsed:
@@ -29,11 +33,24 @@ def parse_orca(record: Record) -> Parsed:
     if record.get("status") == "tie":
         raise Refused("no_preference", "status is tie")
     pair = answered(record, asked(record, "input"))
-    given = record.get("rating")
-    if isinstance(given, list) and len(given) == 2 and None not in given:
+    given = _two(record.get("rating"))
+    if None not in given:
         worse, better = sorted(number(one, "rating") for one in given)
         pair = pair._replace(ratings=pair.ratings._replace(chosen_reward=better, rejected_reward=worse))
     return pair
+
+
+def _two(rating: object) -> list[object]:
+    """Orca's two ratings, either or both of them None; also their list as text, because CSV has no types."""
+    if rating in (None, ""):
+        return [None, None]
+    given = rating
+    if isinstance(rating, str):
+        with suppress(ValueError, RecursionError):
+            given = written(rating)
+    if not isinstance(given, list) or len(given) != 2:
+        raise Malformed("rating", f"a list of {len(given)}" if isinstance(given, list) else kind(given), "two numbers")
+    return given
 
 
 def parse_generations(record: Record) -> Replies:
@@ -48,7 +65,8 @@ def parse_generations(record: Record) -> Replies:
             replies.append(Reply(text({"generations": said}, "generations"), held, reward=held))
     if len(replies) < 2:
         raise Refused("no_preference", "fewer than two generations have a rating")
-    return Replies(with_system(record, [user(prompt_text(record, "instruction"))]), replies)
+    prompt = with_system(record, [user(prompt_text(record, "instruction"))])
+    return Replies(prompt, replies, len(texts) - len(replies))
 
 
 CLEANED = Format(

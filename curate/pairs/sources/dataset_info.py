@@ -12,6 +12,7 @@ from curate.pairs.sources import alpaca, sharegpt
 from curate.pairs.sources.base import Malformed, Parsed, Record, kind, named
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import SYSTEM
+from curate.pairs.sources.turns import CALLS, REASONING
 
 NAME = "dataset_info"
 FILE = "dataset_info.json"
@@ -103,4 +104,6 @@ def _turns(value: Any, tags: dict[str, str]) -> Any:
         raise Malformed(named(missing), "missing", "the turn's role and content, as the tags say")
     roles = {tags[tag]: ours for tag, ours in ROLES.items() if tag in tags}
     role = value[fields["from"]]
-    return {"from": roles.get(role, role) if isinstance(role, str) else role, "value": value[fields["value"]]}
+    told = {name: value[name] for name in (*CALLS, *REASONING) if name in value}
+    said = {"from": roles.get(role, role) if isinstance(role, str) else role, "value": value[fields["value"]]}
+    return told | said

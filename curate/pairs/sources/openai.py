@@ -19,7 +19,8 @@ def parse(record: Record) -> Parsed:
     prompt = messages(field(given, "messages", "list of messages"), "input.messages")
     names = "preferred_output", "non_preferred_output"
     chosen, rejected = (messages(field(record, name, "list of messages"), name) for name in names)
-    return finished(record, prompt, chosen, rejected, *names)
+    marks = ("tools_left_out",) if given.get("tools") else ()
+    return finished(record, prompt, chosen, rejected, *names, marks=marks)
 
 
 FORMAT = Format(

@@ -30,6 +30,7 @@ class Replies(NamedTuple):
 
     prompt: list[Message]
     replies: list[Reply]
+    unrated: int = 0  # replies left out, for nothing says how good they are
 
 
 def meetings(standings: Sequence[float], how: Pairing) -> Iterator[tuple[int, int]]:

@@ -44,6 +44,7 @@ class Frames(NamedTuple):
     members: pl.DataFrame  # MEMBERS: the source's rows of each pair
     refused: pl.DataFrame  # curate.pairs.cleaning.REFUSED; `row` is the source's
     crlf: set[int]  # the source's rows that held CRLF line breaks
+    unrated: dict[int, int]  # of the source's rows that have some: replies left out, for they have no rating
     labels: pl.DataFrame  # LABELS: each safety label of each response to a prompt once, by a digest of both
     unused: list[str]  # fields that no row was asked for, in the order of their appearance
 
@@ -100,7 +101,7 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
     """
     parsed, members, refused, labels = map(_Growing, (PARSED, MEMBERS, REFUSED, LABELS))
     groups: dict[str | int, _Group] = {}
-    crlf, seen, fields = set[int](), set[str](), dict[str, None]()
+    crlf, unrated, seen, fields = set[int](), dict[int, int](), set[str](), dict[str, None]()
     made = row = 0
 
     def add(places: tuple[int, ...], pair: Parsed) -> None:
@@ -127,6 +128,8 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
             add((at,), result)
         else:
             _pool(groups, at, result, pooled=form.pooled)
+            if result.unrated:
+                unrated[at] = result.unrated
         for label in _labels(result):
             labels.add(label)
     for group in groups.values():
@@ -141,7 +144,7 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
     if not groups:  # a row is a pair, and has its number
         whole, of = (frame.with_columns(row="at") for frame in (whole, of))
     unused = [name for name in fields if name not in seen]
-    return Frames(row, whole, of, refused.whole(), crlf, labels.whole().unique(), unused)
+    return Frames(row, whole, of, refused.whole(), crlf, unrated, labels.whole().unique(), unused)
 
 
 def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[dict[str, Any], Parsed | Replies]:

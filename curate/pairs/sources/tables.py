@@ -21,7 +21,7 @@ from curate.base.errors import InputError
 from curate.pairs.sources.base import Unreadable
 
 _TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["']\s*:""")
-BRACKETS = 2000  # of a cell with turns, at most
+BRACKETS = 2000  # of a cell with a list or an object, at most
 
 SPAN_BYTES = 2**26  # of row groups, decoded, that are read at a time
 PART_ROWS = 1024  # of them that are Python's at a time
@@ -69,8 +69,23 @@ def read_csv(text: str, file: str, delimiter: str = ",") -> list[dict[str, Any]]
 def _cell(value: str) -> Any:
     if not _TURNS.match(value):
         return value
-    if value.count("[") + value.count("{") > BRACKETS:
+    try:
+        return written(value)
+    except RecursionError:
         return Unreadable("turns nested too deeply", value)
+    except ValueError:
+        return Unreadable("text that begins as turns do and is not JSON", value)
+
+
+def written(value: str) -> list[Any] | dict[str, Any]:
+    """The list or object that a cell has as text, in JSON or as Python writes it.
+
+    Raises:
+        RecursionError: more than BRACKETS in it.
+        ValueError: it is neither.
+    """
+    if value.count("[") + value.count("{") > BRACKETS:
+        raise RecursionError
     for read in (json.loads, _literal):
         try:
             found = read(value)
@@ -78,7 +93,7 @@ def _cell(value: str) -> Any:
             continue
         if isinstance(found, list | dict):
             return found
-    return Unreadable("text that begins as turns do and is not JSON", value)
+    raise ValueError("neither a list nor an object")
 
 
 def _literal(text: str) -> Any:

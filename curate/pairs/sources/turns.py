@@ -23,6 +23,10 @@ ROLES = {
 }
 """A role's usual names, in lower case, and ours."""
 
+CALLS = ("tool_calls", "function_call")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a turn that are a part of what was said, and are no text of it."""
+
 TEXT_PARTS = ("text", "input_text", "output_text")
 MEDIA = {"image": "an image", "audio": "audio", "video": "a video", "file": "a file"}
 
@@ -38,7 +42,8 @@ def message(value: object, name: str) -> Message:
     """A turn: role and content, or from and value (ShareGPT).
 
     Raises:
-        Malformed: no such fields, a role without a name known, a tool call, or content that is no text.
+        Malformed: no such fields, a role without a name known, a tool call, reasoning beside the content, or content
+            that is no text.
     """
     if not isinstance(value, dict):
         raise Malformed(name, kind(value), "object with role and content, or from and value")
@@ -49,8 +54,10 @@ def message(value: object, name: str) -> Message:
         if role == "function_call":
             found = "a tool call"
         raise Malformed(f"{name}.{role_field}", found, f"one of {', '.join(ROLES)}")
-    if value.get("tool_calls") or value.get("function_call"):
+    if any(value.get(name) for name in CALLS):
         raise Malformed(f"{name}.{content_field}", f"{kind(content)} with a tool call", "text alone")
+    if any(value.get(name) for name in REASONING):
+        raise Malformed(f"{name}.{content_field}", f"{kind(content)} with reasoning in a field of its own", "text alone")
     missing = None if content_field in value else "missing"
     return {"role": ROLES[role.lower()], "content": _content(content, f"{name}.{content_field}", missing)}
 

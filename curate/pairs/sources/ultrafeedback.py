@@ -27,7 +27,7 @@ def parse_completions(record: Record) -> Replies:
             replies.append(Reply(text(completion, "response"), score, reward=score))
     if len(replies) < 2:
         raise Refused("no_preference", "fewer than two completions have an overall_score")
-    return Replies([user(prompt_text(record, "instruction"))], replies)
+    return Replies([user(prompt_text(record, "instruction"))], replies, len(given) - len(replies))
 
 
 BINARIZED = Format(

@@ -51,6 +51,15 @@ def test_columns_and_tags(tmp_path, name, entry, prompt):
 
 
 @pytest.mark.parametrize(
+    ("beside", "found"), [("tool_calls", "text with a tool call"), ("reasoning_content", "text with reasoning")]
+)
+def test_what_is_said_beside_a_turn_s_text_is_not_dropped(tmp_path, beside, found):
+    row = ROWS["talks"] | {"better": ROWS["talks"]["better"] | {beside: ["x"]}}
+    with pytest.raises(InputError, match=found):
+        read(tmp_path, row, {"mine": TALKS | {"file_name": "a.json"}})
+
+
+@pytest.mark.parametrize(
     ("info", "what"),
     [
         ({}, "not described"),

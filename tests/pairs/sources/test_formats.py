@@ -274,6 +274,21 @@ def test_a_tool_call_is_said_to_be_one():
         parse("sharegpt", SHAREGPT | {"chosen": {"from": "function_call", "value": "{}"}})
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_beside_a_turn_s_text_is_not_dropped(name):
+    answer = OPENAI["preferred_output"][0]
+    with pytest.raises(Malformed, match="text with reasoning in a field of its own") as error:
+        parse("openai", OPENAI | {"preferred_output": [answer | {name: "Let me see."}]})
+    assert error.value.field == "preferred_output[0].content"
+    for none in (None, ""):
+        assert parse("openai", OPENAI | {"preferred_output": [answer | {name: none}]}) == parse("openai", OPENAI)
+
+
+@pytest.mark.parametrize(("tools", "marks"), [([{"type": "function"}], ("tools_left_out",)), ([], ()), (None, ())])
+def test_tools_beside_a_prompt_are_counted(tools, marks):
+    assert parse("openai", OPENAI | {"input": OPENAI["input"] | {"tools": tools}}).marks == marks
+
+
 @pytest.mark.parametrize(
     ("helpful", "safer", "safe", "marks"),
     [

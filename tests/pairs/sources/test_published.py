@@ -77,6 +77,40 @@ def test_what_a_format_says_it_reads_is_what_it_reads():
         assert read_fields <= known.reads | frozenset().union(*known.needs), form
 
 
+@pytest.mark.parametrize(
+    ("rating", "rated"),
+    [
+        ("[2.0, 9.0]", Ratings(9.0, 2.0)),
+        (" [2, 9]", Ratings(9.0, 2.0)),
+        ("[None, 9.0]", Ratings(9.0)),
+        ([None, None], Ratings(9.0)),
+        (None, Ratings(9.0)),
+        ("", Ratings(9.0)),
+    ],
+)
+def test_orca_s_two_ratings_as_a_table_has_them(rating, rated):
+    assert FORMATS["argilla_orca"].parse(ROWS["argilla_orca"] | {"rating": rating}).ratings == rated
+
+
+@pytest.mark.parametrize(
+    ("rating", "found"),
+    [
+        ("[2. 9.]", "text"),
+        ("nine", "text"),
+        ("[" * 3000, "text"),
+        ([2.0, 9.0, 1.0], "a list of 3"),
+        ("[9.0]", "a list of 1"),
+        (9.0, "number"),
+        (["two", 9.0], "text"),
+        ("[NaN, 9.0]", "a number that is not finite"),
+    ],
+)
+def test_orca_s_ratings_that_are_not_two_numbers(rating, found):
+    with pytest.raises(Malformed) as error:
+        FORMATS["argilla_orca"].parse(ROWS["argilla_orca"] | {"rating": rating})
+    assert (error.value.field, error.value.found) == ("rating", found)
+
+
 def test_red_team_is_refused_with_the_reason():
     with pytest.raises(InputError, match="this file has no pairs") as error:
         choose("auto", [ROWS["red_team"]], "f")
