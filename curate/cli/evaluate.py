@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from curate.base.progress import safe, say
-from curate.cli.options import one_of, quoted, say_next, with_params
+from curate.cli.options import check_once, one_of, quoted, say_next, with_params
 from curate.cli.tables import print_table
 from curate.project.params import EvaluateParams
 
@@ -96,6 +96,7 @@ def _options(given: list[str]) -> dict[str, dict[str, Any]]:
     from curate.base.errors import UsageError
     from curate.project.params.reader import read_yaml
 
+    check_once((text.partition("=")[0] for text in given), "--option", "an option")
     found: dict[str, dict[str, Any]] = {}
     for text in given:
         name, equals, value = text.partition("=")

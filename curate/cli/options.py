@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -96,10 +97,14 @@ def assignments(given: Iterable[str]) -> dict[str, str]:
     pairs = [one.partition("=") for one in given]
     if wrong := [f"{ours}{equals}{theirs}" for ours, equals, theirs in pairs if not ours or not theirs]:
         raise UsageError("not OURS=THEIRS", field="field", found=", ".join(wrong), expected="such as prompt=question")
-    named = [ours for ours, _, _ in pairs]
-    if twice := sorted({ours for ours in named if named.count(ours) > 1}):
-        raise UsageError("a field is named twice", field="field", found=", ".join(twice), expected="each once")
+    check_once([ours for ours, _, _ in pairs], "field", "a field")
     return {ours: theirs for ours, _, theirs in pairs}
+
+
+def check_once(names: Iterable[str], option: str, what: str) -> None:
+    """Raise `UsageError` where two values of an option that may repeat are for the same name."""
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
+        raise UsageError(f"{what} is named twice", field=option, found=", ".join(twice), expected="each once")
 
 
 def quoted(path: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from curate.cli.options import one_of, quoted, say_next, with_params
+from curate.cli.options import check_once, one_of, quoted, say_next, with_params
 from curate.project.params import DEFAULT_ARMS, PIPELINE_KEYS, ArmParams, TrainParams, check
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def _numbers(given: list[str]) -> dict[str, str]:
     for text, (name, equals, _) in zip(given, parts, strict=True):
         if not (name and equals):
             raise UsageError("cannot read a setting", field="--setting", found=text, expected="NAME=NUMBER")
+    check_once((name for name, _, _ in parts), "--setting", "a setting")
     return {name: value for name, _, value in parts}
 
 

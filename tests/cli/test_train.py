@@ -60,6 +60,7 @@ def test_every_arm_is_there_by_name(call, arm):
     [
         (["--setting", "beta"], "cannot read a setting"),
         (["--setting", "=1"], "cannot read a setting"),
+        (["--setting", "beta=1", "--setting", "beta=2"], "a setting is named twice"),
         (["--setting", "beta=high"], "settings.beta"),
         (["--arm", "ppo"], "no such arm"),
         (["--seed", "-1"], "seed"),
