@@ -57,7 +57,8 @@ def message(value: object, name: str) -> Message:
     if any(value.get(name) for name in CALLS):
         raise Malformed(f"{name}.{content_field}", f"{kind(content)} with a tool call", "text alone")
     if any(value.get(name) for name in REASONING):
-        raise Malformed(f"{name}.{content_field}", f"{kind(content)} with reasoning in a field of its own", "text alone")
+        found = f"{kind(content)} with reasoning in a field of its own"
+        raise Malformed(f"{name}.{content_field}", found, "text alone")
     missing = None if content_field in value else "missing"
     return {"role": ROLES[role.lower()], "content": _content(content, f"{name}.{content_field}", missing)}
 
