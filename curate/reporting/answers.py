@@ -75,6 +75,7 @@ def _of_pairs(scored: pl.DataFrame, known: Imbalance | None) -> str:
 
 
 def _of_training(arms: Sequence[Arm]) -> str:
+    arms = runs.comparable(arms)
     gaps = {arm.name: found for arm in arms if not arm.own_beta and (found := arm.spread("margin_gap"))}
     if set(QUESTION) <= set(gaps):
         one, other = (next(arm for arm in arms if arm.name == name) for name in QUESTION)

@@ -69,6 +69,7 @@ class Arm(NamedTuple):
     runs: list[Run]
     evaluated: int | None = None  # held-out pairs that its measures are of, where it is known
     followed: int | None = None  # and those that its curve is of
+    heldout: int | None = None  # that there were, of which those are drawn
     over_prompts: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """95% intervals of OVER_PROMPTS, of an arm of one run that kept its pairs' rewards."""
 
@@ -83,6 +84,17 @@ class Arm(NamedTuple):
     @property
     def alpha(self) -> float | None:
         return self.weigh.alpha if self.weigh else None
+
+    @property
+    def validation(self) -> float | None:
+        """The share of the training prompts that its measures are of, in place of the held-out pairs."""
+        train = self.runs[0].record.get("train")
+        return (train.get("validation_fraction") or None) if isinstance(train, dict) else None
+
+    @property
+    def measured(self) -> tuple[float | None, int | None]:
+        """Which pairs its measures are of: arms are compared where this is the same."""
+        return self.validation, self.heldout
 
     @property
     def own_beta(self) -> bool:
@@ -149,11 +161,36 @@ def arms_of(material: Material, params: Params | None) -> list[Arm]:
     heldout = material.frame.filter(split=Split.HELDOUT.value).height
     over = _over_prompts(found, material.frame)
     found = [arm._replace(over_prompts=over.get(arm.name, {})) for arm in found]
+    found = [arm._replace(heldout=_heldout(arm, heldout)) for arm in found]
     drawn = [_drawn(arm, params) for arm in found]
     return [
-        arm._replace(followed=min(pairs[0], heldout), evaluated=min(pairs[1], heldout)) if pairs else arm
+        arm._replace(followed=min(pairs[0], arm.heldout), evaluated=min(pairs[1], arm.heldout))
+        if pairs and arm.heldout is not None
+        else arm
         for arm, pairs in zip(found, drawn, strict=True)
     ]
+
+
+def comparable(arms: Sequence[Arm]) -> list[Arm]:
+    """Those that are measured on the same pairs: held-out ones before validation pairs, and then the most."""
+    groups: dict[tuple[float | None, int | None], list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(arm.measured, []).append(arm)
+    return max(groups.values(), key=lambda group: (group[0].validation is None, len(group)), default=[])
+
+
+def pairs_said(arms: Sequence[Arm]) -> str:
+    """How many pairs the measures of arms are of that are measured on the same, in words."""
+    counts = sorted({arm.evaluated for arm in arms if arm.evaluated is not None})
+    kind = "validation pairs" if any(arm.validation for arm in arms) else "held-out pairs"
+    return f"{' or '.join(f'{count:,}' for count in counts)} {kind}" if counts else kind
+
+
+def _heldout(arm: Arm, heldout: int) -> int | None:
+    """How many pairs its runs held out, the fewest of them; `heldout` where none says. None: of validation pairs."""
+    recorded = [run.record.get("data") for run in arm.runs]
+    said = [data["heldout"] for data in recorded if isinstance(data, dict) and isinstance(data.get("heldout"), int)]
+    return min(said) if said else None if arm.validation else heldout
 
 
 def _over_prompts(arms: Sequence[Arm], frame: pl.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
@@ -197,7 +234,9 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def compare(arm: Arm, other: Arm, outcome: str = "heldout_accuracy") -> Difference | None:
-    """`arm` minus `other`, seed by seed; None below two seeds that both have."""
+    """`arm` minus `other`, seed by seed; None below two seeds that both have, and of arms measured on other pairs."""
+    if arm.measured != other.measured:
+        return None
     ours, theirs = arm.values(outcome), other.values(outcome)
     seeds = [seed for seed in ours if seed in theirs]
     found = spread([ours[seed] - theirs[seed] for seed in seeds])
@@ -206,9 +245,12 @@ def compare(arm: Arm, other: Arm, outcome: str = "heldout_accuracy") -> Differen
     return Difference(arm.name, other.name, found.mean, found.sd / math.sqrt(found.n), found.n)
 
 
-def evaluated(arms: Sequence[Arm], heldout: int, params: Params | None) -> list[int]:
-    """How many of `heldout` pairs the measures are of: each count that occurs among the arms, where it is known."""
-    return sorted({min(drawn[1], heldout) for arm in arms if (drawn := _drawn(arm, params))})
+def evaluated(arms: Sequence[Arm]) -> list[int]:
+    """How many held-out pairs the measures are of: each count that occurs among the arms, where it is known. None of
+    arms that are measured on validation pairs, or on draws from different ones."""
+    if len({arm.measured for arm in arms}) > 1 or any(arm.validation for arm in arms):
+        return []
+    return sorted({arm.evaluated for arm in arms if arm.evaluated is not None})
 
 
 def _drawn(arm: Arm, params: Params | None) -> tuple[int, int] | None:

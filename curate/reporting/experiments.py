@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from curate.reporting import curves, dots
-from curate.reporting.arms import Arm, compare
+from curate.reporting.arms import Arm, comparable, compare
 from curate.reporting.canvas import INK, PALETTE, SUBSET_COLOURS, panels
 from curate.reporting.claims import Formula
 from curate.reporting.figures import Drawn
@@ -30,11 +30,12 @@ NO_SAFETY = (
 
 
 def experiments(arms: Sequence[Arm], pairs: str) -> list[Drawn]:
-    """The figures whose arms are there.
+    """The figures whose arms are there, of those that are measured on the same pairs.
 
     Args:
         pairs: how many held-out pairs the numbers are of, in words.
     """
+    arms = comparable(arms)
     named = {arm.name: arm for arm in arms}
     drawn: list[Drawn] = []
     if {"dpo-balanced", "dpo-imbalanced"} <= set(named):
@@ -194,38 +195,49 @@ def _of_objectives(arms: Sequence[Arm]) -> list[Arm]:
 def _of_alphas(arms: Sequence[Arm]) -> list[Arm]:
     """The B-DPO arms that differ from `weigh` in alpha alone, and dpo where none has alpha 0; else none.
 
-    Two strengths at least must be there. Of arms that are alike in all, the first.
+    Two strengths at least must be there. Of arms that are alike in all, the first; dpo is there where it was trained
+    as they were.
     """
-
-    def others(arm: Arm) -> str:
-        known = arm.params
-        return json.dumps([known.train, known.settings], sort_keys=True) if known else ""
-
     fit = [arm for arm in arms if _full(arm) and arm.alpha is not None and arm.params]
     fit = [arm for arm in fit if arm.params and not set(arm.params.weigh) - {"alpha"}]
-    groups = [list(group) for _, group in groupby(sorted(fit, key=others), key=others)]
-    by_alpha = max(({arm.alpha: arm for arm in reversed(group)} for group in groups), key=len, default={})
+    by_alpha = max(({arm.alpha: arm for arm in reversed(group)} for group in _alike(fit)), key=len, default={})
     if len(by_alpha) < 2:
         return []
     found = [arm for arm in arms if any(arm is kept for kept in by_alpha.values())]
     weigh = found[0].weigh
     is_dpo = weigh is not None and (weigh.scaling != "constant" or weigh.constant == 1)
     if 0 not in by_alpha and is_dpo:
-        found += [arm for arm in arms if arm.name == "dpo" and arm.objective == "dpo" and _full(arm)]
+        found += _dpo_like(found[0], arms)
     return found
+
+
+def _trained(arm: Arm) -> str:
+    """How the arm was trained, beside its objective, pairs and weights."""
+    known = arm.params
+    return json.dumps([known.train, known.settings], sort_keys=True) if known else ""
+
+
+def _alike(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms by how they were trained."""
+    return [list(group) for _, group in groupby(sorted(arms, key=_trained), key=_trained)]
+
+
+def _dpo_like(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+    """The arm dpo on all pairs, where it was trained as `arm` was."""
+    dpo = (one for one in arms if one.name == "dpo" and one.objective == "dpo" and _full(one))
+    return [one for one in dpo if _trained(one) == _trained(arm)]
 
 
 def _of_variants(arms: Sequence[Arm]) -> list[Arm]:
     """The B-DPO arms that differ from `weigh` in normalisation or direction alone, beside the one that does not, and
-    dpo; none where no arm differs."""
-    named = {arm.name: arm for arm in arms}
+    dpo, all trained in one way: the most forms of which there are; none where no arm differs."""
     fit = [arm for arm in arms if _full(arm) and arm.objective == "bdpo" and arm.params]
     fit = [arm for arm in fit if arm.params and set(arm.params.weigh) <= {"normalisation", "direction"}]
-    if not any(arm.params and arm.params.weigh for arm in fit):
-        return []
-    by_label = {_variant(arm): arm for arm in reversed(fit)}
-    plain = [named["dpo"]] if "dpo" in named and named["dpo"].objective == "dpo" and _full(named["dpo"]) else []
-    return [*plain, *(arm for arm in fit if any(arm is kept for kept in by_label.values()))]
+    groups = [group for group in _alike(fit) if any(arm.params and arm.params.weigh for arm in group)]
+    by_label = max(({_variant(arm): arm for arm in reversed(group)} for group in groups), key=len, default={})
+    found = [arm for arm in fit if any(arm is kept for kept in by_label.values())]
+    plain = _dpo_like(found[0], arms) if found else []
+    return [*plain, *found] if len(plain) + len(found) > 1 else []
 
 
 _SELECTED: list[tuple[Callable[[Sequence[Arm]], list[Arm]], Callable[[Sequence[Arm], str], Drawn]]] = [

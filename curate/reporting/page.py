@@ -163,6 +163,7 @@ def _of_results(material: Material, results: Results) -> dict[str, Any]:
         "over_prompts": any(arm.over_prompts for arm in arms),
         "own_beta": [arm.name for arm in arms if arm.own_beta],
         "pairs_error": error,
+        "validation": [arm.name for arm in arms if arm.validation],
         "experiments": [figure.name for figure in results.figures if figure.claims],
         "tested": any(figure.compared for figure in results.figures),
         "evaluation": results.evaluation,

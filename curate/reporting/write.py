@@ -10,10 +10,9 @@ from typing import Any
 from curate.base.errors import InputError
 from curate.base.files import replacing, write_json
 from curate.evaluation import compare
-from curate.pairs.schema import Split
 from curate.project.params import Params, ReportParams, without_credentials
 from curate.reporting import canvas, curves, figures, page, paired, plots
-from curate.reporting.arms import Arm, arms_of, evaluated
+from curate.reporting.arms import Arm, arms_of, comparable, evaluated, pairs_said
 from curate.reporting.evaluations import Shown, metrics_of, shown
 from curate.reporting.experiments import experiments
 from curate.reporting.figures import Drawn
@@ -42,8 +41,7 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
     wanted = params.report if params else ReportParams.model_validate({})
     points = wanted.scatter_points
     arms = arms_of(material, params)
-    heldout = material.frame.filter(split=Split.HELDOUT.value).height
-    counts = evaluated(arms, heldout, params)
+    counts = evaluated(arms)
     tested = compare.arms(material.evaluations, params.train.arms if params else ())
     compared = compare.compare(tested, wanted.compare_with)
     metrics = plots.metrics(material, arms) | metrics_of(tested, compared)
@@ -61,7 +59,7 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
         plots.write_plots(material, arms, plots_folder, points)
         plots.write_evaluations(tested, plots_folder)
         with canvas.style():
-            drawn = [*draw(material, arms, counts, points), *forests(tested)]
+            drawn = [*draw(material, arms, points), *forests(tested)]
             for figure in drawn:
                 canvas.save(figure.figure, figures_folder, figure.name)
         beside = paired.table(paired.of(material.runs, material.frame), wanted.compare_with)
@@ -71,11 +69,10 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
     return metrics
 
 
-def draw(material: Material, arms: Sequence[Arm], counts: Sequence[int], points: int) -> list[Drawn]:
+def draw(material: Material, arms: Sequence[Arm], points: int) -> list[Drawn]:
     """Every figure: about the pairs, about training, and the paper's experiments whose arms are there.
 
     Args:
-        counts: of held-out pairs evaluated.
         points: drawn in the scatters.
     """
     scored = figures.finite(material.frame)
@@ -87,6 +84,5 @@ def draw(material: Material, arms: Sequence[Arm], counts: Sequence[int], points:
     ]
     if not arms:
         return drawn
-    pairs = f"{' or '.join(f'{count:,}' for count in counts)} held-out pairs" if counts else "held-out pairs"
     training = [curves.margins(arms), curves.accuracies(arms), curves.rewards(arms), curves.divergence(arms)]
-    return [*drawn, *(figure for figure in training if figure), *experiments(arms, pairs)]
+    return [*drawn, *(figure for figure in training if figure), *experiments(arms, pairs_said(comparable(arms)))]

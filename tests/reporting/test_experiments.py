@@ -8,7 +8,7 @@ from curate.project.params import DEFAULT_ARMS, ArmParams
 from curate.reporting import canvas, dots
 from curate.reporting.arms import arms_of
 from curate.reporting.curves import MOST_ARMS, margins
-from curate.reporting.experiments import experiments
+from curate.reporting.experiments import _of_alphas, _of_variants, experiments
 from curate.reporting.inputs import Material, read_runs
 
 ALPHAS = {f"alpha-{n}": ArmParams(objective="bdpo", weigh={"alpha": alpha}) for n, alpha in enumerate((0.5, 2.0, 0.0))}
@@ -76,6 +76,32 @@ def test_variants_stand_beside_dpo_and_the_arm_that_differs_in_nothing(every):
         *("DPO", "as split", "sqrt", "as split, turned")
     ]
     assert len(figure.compared) == 3 and figure.compared[1].startswith("sqrt minus DPO")
+
+
+TWO = {"learning_rate": 3e-5}
+
+
+@pytest.mark.parametrize(
+    ("dpo", "forms", "alphas"),
+    [
+        (TWO, {"dpo", "bdpo", "sqrt"}, {"dpo", "bdpo", "two"}),  # all with one learning rate of their own
+        ({}, {"bdpo", "sqrt"}, {"bdpo", "two"}),  # dpo with another
+    ],
+)
+def test_figures_of_one_difference_have_no_arm_that_was_trained_in_another_way(tmp_path, dpo, forms, alphas):
+    made = {
+        "dpo": ArmParams(train=dpo),
+        "bdpo": ArmParams(objective="bdpo", train=TWO),
+        "sqrt": ArmParams(objective="bdpo", train=TWO, weigh={"normalisation": "sqrt"}),
+        "turned": ArmParams(objective="bdpo", weigh={"direction": "higher_mi_higher_weight"}),
+        "two": ArmParams(objective="bdpo", train=TWO, weigh={"alpha": 2.0}),
+        "three": ArmParams(objective="bdpo", weigh={"alpha": 3.0}),
+    }
+    for name, arm in made.items():
+        artefacts.write_run(tmp_path / name / "seed-0", name, arm)
+    found = arms(tmp_path, *made, seeds=[0])
+    assert {arm.name for arm in _of_variants(found)} == forms
+    assert {arm.name for arm in _of_alphas(found)} == alphas
 
 
 def test_every_seed_is_a_dot_and_the_bar_their_mean(made):

@@ -12,7 +12,17 @@ from curate.base import files
 from curate.base.errors import InputError
 from curate.project import params
 from curate.project.params import ArmParams
-from curate.reporting.arms import about_table, arm_metrics, arm_table, arms_of, compare, evaluated, run_table
+from curate.reporting.arms import (
+    about_table,
+    arm_metrics,
+    arm_table,
+    arms_of,
+    comparable,
+    compare,
+    evaluated,
+    pairs_said,
+    run_table,
+)
 from curate.reporting.curves import over_seeds
 from curate.reporting.inputs import Material, Run, read_run, read_runs
 from curate.reporting.plots import curves
@@ -190,13 +200,43 @@ def test_what_an_arm_is_comes_from_its_record_and_else_from_the_params(root, tmp
     material = Material(artefacts.frame(), {}, runs=read_runs(tmp_path))
     assert arms_of(material, None)[0].subset is None and arms_of(material, None)[0].objective == "dpo"
     assert arms_of(material, params.Params())[0].subset == "balanced"
-    assert evaluated(arms_of(material, None), 81, None) == []
-    assert evaluated(arms_of(material, params.Params()), 1000, params.Params()) == [256]
-    assert evaluated([half], 81, None) == [81]
+    assert evaluated(arms_of(material, None)) == []
+    assert evaluated(arms_of(material, params.Params())) == [81]
+    assert evaluated([half]) == [81]
     known = params.Params(train=params.TrainParams(eval_pairs=64, end_pairs=100))
     (known_from_params,) = arms_of(material, known)
-    assert evaluated([known_from_params], 81, known) == [81]  # of the run's end; the curve is of fewer
+    assert evaluated([known_from_params]) == [81]  # of the run's end; the curve is of fewer
     assert (known_from_params.followed, known_from_params.evaluated) == (64, 81)
+
+
+def test_pairs_are_counted_as_the_run_was_measured_and_compared_with_their_like(tmp_path):
+    """81 are held out. `limited` was trained on fewer pairs; `tried` is measured on 21 validation pairs."""
+    for name, data, train in (
+        ("dpo", {"heldout": 81}, {}),
+        ("ipo", {"heldout": 81}, {}),
+        ("limited", {"heldout": 12}, {}),
+        ("tried", {"heldout": 21}, {"validation_fraction": 0.1}),
+        ("tried-too", {"heldout": 21}, {"validation_fraction": 0.1}),
+        ("tried-three", {"heldout": 21}, {"validation_fraction": 0.1}),
+    ):
+        for seed in (0, 1):
+            folder = tmp_path / name / f"seed-{seed}"
+            artefacts.write_run(folder, name, ArmParams(objective="ipo" if name == "ipo" else "dpo"), seed)
+            rewrite_record(folder, data, train)
+    found = {arm.name: arm for arm in arms_of(Material(artefacts.frame(), {}, runs=read_runs(tmp_path)), None)}
+    assert [found[name].evaluated for name in ("dpo", "limited", "tried")] == [81, 12, 21]
+    everything = list(found.values())
+    assert [arm.name for arm in comparable(everything)] == ["dpo", "ipo"] and evaluated(everything) == []
+    assert evaluated(comparable(everything)) == [81] and pairs_said(comparable(everything)) == "81 held-out pairs"
+    tried = comparable([arm for arm in everything if arm.validation])
+    assert len(tried) == 3 and pairs_said(tried) == "21 validation pairs" and evaluated(tried) == []
+    assert compare(found["dpo"], found["ipo"]) and compare(found["tried"], found["tried-too"])
+    assert compare(found["dpo"], found["tried"]) is compare(found["dpo"], found["limited"]) is None
+
+
+def rewrite_record(folder, data, train):
+    record = files.read_json(folder / "model/curate.json")
+    files.write_json(record | {"data": data, "train": record["train"] | train}, folder / "model/curate.json")
 
 
 def test_every_run_is_a_row_with_what_its_objective_counts(root):
