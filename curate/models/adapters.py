@@ -6,6 +6,7 @@ The digest is of both, scaling and all; both are merged when they are loaded.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,4 +54,16 @@ def merged(net: Any, folder: Path) -> Any:
             "a model that is an adapter needs peft", remedy="pip install 'curate-preferences[train]'"
         ) from error
     with loading("adapter", folder):
-        return PeftModel.from_pretrained(net, folder).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+            adapted = PeftModel.from_pretrained(net, folder)
+        found = adapted.load_adapter(folder, adapted.active_adapter)  # again, for what it says of the names
+        if names := sorted({*found.missing_keys, *found.unexpected_keys}):
+            raise InputError(
+                "the adapter's weights are not those of its base's parts, and some would be left out",
+                file=folder / WEIGHTS,
+                field=", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
+                expected="weights of every part that the adapter's config names, and of no other",
+                remedy="check that the base is the model, and of the class, that the adapter was trained on",
+            )
+        return adapted.merge_and_unload()

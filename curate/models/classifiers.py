@@ -10,7 +10,7 @@ import torch
 from curate.base.device import device
 from curate.base.errors import InputError
 from curate.base.light import silence, transformers
-from curate.models.faults import loading
+from curate.models.faults import check_whole, loading
 from curate.models.resolve import Model
 
 
@@ -50,14 +50,13 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
             **options,
         )
         net = net.to(device()).eval()
-    if info["missing_keys"]:
-        raise InputError(
-            f"the weights lack a part of the {what}, which would be random",
-            file=model.path,
-            field=", ".join(sorted(info["missing_keys"])[:5]),
-            expected="the weights of a sequence-classification model, its head included",
-            remedy=f"give a {what} saved by transformers, not the language model it was made from",
-        )
+    check_whole(
+        what,
+        model.path,
+        info["missing_keys"],
+        expected="the weights of a sequence-classification model, its head included",
+        remedy=f"give a {what} saved by transformers, not the language model it was made from",
+    )
     # Without a padding token transformers refuses a batch, although ours have no padding: no token is -1.
     text = net.config.get_text_config()
     if text.pad_token_id is None:

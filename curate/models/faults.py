@@ -6,7 +6,7 @@ SafetensorError, a validation error of a config's dataclass, plain Exception fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,3 +34,23 @@ def loading(what: str, folder: str | Path) -> Iterator[None]:
         if type(error).__name__ != "PanicException":  # Rust's, of a library's own
             raise
         raise InputError(f"cannot load the {what}", file=folder, found="the library panicked") from None
+
+
+def check_whole(what: str, folder: str | Path, lacking: Iterable[str], *, expected: str, remedy: str) -> None:
+    """Refuse weights that lack parts, which a library fills with random numbers.
+
+    Args:
+        lacking: names of the parts.
+
+    Raises:
+        InputError: there is one.
+    """
+    if names := sorted(map(str, lacking)):
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise InputError(
+            f"the weights lack a part of the {what}, which would be random",
+            file=folder,
+            field=", ".join(names[:5]) + more,
+            expected=expected,
+            remedy=remedy,
+        )

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import many, save_model
 
 from curate.base.errors import InputError
@@ -64,6 +65,22 @@ def test_base_weights_and_scaling_are_in_the_digest(folders, tmp_path):
     other = changed(adapter, tmp_path / "other", base_model_name_or_path=str(save_model(tmp_path / "base", seed=1)))
     assert len({digest, resolve(base).digest, stronger.digest, other.digest}) == 4
     assert stronger.digest != digest and same.folder != adapter
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        lambda name: name.replace("base_model.model.model.", "base_model.model.model.language_model."),  # all elsewhere
+        lambda name: name.replace("layers.0.self_attn.q_proj", "layers.9.self_attn.q_proj"),  # a part
+    ],
+)
+def test_an_adapter_whose_weights_have_no_place_in_the_base_is_refused(folders, tmp_path, renamed):
+    model = changed(folders[1], tmp_path / "a")
+    weights = load_file(folders[1] / "adapter_model.safetensors")
+    save_file({renamed(name): weight for name, weight in weights.items()}, model.adapter / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="would be left out") as caught:
+        load_model(model, "float32")
+    assert "q_proj.lora_A" in caught.value.details["field"]
 
 
 def test_an_adapter_beside_a_whole_model_is_refused(folders, tmp_path):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny import save_model
 
 from curate.base.errors import InputError
@@ -53,3 +54,19 @@ def test_one_error_names_the_folder(folder, tmp_path, what):
         load_tokenizer(model)
         load_model(model, "float32")
     assert str(tmp_path / "m") in caught.value.details["file"] and len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("part", ["lm_head.weight", "model.layers.0.mlp.up_proj.weight"])
+def test_weights_that_are_missing_are_not_drawn_at_random(folder, tmp_path, part):
+    """As of an untied model saved without its head, or a file that was lost."""
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_bytes(
+        _changed(tie_word_embeddings=False)((folder / "config.json").read_bytes())
+    )
+    weights = load_file(folder / "model.safetensors")
+    weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"].clone())
+    del weights[part]
+    save_file(weights, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="lack a part of the model, which would be random") as caught:
+        load_model(resolve(tmp_path / "m"), "float32")
+    assert caught.value.details["field"] == part
