@@ -514,6 +514,21 @@ def test_which_of_the_served_models(opened, capsys):
         assert caught.value.details["found"] == "a, b"
 
 
+def test_an_adapter_is_never_asked_for_as_its_base(opened):
+    """vLLM lists the base first, whose folder is the adapter's `path`."""
+    small, engine = opened
+    base = {"id": "/nowhere/tiny", "root": "/nowhere/tiny", "max_model_len": 256}
+    lora = {"id": "mine", "root": "/nowhere/lora", "parent": base["id"]}
+    adapter = MODEL._replace(name="/nowhere/lora", adapter=Path("/nowhere/lora"))
+    assert engine(small(cards=(base, lora)), model=adapter).servers[0].model == "mine"
+    assert engine(small(cards=(base, lora))).servers[0].model == base["id"]
+    merged = small(cards=(base | {"id": "merged"},))
+    assert engine(merged, model=adapter, served_name="merged").servers[0].model == "merged"
+    with pytest.raises(InputError, match="does not serve this model") as caught:
+        engine(small(cards=(base,)), model=adapter)
+    assert "--lora-modules" in caught.value.details["remedy"]
+
+
 def test_a_context_that_is_too_short(opened):
     small, engine = opened
     with pytest.raises(InputError, match="context is shorter") as caught:

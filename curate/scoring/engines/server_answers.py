@@ -112,16 +112,18 @@ def _cards(asking: httpx.Client, server: Server) -> list[dict[str, Any]]:
 def served_name_of(asking: httpx.Client, server: Server, model: Model, wanted: str | None) -> str:
     """What the server calls the model.
 
+    An adapter is served under a name of its own, beside its base: a card of the base's is never taken for it.
+
     Raises:
         InputError: it does not serve it, or with too short a context.
     """
     cards = _cards(asking, server)
-    own = {model.name, str(model.path), str(model.path.resolve())}
+    own = {model.name, str(model.folder), str(model.folder.resolve())}
     if wanted is not None:
         matches = [card for card in cards if card["id"] == wanted]
     else:
         matches = [card for card in cards if own & {card["id"], card.get("root")}]
-        if not matches and len(cards) == 1:
+        if not matches and len(cards) == 1 and not model.adapter:
             matches = cards
             say(f"score: {server} serves {cards[0]['id']!r}, which is taken to be {model.name}")
     if not matches:
@@ -130,7 +132,8 @@ def served_name_of(asking: httpx.Client, server: Server, model: Model, wanted: s
             field=str(server),
             found=", ".join(card["id"] for card in cards) or "no model",
             expected=wanted or model.name,
-            remedy="give one of the served names, or start the server with this model",
+            remedy="give one of the served names (--server-model), or start the server with this model"
+            + (": --enable-lora --lora-modules NAME=FOLDER" if model.adapter else ""),
         )
     longest = matches[0].get("max_model_len")
     if isinstance(longest, int) and longest < model.context:
