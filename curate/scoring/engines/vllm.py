@@ -132,6 +132,7 @@ class VllmEngine:
     def __init__(self, model: Model, dtype: str) -> None:
         self.model, self.dtype = model, dtype
         self.step_tokens = STEP_TOKENS[device_type()]
+        self.engine: Any = None
         self._open()
         say(f"score: vLLM gives log-probs {self.way.told}")
 
@@ -190,9 +191,11 @@ class VllmEngine:
 
     def close(self) -> None:
         """End vLLM, which on a GPU is a process that holds most of the memory."""
+        engine, self.engine = self.engine, None  # there is none where it could not be opened again
         with contextlib.suppress(Exception):  # it may be dead
-            self.engine.llm_engine.engine_core.shutdown()
-        del self.engine
+            if engine is not None:
+                engine.llm_engine.engine_core.shutdown()
+        del engine
         memory.give_back()
 
 
