@@ -115,7 +115,7 @@ def check_alike(runs: Sequence[Evaluation]) -> None:
     for run in runs[1:]:
         for suite in sorted(run.metrics["suites"].keys() & runs[0].metrics["suites"].keys()):
             ours, theirs = _protocol(runs[0], suite), _protocol(run, suite)
-            if differing := [name for name in ours if ours[name] != theirs[name]]:
+            if differing := [name for name in ours if not _same(ours[name], theirs[name])]:
                 raise InputError(
                     "evaluations made in different ways cannot be compared",
                     field=f"{suite}: {', '.join(differing)}",
@@ -131,6 +131,16 @@ def _protocol(run: Evaluation, suite: str) -> dict[str, Any]:
     if suite == "pair":
         used["attacker"] = _which(run.metrics.get("with", {}).get("attacker"))
     return used | {name: params.get(name) for name in ("max_tokens", "temperature", "top_p")}
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two parts of a protocol are one. Of a model in a record of before no tokenizer is known: there its digest
+    alone decides."""
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
+        return bool(ours == theirs)
+    if "digest" in ours and "digest" in theirs and ("tokenizer" in ours) != ("tokenizer" in theirs):
+        ours, theirs = ({name: value for name, value in one.items() if name != "tokenizer"} for one in (ours, theirs))
+    return ours.keys() == theirs.keys() and all(_same(ours[name], theirs[name]) for name in ours)
 
 
 def _which(record: Any) -> Any:

@@ -21,6 +21,10 @@ UNBOUNDED = 2**30
 """The context of a model whose files name none (a recurrent state, ALiBi): no length is beyond it."""
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "n_ctx")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_TOKENIZER_FILES = (
+    *("tokenizer*", "*.jinja", "additional_chat_templates/*.jinja", "chat_template.json", "special_tokens_map.json"),
+    *("added_tokens.json", "*.model", "*.tiktoken", "vocab*", "merges.txt"),
+)
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 
 
@@ -45,11 +49,22 @@ class Model(NamedTuple):
         """The folder that `resolve` takes for this very model."""
         return self.adapter or self.path
 
+    @property
+    def words(self) -> str:
+        """sha256 over the files that turn conversations into tokens and end an answer, hex: no part of `digest`, for
+        the score store goes by the tokens themselves."""
+        digest = hashlib.sha256()
+        folders = ((self.tokenizer, _TOKENIZER_FILES), (self.path, ("generation_config.json",)))
+        for folder, names in folders:
+            for file in sorted({file for name in names for file in folder.glob(name) if file.is_file()}):
+                digest.update(f"{file.relative_to(folder).as_posix()} {_content_digest(file)}\n".encode())
+        return digest.hexdigest()[:32]
+
     def record(self) -> dict[str, Any]:
         """What provenance says of the model: a Hub id, or of a folder its last part."""
         name = self.name if self.commit else last_part(self.name)
         context = None if self.context == UNBOUNDED else self.context
-        return {"name": name, "commit": self.commit, "digest": self.digest, "context": context}
+        return {"name": name, "commit": self.commit, "digest": self.digest, "tokenizer": self.words, "context": context}
 
 
 def is_hub_id(name: str) -> bool:
@@ -141,6 +156,15 @@ def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
             found=f"digest {model.digest}",
             expected=f"digest {digest}",
             remedy="run the reference stage again (every score will be computed anew)",
+        )
+    words = record.get("tokenizer")  # a record of before has none
+    if words is not None and model.words != words:
+        raise InputError(
+            "the tokenizer or its chat template has changed since the reference stage recorded the model",
+            file=model.tokenizer,
+            found=f"digest {model.words}",
+            expected=f"digest {words}",
+            remedy="run the reference stage again (what is rendered as before is not scored again)",
         )
     return model
 

@@ -155,3 +155,20 @@ def test_many_comparisons_do_not_hide_a_plain_difference():
     assert 300 * many.p <= compare.RESOLUTION < 300 * one.p
     alike = np.ones((60, 1)), np.ones((60, 1)), np.ones(60), False
     assert compare._difference(*alike, 300).p == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [("t", "t", True), ("t", "u", False), ("t", None, True), (None, None, True)],
+)
+def test_judges_that_differ_in_their_template_alone_are_not_alike(tmp_path, one, other, alike):
+    """A record of before says nothing of the tokenizer."""
+    for name, tokenizer in (("dpo", one), ("bdpo", other)):
+        model = {"name": name, "digest": "d"} | ({"tokenizer": tokenizer} if tokenizer else {})
+        write(tmp_path / name / "seed-0", name, 0, [0.0, 1.0], judge={"judge": "rubric", "model": model})
+    runs = record.read([tmp_path])
+    if alike:
+        compare.check_alike(runs)
+    else:
+        with pytest.raises(InputError, match="made in different ways"):
+            compare.check_alike(runs)

@@ -42,6 +42,27 @@ def test_a_recorded_model_is_found_and_a_changed_one_refused(folder, tmp_path):
         resolve(tmp_path / "reference")
 
 
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json", "generation_config.json"])
+def test_another_tokenizer_is_another_record_and_the_same_digest(folder, tmp_path, file):
+    """What scores are kept by stays; what later stages depend on does not."""
+    shutil.copytree(folder, tmp_path / "model")
+    params = ModelParams(name=str(tmp_path / "model"))
+    before = write_reference(tmp_path / "reference", params)
+    record = (tmp_path / "reference/reference.json").read_text()
+    assert resolve(tmp_path / "reference").record() == before.record()
+    changed = tmp_path / "model" / file
+    changed.write_text((changed.read_text() if changed.is_file() else "") + "\n")
+    assert resolve(tmp_path / "model").digest == before.digest
+    with pytest.raises(InputError, match="tokenizer or its chat template has changed"):
+        resolve(tmp_path / "reference")
+    old = json.loads(record)
+    (tmp_path / "reference/reference.json").write_text(json.dumps({k: v for k, v in old.items() if k != "tokenizer"}))
+    assert resolve(tmp_path / "reference").digest == before.digest  # a record of before
+    write_reference(tmp_path / "reference", params)
+    new = json.loads((tmp_path / "reference/reference.json").read_text())
+    assert {name for name in new if new[name] != old[name]} == {"tokenizer"}
+
+
 def test_a_scratch_reference_lies_in_its_own_folder(tmp_path):
     save_model(tmp_path / "a")
     write_reference(tmp_path / "a", ModelParams(name="scratch"))
