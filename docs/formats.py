@@ -18,6 +18,7 @@ only tells CSV from TSV.
 
 - **One file, one format**, found by the fields that its rows have. Where two fit, the error names both: choose with
   `--format`.
+- **A field that stands twice** in an object of JSON is a reject: nobody knows which of the two is meant.
 - **No prompt is made of the answers.** Two plain texts without a prompt are read only where `--format trl` says so,
   and never where a field could be the prompt.
 - **No label is made of a file's shape.** `{{prompt, response: [a, b]}}` says which is preferred, nothing of safety;

@@ -12,7 +12,7 @@ from curate.evaluation.items import Item
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import Suite, layouts
 from curate.pairs.identity import digest, draw_order
-from curate.pairs.sources.base import named
+from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.reading import Source, read
 from curate.project.params import DataParams, EvaluateParams, check
 
@@ -122,9 +122,7 @@ def _data_params(source: str) -> DataParams:
 def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
     """The row under the suite's own names; other fields are left out."""
     if not isinstance(row, dict):
-        raise InputError(
-            f"a row of the suite {suite.name} is no object", file=path, row=number, found=type(row).__name__
-        )
+        raise InputError(f"a row of the suite {suite.name} is no object", file=path, row=number, found=kind(row))
     renamed = []
     for columns in layouts(suite):
         found = {name: next((each for each in spellings if each in row), None) for name, spellings in columns.items()}

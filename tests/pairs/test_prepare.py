@@ -206,6 +206,21 @@ def test_a_row_nested_deep_is_one_reject(tmp_path, depth):
     assert "deep" in rejects["reason"][0]
 
 
+def test_a_field_that_stands_twice_is_one_reject_and_of_a_wrapped_file_an_error(tmp_path):
+    path = tmp_path / "raw.json"
+    twice = json.dumps(trl("A"))[:-1] + ', "chosen": "perhaps"}'
+    path.write_text("\n".join([twice, json.dumps(trl("B"))]))
+    pairs, rejects, _ = check(prepare(DataParams(source=str(path)), CleaningParams()))
+    assert (pairs["source_row"].to_list(), rejects["source_row"].to_list()) == ([1], [0])
+    found = "an object with a field that stands twice (chosen)"
+    assert rejects["reason"].to_list() == [f"the row is {found}; expected an object"]
+    assert json.loads(rejects["row"][0]) == twice
+    path.write_text(f'{{"data": [{twice}]}}')
+    with pytest.raises(InputError, match="the rows are no objects") as caught:
+        prepare(DataParams(source=str(path)), CleaningParams())
+    assert caught.value.details["found"] == found
+
+
 def test_odd_cells_of_tables(tmp_path):
     """A conversation in a CSV cell, one that is broken; a decimal rating and a date out of range in Parquet."""
     path = tmp_path / "raw.csv"

@@ -15,6 +15,7 @@ from curate.evaluation.items import NO_ROOM, Item, Judgement, Response
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, told, user
 from curate.evaluation.suites.likelihood import likelihoods
+from curate.pairs.sources.base import kind
 
 
 class Task(NamedTuple):
@@ -71,7 +72,7 @@ def _examples(row: Row, task: str) -> list[Any]:
     raise InputError(
         "no examples of this AdvGLUE task",
         field=task,
-        found=type(row[task]).__name__,
+        found=kind(row[task]),
         expected="a list, as in dev.json",
     )
 

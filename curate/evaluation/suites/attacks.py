@@ -12,7 +12,7 @@ from curate.evaluation.items import Item
 from curate.evaluation.suites.base import Columns, Row, make_item, text_of, user
 from curate.evaluation.suites.behaviours import GOAL, TARGET
 from curate.pairs.identity import draw_order, prompt_key
-from curate.pairs.sources.base import named
+from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.files import read_file
 
 BEHAVIOUR: Columns = {"goal": GOAL}
@@ -90,7 +90,7 @@ def _of_row(row: object, number: int, path: str, what: str, columns: Sequence[st
             file=path,
             row=number,
             field=columns[0],
-            found=named(fields) if text is None else "an empty text" if text == "" else type(text).__name__,
+            found=named(fields) if text is None else "an empty text" if text == "" else kind(text),
             expected=f"a text in the column {' or '.join(columns)}",
         )
     name = next((fields[column] for column in names if fields.get(column)), None)

@@ -16,6 +16,7 @@ from curate.evaluation.items import RESULTS, Item, Judgement, Messages, Response
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 from curate.pairs.identity import digest, prompt_key
+from curate.pairs.sources.base import kind
 from curate.project.params import Section
 
 ITEM_DIGITS = 16
@@ -201,7 +202,7 @@ def text_of(row: Row, field: str, number: int, suite: str) -> str:
         f"a row of the suite {suite} has no {field}",
         row=number,
         field=field,
-        found="an empty text" if isinstance(value, str) else type(value).__name__,
+        found="an empty text" if isinstance(value, str) else kind(value),
         expected="a text",
         remedy="fill the field, or drop the row",
     )
@@ -220,7 +221,7 @@ def conversation_of(row: Row, field: str, number: int, suite: str) -> list[dict[
         f"a row of the suite {suite} has no conversation",
         row=number,
         field=field,
-        found=type(turns).__name__,
+        found=kind(turns),
         expected="turns with role and content, as in a file of `curate prepare`",
         remedy="run `curate prepare` on your pairs, and give what it writes",
     )
@@ -231,7 +232,7 @@ def told(value: object) -> str:
     the wrong column, the length alone."""
     if isinstance(value, str) and not re.fullmatch(r"\S{0,24}", value):
         return f"a text of {len(value):,} characters"
-    return str(value) if value is None or isinstance(value, str | bool | int | float) else type(value).__name__
+    return str(value) if value is None or isinstance(value, str | bool | int | float) else kind(value)
 
 
 def _is_turn(value: object) -> bool:

@@ -93,6 +93,8 @@ def kind(value: object) -> str:
     """The type of a JSON value, in JSON's words."""
     if value is None:
         return "null"
+    if isinstance(value, Unreadable):
+        return value.found
     names = {bool: "boolean", int: "integer", float: "number", Decimal: "number"}
     names |= {str: "text", list: "list", dict: "object"}
     return names.get(type(value), type(value).__name__)

@@ -11,7 +11,7 @@ from typing import Any
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.pairs.sources import FORMATS, RENAMED
-from curate.pairs.sources.base import named
+from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.decoding import lists_of_rows
 from curate.pairs.sources.format import Format
 
@@ -78,7 +78,8 @@ def _unknown(records: Iterable[Any], source: str) -> InputError:
     """What the rows have, which two formats are nearest and what these lack, and how to name the fields oneself."""
     have = {str(name) for record in records if isinstance(record, dict) for name in record}
     if not have:
-        return InputError("the rows are no objects", file=source, expected="objects with named fields")
+        first = kind(next(iter(records), None))
+        return InputError("the rows are no objects", file=source, found=first, expected="objects with named fields")
     lacking = sorted(
         (len(missing) / len(fields), len(missing), known.name, ", ".join(sorted(missing)))
         for known in FORMATS.values()

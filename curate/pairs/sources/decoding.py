@@ -1,18 +1,19 @@
 """JSON text into records: arrays, objects one a line or over several lines, and a list inside an object.
 
-A fault of the text is an error that names its line or row; a row that is JSON and cannot be held (nested too deeply)
-is one `Unreadable`, for the rejects.
+A fault of the text is an error that names its line or row; a row that is JSON and cannot be held (nested too deeply,
+or a field that stands twice) is one `Unreadable`, for the rejects.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from curate.base.errors import InputError
-from curate.pairs.sources.base import Unreadable
+from curate.pairs.sources.base import Unreadable, named
 
 JSON_REMEDY = "mend the file; expected are a JSON array of objects, or one object a line"
 WRAPPERS = ("data", "rows", "examples", "instances", "records", "train")
@@ -23,11 +24,33 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _GAP = re.compile(r"[\s,]*")
 
 
+class Twice(ValueError):
+    """An object in which a field stands twice: JSON's readers take the last one, and nobody knows which is meant."""
+
+
+def once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its fields. Raises `Twice`."""
+    held = dict(fields)
+    if len(held) != len(fields):
+        twice = [name for name, times in Counter(name for name, _ in fields).items() if times > 1]
+        raise Twice(f"an object with a field that stands twice ({named(twice)})")
+    return held
+
+
+def _whole_number(digits: str) -> int | str:
+    return digits if len(digits) > LONGEST else int(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=once)
+_OF_LONG_NUMBERS = json.JSONDecoder(object_pairs_hook=once, parse_int=_whole_number)
+"""Made once: `json.loads` makes one for each call that has a hook."""
+
+
 def read_json_array(text: str, file: str) -> list[Any]:
     """The elements of one JSON array."""
     try:
-        return list(_loads(text))
-    except RecursionError:
+        return list(loads(text))
+    except (RecursionError, Twice):
         return list(_elements(text, text.index("[") + 1, file, closed=True))
     except ValueError as error:
         row = sum(1 for _ in _whole(text, text.index("[") + 1))
@@ -48,9 +71,11 @@ def json_lines(lines: Iterable[str], file: str) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            value = _loads(line)
+            value = loads(line)
         except RecursionError:
             value = Unreadable(DEEP, line)
+        except Twice as error:
+            value = Unreadable(str(error), line)
         except ValueError as error:
             at = f" at character {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             what = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
@@ -62,39 +87,40 @@ def json_lines(lines: Iterable[str], file: str) -> Iterator[Any]:
 
 
 def is_value(line: str) -> bool:
-    """Whether the line is JSON, however deep."""
+    """Whether the line is JSON, however deep, and whatever stands in it twice."""
     try:
-        _loads(line)
-    except RecursionError:
+        loads(line)
+    except (RecursionError, Twice):
         return True
     except ValueError:
         return False
     return True
 
 
-def _loads(text: str) -> Any:
-    """JSON; a whole number of more digits than Python takes stays text."""
+def loads(text: str) -> Any:
+    """JSON; a whole number of more digits than Python takes stays text. Raises `Twice`."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return _DECODER.decode(text)
+    except (json.JSONDecodeError, Twice):
         raise
     except ValueError:
-        return json.loads(text, parse_int=lambda digits: digits if len(digits) > LONGEST else int(digits))
+        return _OF_LONG_NUMBERS.decode(text)
 
 
 def _elements(text: str, at: int, file: str, *, closed: bool) -> Iterator[Any]:
     """Values from `at` on, between them commas or white space, to the end or (`closed`) to the bracket before it."""
-    decoder, row = json.JSONDecoder(), 0
+    row = 0
     while (at := _gap(text, at)) < len(text):
         if closed and text[at] == "]" and not text[at + 1 :].strip():
             return
         try:
-            value, at = decoder.raw_decode(text, at)
-        except RecursionError:
+            value, at = _DECODER.raw_decode(text, at)
+        except (RecursionError, Twice) as error:
             end = _closing(text, at)
             if end is None:
                 raise InputError("the JSON is nested too deeply", file=file, row=row, remedy=JSON_REMEDY) from None
-            value, at = Unreadable(DEEP, text[at:end]), end
+            found = str(error) if isinstance(error, Twice) else DEEP
+            value, at = Unreadable(found, text[at:end]), end
         except ValueError as error:
             line = text.count("\n", 0, at) + 1
             what = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long"

@@ -6,7 +6,6 @@ import ast
 import csv
 import datetime
 import io
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import polars as pl
 from curate.base import limits
 from curate.base.errors import InputError
 from curate.pairs.sources.base import Unreadable
+from curate.pairs.sources.decoding import Twice, loads, once
 
 _TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["']\s*:""")
 BRACKETS = 2000  # of a cell with a list or an object, at most
@@ -73,6 +73,8 @@ def _cell(value: str) -> Any:
         return written(value)
     except RecursionError:
         return Unreadable("turns nested too deeply", value)
+    except Twice as error:
+        return Unreadable(str(error), value)
     except ValueError:
         return Unreadable("text that begins as turns do and is not JSON", value)
 
@@ -82,13 +84,16 @@ def written(value: str) -> list[Any] | dict[str, Any]:
 
     Raises:
         RecursionError: more than BRACKETS in it.
+        Twice: a field stands twice in an object.
         ValueError: it is neither.
     """
     if value.count("[") + value.count("{") > BRACKETS:
         raise RecursionError
-    for read in (json.loads, _literal):
+    for read in (loads, _literal):
         try:
             found = read(value)
+        except Twice:
+            raise
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(found, list | dict):
@@ -97,11 +102,13 @@ def written(value: str) -> list[Any] | dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    """A value as Python writes it, whose objects have texts for keys, as JSON's have. Raises `ValueError`."""
+    """A value as Python writes it, whose keys are texts, each once, as in JSON. Raises `ValueError`."""
     tree = ast.parse(text.lstrip(" \t"), mode="eval")
-    keys = [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
-    if not all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in keys):
-        raise ValueError("a key that is no text")
+    for keys in [node.keys for node in ast.walk(tree) if isinstance(node, ast.Dict)]:
+        names = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+        if len(names) != len(keys):
+            raise ValueError("a key that is no text")
+        once([(name, None) for name in names])
     return ast.literal_eval(tree)
 
 

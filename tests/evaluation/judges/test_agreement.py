@@ -192,6 +192,13 @@ def test_a_row_that_is_none(tmp_path, record, says):
     assert says in str(caught.value) and caught.value.details["row"] == "1"
 
 
+def test_a_row_in_which_a_column_stands_twice_is_named_in_words(tmp_path):
+    (tmp_path / "l.json").write_text('[{"prompt": "q", "response": "a", "label": 1, "label": 0}]')
+    with pytest.raises(InputError, match="no object") as caught:
+        read_labels(tmp_path / "l.json", "harm")
+    assert caught.value.details["found"] == "an object with a field that stands twice (label)"
+
+
 def call(monkeypatch, capsys, *arguments):
     """Exit code, standard output, and what is said beside it."""
     monkeypatch.setattr(sys, "argv", ["curate", "agreement", *map(str, arguments)])

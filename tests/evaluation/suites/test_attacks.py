@@ -208,6 +208,17 @@ def test_a_bad_file_of_texts(tmp_path, suite, name, content, message, row):
     assert caught.value.details["file"] == str(tmp_path / name) and caught.value.details.get("row") == row
 
 
+@pytest.mark.parametrize("name", ["goal", "suffix"])
+def test_a_row_in_which_a_column_stands_twice_is_named_in_words(tmp_path, name):
+    for each in ("goal", "suffix"):
+        more = f', "{each}": "again"' if each == name else ""
+        (tmp_path / f"{each}.json").write_text(f'[{{"{each}": "how?"}}, {{"{each}": "!"{more}}}]')
+    with pytest.raises(InputError) as caught:
+        load(f"suffix={tmp_path / 'goal.json'}", suffixes=str(tmp_path / "suffix.json"))
+    assert caught.value.details["found"] == f"an object with a field that stands twice ({name})"
+    assert caught.value.details["row"] == "1"
+
+
 @pytest.mark.parametrize(
     ("suite", "content", "field"),
     [

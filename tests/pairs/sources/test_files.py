@@ -184,8 +184,38 @@ def test_a_row_nested_too_deeply_is_one_row(tmp_path, array):
     assert (type(records[1]), str(records[1])) == (Unreadable, deep)
 
 
+@pytest.mark.parametrize("layout", ["lines", "array", "several lines"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_row_in_which_a_field_stands_twice_is_one_row(tmp_path, layout, nested):
+    twice = '{"chosen": "a", "chosen": "c"}'
+    twice = f'{{"prompt": [{twice}]}}' if nested else twice
+    rows = [json.dumps(ROWS[0]), twice, json.dumps(ROWS[1])]
+    text = {
+        "lines": "\n".join(rows),
+        "array": f"[{','.join(rows)}]",
+        "several lines": "\n".join(["{", rows[0][1:], *rows[1:]]),
+    }
+    records = read_file(write(tmp_path / "a.json", text[layout]))
+    assert [records[0], records[2]] == ROWS
+    assert (type(records[1]), str(records[1])) == (Unreadable, twice)
+    assert records[1].found == "an object with a field that stands twice (chosen)"
+
+
+@pytest.mark.parametrize(
+    "cell", ['[{"role": "user", "content": "a", "content": "b"}]', "[{'role': 'user', 'role': 'x'}]"]
+)
+def test_a_cell_s_turn_in_which_a_field_stands_twice_is_marked(tmp_path, cell):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["chosen"], [cell]])
+    (record,) = read_file(tmp_path / "a.csv")
+    assert str(record["chosen"]) == cell and "stands twice (" in record["chosen"].found
+
+
 def test_a_number_of_5000_digits_is_text(tmp_path):
-    assert read_file(write(tmp_path / "a.jsonl", '{"n": ' + "1" * 5000 + ', "m": 7}')) == [{"n": "1" * 5000, "m": 7}]
+    digits = "1" * 5000
+    assert read_file(write(tmp_path / "a.jsonl", f'{{"n": {digits}, "m": 7}}')) == [{"n": digits, "m": 7}]
+    (twice,) = read_file(write(tmp_path / "a.jsonl", f'{{"m": 1, "n": {digits}, "m": 7}}'))
+    assert twice.found == "an object with a field that stands twice (m)"
 
 
 def test_points_in_time_that_python_cannot_hold(tmp_path):
