@@ -82,9 +82,12 @@ class ContrastiveNull:
         self.contexts = max(self.others.values(), default=1)
 
     def of(self, pairs: pl.DataFrame, rendered: Rendered) -> list[list[np.ndarray]]:
+        """A type without a pool has no pair that fits, and what stands for null there is never asked for: its own."""
         return [
             [ids for key, ids in self.pools[kind].items() if key != own][: self.others[kind]]
-            for own, kind in zip(question_keys(pairs), pairs["query_type"], strict=True)
+            if kind in self.pools
+            else [prompt]
+            for own, kind, prompt in zip(question_keys(pairs), pairs["query_type"], rendered.prompts, strict=True)
         ]
 
     def record(self) -> dict[str, Any]:
@@ -97,21 +100,25 @@ def null_prompts(
     """What `params.null_prompt` names; for `contrastive`, all chunks are gone through twice.
 
     Raises:
-        InputError: a query type has no other prompt that fits beside the longest response.
+        InputError: a query type has a pair that fits, and no other prompt that fits beside the longest response.
     """
     if params.null_prompt != "contrastive":
         return FixedNull(rendering.null_prompt_ids(tokenizer, params.null_prompt))
     longest = 0  # tokens of the longest response that fits beside its own prompt
-    for _, rendered in chunks():
+    asking: set[str] = set()  # query types that have a pair that fits
+    for pairs, rendered in chunks():
         responses = rendered.longer_responses()
         fits = np.array([len(prompt) for prompt in rendered.prompts]) + responses <= limit
         longest = max(longest, int(responses[fits].max(initial=0)))
+        asking.update(pairs["query_type"].filter(pl.Series(fits, dtype=pl.Boolean)))
     wanted = params.contrastive_prompts + 1
     pools: dict[str, dict[str, tuple[bytes, bytes]]] = {}  # type -> question_key -> (hash, ids): the lowest hashes
     for pairs, rendered in chunks():
         order = draw_order(pairs["prompt_key"], params.contrastive_seed)
         rows = zip(question_keys(pairs), pairs["query_type"], order, rendered.prompts, strict=True)
         for key, kind, rank, ids in rows:
+            if kind not in asking:
+                continue
             pool = pools.setdefault(kind, {})
             if len(ids) + longest <= limit:
                 # Of prompts that differ in case, spacing or system turn only, one, whichever row comes first.

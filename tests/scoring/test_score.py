@@ -273,6 +273,18 @@ def test_few_other_prompts_are_all_taken_and_recorded_and_none_is_an_error(rando
             score(alone, random_model, options, tmp_path)
 
 
+def test_a_query_type_whose_pairs_are_all_too_long_needs_no_other_prompt(random_model, tmp_path):
+    options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 2, "too_long": "reject"})
+    long = pairs(("the quick brown fox " * 300, "yes", "no"), query_type="safe")
+    result = score(pl.concat([many(4), long]), random_model, options, tmp_path)
+    assert result.scores.height == 4 and result.rejects["rule"].to_list() == ["too_long"]
+    assert result.provenance["contrastive"]["prompts"] == {"unsafe": 2}
+    plain = score(many(4), random_model, options, tmp_path)
+    assert plain.scores["null_chosen_logps"].equals(result.scores["null_chosen_logps"])
+    with pytest.raises(InputError, match="1 of 5 pairs are longer"):
+        score(pl.concat([many(4), long]), random_model, options.model_copy(update={"too_long": "error"}), tmp_path)
+
+
 def test_a_model_that_gives_no_number_is_refused(random_model, tmp_path, monkeypatch):
     class Broken:
         def __init__(self, *_): ...
