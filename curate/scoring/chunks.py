@@ -32,6 +32,7 @@ class Pairs(NamedTuple):
     height: int
     chunks: Callable[[], Iterator[pl.DataFrame]]
     path: Path | None = None  # the file they are in
+    check: Callable[[], None] = lambda: None  # raises `InputError` where that has changed since
 
     @classmethod
     def of_frame(cls, frame: pl.DataFrame) -> Pairs:
@@ -39,15 +40,51 @@ class Pairs(NamedTuple):
 
     @classmethod
     def of_file(cls, path: Path) -> Pairs:
-        """A Parquet file with columns schema.PAIRS.
+        """A Parquet file with columns schema.PAIRS. Each chunk is of that very file, or an `InputError`.
 
         Raises:
             InputError: it has not.
         """
+        check = _unchanged(path)
         frame = scan_artefact(path, "pairs")
         height = frame.select(pl.len()).collect().item()
-        starts = range(0, height, CHUNK_PAIRS)
-        return cls(height, lambda: (frame.slice(at, CHUNK_PAIRS).collect() for at in starts), path)
+
+        def chunk(at: int) -> pl.DataFrame:
+            check()
+            try:
+                return frame.slice(at, CHUNK_PAIRS).collect()
+            finally:
+                check()  # first of all, where reading has failed
+
+        return cls(height, lambda: map(chunk, range(0, height, CHUNK_PAIRS)), path, check)
+
+
+def _unchanged(path: Path) -> Callable[[], None]:
+    """What raises `InputError` from the moment on that another file, or other bytes, are at the path."""
+
+    def found() -> tuple[int, ...] | None:
+        try:
+            told = path.stat()
+        except OSError:
+            return None
+        return told.st_ino, told.st_size, told.st_mtime_ns
+
+    before = found()
+
+    def check() -> None:
+        if found() != before:
+            raise changed(path)
+
+    return check
+
+
+def changed(path: Path | None) -> InputError:
+    """The error for pairs that are others than those that were rendered."""
+    return InputError(
+        "the pairs changed while they were scored",
+        file=path,
+        remedy="run the same command again when nothing writes to them: what the score store holds is kept",
+    )
 
 
 Runner = Callable[[Pairs, Model, ScoreParams, Path, Callable[[Scored], None]], dict[str, Any]]
@@ -56,8 +93,10 @@ chunk, which it calls in the pairs' order; it returns the provenance. One chunk 
 
 
 def as_chunk(pairs: pl.DataFrame, rendered: pl.DataFrame) -> Chunk:
-    """The pairs that were rendered, beside their token ids."""
+    """The pairs that were rendered, beside their token ids. Raises `InputError` where they are not the same."""
     kept = pairs if pairs.height == rendered.height else pairs.filter(pl.col("pair_id").is_in(rendered["pair_id"]))
+    if not kept["pair_id"].equals(rendered["pair_id"]):
+        raise changed(None)
     return kept, Rendered.of(rendered)
 
 

@@ -103,6 +103,7 @@ def score_on_ray(
             for scored in _in_order(pairs.height, arguments, params.ray_workers, resources):
                 if isinstance(scored, CurateError):
                     raise scored
+                pairs.check()  # an actor reads the file by itself
                 keep(scored)
                 counts = counts.plus(scored.counts)
                 advance(scored.scores.height + scored.rejects.height)

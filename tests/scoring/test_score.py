@@ -368,6 +368,25 @@ def test_brackets_in_a_path_are_a_name_and_no_pattern(random_model, tmp_path):
     assert result.summary["pairs"] == read_artefact(out, "scores").height == 8
 
 
+@pytest.mark.parametrize("other", [many(8).tail(4), many(8), None])
+def test_a_file_of_pairs_that_is_replaced_meanwhile_stops_the_run(random_model, tmp_path, monkeypatch, other):
+    """With as many pairs, with more, or taken away: no score stands beside another pair's text."""
+    path, check = tmp_path / "pairs.parquet", local.check_lengths
+    files.write_parquet(many(8).head(4), path, {})
+
+    def meanwhile(*arguments):
+        found = check(*arguments)
+        path.unlink()
+        if other is not None:
+            files.write_parquet(other, path, {})
+        return found
+
+    monkeypatch.setattr(local, "check_lengths", meanwhile)
+    with pytest.raises(InputError, match="the pairs changed while they were scored") as caught:
+        scoring.score_file(path, random_model, FAST, tmp_path / "store", tmp_path / "scores.parquet")
+    assert caught.value.details["file"] == str(path) and not (tmp_path / "scores.parquet").exists()
+
+
 def test_no_pair_to_score_is_said(random_model, tmp_path):
     files.write_parquet(many(3).head(0), tmp_path / "pairs.parquet", {})
     with pytest.raises(InputError, match="there is no pair to score"):
