@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, forest, ids, save_model, small
 
+from curate.base.errors import InputError
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import resolve
 from curate.scoring.engines.transformers import TransformersEngine
-from curate.scoring.packing import attention, probe
+from curate.scoring.packing import attention, head, probe
 from curate.scoring.packing.head import COLUMNS, Head
 from curate.scoring.packing.packs import packs
 

@@ -29,6 +29,17 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
 
+class _PlainLinear(nn.Module):
+    """A linear layer over weights [out, in] that are there already, or a part of them. Inference only."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.weight, self.bias = weight.detach(), bias
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(states, self.weight, self.bias)
+
+
 def repack_linears(model: nn.Module, keep: nn.Module | None) -> None:
     """Put `PackedLinear` in the place of every linear layer but `keep`; the plain weights are given up."""
     for module in list(model.modules()):
@@ -55,7 +66,7 @@ class Head:
         self._tiles = [
             PackedLinear(self.weight[at : at + columns], bias)
             if repacks(device)
-            else _linear(self.weight[at : at + columns], bias)
+            else _PlainLinear(self.weight[at : at + columns], bias)
             for at, bias in zip(bounds, biases, strict=True)
         ]
 
@@ -79,10 +90,3 @@ class Head:
             here = (targets >= number * columns) & (targets < number * columns + logits.shape[1])
             target[here] = logits[here, targets[here] - number * columns]
         return (target - norm).float()
-
-
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-    linear = nn.Linear(0, 0, bias=False, device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-    return linear
