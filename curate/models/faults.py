@@ -10,25 +10,35 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curate.base.errors import CurateError, InputError
+from curate.base.errors import CurateError, InputError, first_line
+
+
+@contextmanager
+def fitting(folder: str | Path | None) -> Iterator[None]:
+    """What does not fit the device's memory in the block as `InputError`."""
+    try:
+        yield
+    except Exception as error:
+        if "OutOfMemory" not in type(error).__name__:
+            raise
+        raise InputError(
+            "the model does not fit the device's memory",
+            file=folder,
+            found=first_line(error),
+            remedy="use dtype bfloat16 or a larger device",
+        ) from error
 
 
 @contextmanager
 def loading(what: str, folder: str | Path) -> Iterator[None]:
     """Failures of the block as `InputError`: cannot load the `what`, or it does not fit the device."""
     try:
-        yield
+        with fitting(folder):
+            yield
     except (CurateError, MemoryError):
         raise
     except Exception as error:
         found = (str(error).strip().splitlines() or ["no message"])[0]
-        if "OutOfMemory" in type(error).__name__:
-            raise InputError(
-                "the model does not fit the device's memory",
-                file=folder,
-                found=found,
-                remedy="use dtype bfloat16 or a larger device",
-            ) from error
         raise InputError(f"cannot load the {what}", file=folder, found=f"{type(error).__name__}: {found}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # Rust's, of a library's own

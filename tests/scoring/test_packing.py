@@ -245,6 +245,29 @@ def test_an_attention_that_takes_more_than_packs_know_is_refused(model, monkeypa
     assert "its attention takes block_indices" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_memory_that_runs_out_while_packs_or_padding_are_tried_is_told(model, monkeypatch, packed):
+    engine = TransformersEngine(model, "float32", packed=False)
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
+
+    monkeypatch.setattr(type(engine.model), "forward", full)
+    with pytest.raises(InputError, match="does not fit the device's memory") as caught:
+        TransformersEngine(model, "float32") if packed else probe.padding_fault(engine.model, "float32")
+    assert caught.value.details["file"] == str(model.path) and "pages" not in caught.value.details["found"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_tiles_that_are_not_repacked_give_the_same_and_warn_of_nothing(monkeypatch):
+    """As on a GPU."""
+    linear = torch.nn.Linear(16, COLUMNS["cpu"] + 5)
+    states, targets = torch.randn(7, 16), torch.arange(7) + COLUMNS["cpu"] - 3
+    expected = Head(linear).logps(states, targets)
+    monkeypatch.setattr(head, "repacks", lambda _: False)
+    assert torch.allclose(Head(linear).logps(states, targets), expected, atol=2e-6)
+
+
 def test_a_model_of_few_positions_is_probed_within_them(tmp_path):
     """Learned positions end at 64; the probe's longest sequence has 120 tokens elsewhere."""
     from transformers import GPT2Config

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from curate.base.errors import first_line
+from curate.models.faults import fitting
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import CONTEXT_KEYS
 from curate.scoring.packing import attention
@@ -25,7 +26,16 @@ Packed = Callable[[Pack], tuple[np.ndarray, set[int | None]]]
 
 
 def fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
-    """Why packs do not suit `model`, in a few words; None if they do, and then its attention is `attention.TREE`."""
+    """Why packs do not suit `model`, in a few words; None if they do, and then its attention is `attention.TREE`.
+
+    Raises:
+        InputError: there is no memory left beside the model.
+    """
+    with fitting(getattr(model, "name_or_path", None)):
+        return _fault(model, dtype, alone, packed)
+
+
+def _fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
     config = model.config.get_text_config()
     probe, others = (sequences(config.vocab_size, seed, positions(config)) for seed in (0, 1))
     tokens = np.array([len(sequence.response_ids) for sequence in probe])
@@ -60,12 +70,20 @@ def fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
     return None
 
 
-@torch.inference_mode()
 def padding_fault(model: Any, dtype: str) -> str | None:
     """Why left-padded batches do not suit `model`, in a few words; None if they give what each sequence gives alone.
 
     A recurrent state reads the padding, and so does what counts positions for itself (RWKV, RecurrentGemma, CPMAnt).
+
+    Raises:
+        InputError: there is no memory left beside the model.
     """
+    with fitting(getattr(model, "name_or_path", None)):
+        return _padding_fault(model, dtype)
+
+
+@torch.inference_mode()
+def _padding_fault(model: Any, dtype: str) -> str | None:
     config = model.config.get_text_config()
     where, apart = next(model.parameters()).device, stretches_beyond(config)
     every = sequences(config.vocab_size, 0, positions(config))
