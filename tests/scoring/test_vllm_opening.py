@@ -1,14 +1,17 @@
 """What opening vLLM does where it fails, by an engine whose `vllm.LLM` is the test's: no vLLM is started."""
 
+import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from curate.base.errors import InputError
 from curate.models.rendering import TokenSequence
-from curate.scoring.engines import vllm
+from curate.models.resolve import Model
+from curate.scoring.engines import vllm, vllm_log
 
 
 class EngineDeadError(Exception):
@@ -41,3 +44,59 @@ def test_an_engine_that_cannot_be_opened_again_ends_with_what_vllm_says(monkeypa
     engine.close()
     first = vllm.STEP_TOKENS[vllm.device_type()]
     assert tried == [first, "shut", first // 2]
+
+
+MODEL = Model("tiny", None, Path("/nowhere"), "0" * 32, 131_072)
+NEEDS = "To serve at least one request with the model's max seq len (131072), 16 GiB KV cache is needed."
+FAILED = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+
+
+@pytest.fixture
+def opened(monkeypatch, tmp_path):
+    """Open a model by a `vllm.LLM` that says what the tests tell it, first to last: (open it, lengths tried)."""
+    monkeypatch.setenv("CURATE_STATE", str(tmp_path))
+    tried = []
+
+    def opening(*answers, model=MODEL):
+        def llm(_, *, max_model_len, **__):
+            tried.append(max_model_len)
+            logged, answer = answers[len(tried) - 1]
+            os.write(2, f"(EngineCore pid=7) ERROR {logged}\n".encode())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        package = types.SimpleNamespace(LLM=llm, __version__="1")
+        monkeypatch.setattr(vllm, "imported", lambda: package)
+        platform = types.SimpleNamespace(current_platform=types.SimpleNamespace(device_type=vllm.device_type()))
+        monkeypatch.setitem(sys.modules, "vllm", package)
+        monkeypatch.setitem(sys.modules, "vllm.platforms", platform)
+        return vllm.open_llm(model, "float32")
+
+    logger = vllm_log.logging.getLogger("vllm")
+    before = logger.handlers, logger.propagate
+    yield opening, tried
+    logger.handlers, logger.propagate = before
+
+
+@pytest.mark.parametrize("error", [FAILED, ValueError(NEEDS)])
+def test_a_context_that_does_not_fit_beside_the_model_is_the_longest_that_does(opened, error):
+    """On a CPU vLLM itself says so; on a GPU the process that loads the model does, in the log."""
+    opening, tried = opened
+    assert opening((f"ValueError: {NEEDS}", error), ("", "engine")) == "engine"
+    assert tried == [131_072, -1]
+
+
+def test_what_failed_in_another_process_is_told_by_its_last_words(opened):
+    opening, tried = opened
+    with pytest.raises(InputError, match="vLLM cannot load the model") as caught:
+        opening((f"ValueError: {NEEDS}", FAILED), ("ValueError: No available memory for the cache blocks.", FAILED))
+    assert caught.value.details["found"] == "No available memory for the cache blocks." and tried == [131_072, -1]
+    tried.clear()
+    with pytest.raises(InputError) as caught:  # what the log had before is not its cause
+        opening(("gone", FAILED), ("gone", FAILED))
+    assert caught.value.details["found"].startswith("Engine core initialization failed")
+    tried.clear()
+    with pytest.raises(InputError) as caught:
+        opening(("", ValueError("no such architecture")))
+    assert caught.value.details["found"] == "no such architecture" and tried == [131_072]

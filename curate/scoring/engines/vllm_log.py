@@ -13,6 +13,9 @@ from curate.base import files
 from curate.base.errors import InputError, first_line
 
 
+_LOG_BYTES = 2**20  # of the log's end, at most, that are looked at
+
+
 def log_file() -> Path:
     """The file; its folder is made when something is written."""
     return files.state_folder() / "logs" / "vllm.log"
@@ -62,11 +65,32 @@ def said(error: Exception) -> str:
     return " ".join(text.split())[:300]
 
 
-def failure(what: str, error: Exception, file: Path | None = None) -> InputError:
-    """The error for what vLLM raised: its first line, and where the rest is."""
+def log_size() -> int:
+    """Bytes of the log so far, for `cause_in_log`."""
+    file = log_file()
+    return file.stat().st_size if file.is_file() else 0
+
+
+def cause_in_log(start: int) -> str | None:
+    """What the last ValueError says that the log has gained from byte `start` on; None where there is none.
+
+    On a GPU the model is loaded in a process of its own: what is raised here says only that this process failed.
+    """
+    try:
+        with log_file().open("rb") as log:
+            log.seek(max(start, log_file().stat().st_size - _LOG_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    told = [line.partition("ValueError: ")[2].strip() for line in lines if "ValueError: " in line]
+    return " ".join(told[-1].split())[:300] if told else None
+
+
+def failure(what: str, error: Exception, file: Path | None = None, cause: str | None = None) -> InputError:
+    """The error for what vLLM raised: its `cause` where that is known, else its first line; and where the rest is."""
     return InputError(
         what,
         file=file,
-        found=said(error),
+        found=cause or said(error),
         remedy=f"--engine transformers runs every transformers model; what vLLM says is in {log_file()}",
     )

@@ -79,7 +79,8 @@ def padding_fault(model: Any, dtype: str) -> str | None:
         InputError: there is no memory left beside the model.
     """
     with fitting(getattr(model, "name_or_path", None)):
-        return _padding_fault(model, dtype)
+        told: str | None = _padding_fault(model, dtype)
+    return told
 
 
 @torch.inference_mode()
