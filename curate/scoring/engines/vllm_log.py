@@ -12,7 +12,6 @@ from pathlib import Path
 from curate.base import files
 from curate.base.errors import InputError, first_line
 
-
 _LOG_BYTES = 2**20  # of the log's end, at most, that are looked at
 
 
