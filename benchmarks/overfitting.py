@@ -13,7 +13,8 @@ lacks. Prints Markdown: for each null prompt and form of the gap d (docs/method.
   any case, so what counts is the first less the second, which stands beside them.
 
 Length held fixed: log|y_w|, log|y_l|, their squares and product are partialled out. 95% intervals: prompts of either
-side and seeds are drawn independently (pigeonhole bootstrap). Ranks are taken once, in each seed. [ours]
+side and seeds are drawn independently (pigeonhole bootstrap). Ranks are taken once, in each seed. The interval of the
+overfitting takes the held-out pairs that give a pair's expected margin as given: they are not drawn. [ours]
 """
 
 from __future__ import annotations
