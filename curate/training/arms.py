@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -26,6 +27,33 @@ DATA_SETTINGS: dict[str, dict[str, float]] = {
 cdpo: lambda of r - lambda c; with a finite cost_limit dual ascent finds it, by steps of eta, at most `rounds`.
 door, w-door: the longest harmful beginning, tokens. w-door: the temperature of the token weights.
 """
+
+
+class Bound(NamedTuple):
+    """What a setting may be."""
+
+    holds: Callable[[float], bool]
+    says: str
+
+
+POSITIVE = Bound(lambda value: value > 0, "above 0")
+NOT_NEGATIVE = Bound(lambda value: value >= 0, "0 or above")
+WHOLE = Bound(lambda value: value >= 1 and value == int(value), "a whole number, 1 or above")
+BOUNDS: dict[str, Bound] = {
+    "beta": POSITIVE,
+    "alpha": NOT_NEGATIVE,
+    "gamma_beta_ratio": NOT_NEGATIVE,
+    "delta": NOT_NEGATIVE,
+    "tau": POSITIVE,
+    "a": Bound(lambda value: 0 < value < 1, "between 0 and 1"),
+    "b": POSITIVE,
+    "longest": WHOLE,
+    "lambda": NOT_NEGATIVE,
+    "cost_limit": Bound(math.isfinite, "a finite number"),
+    "eta": POSITIVE,
+    "rounds": WHOLE,
+}
+"""Of every setting that an arm may have, by its name: it means the same in each objective."""
 
 
 class Settings(NamedTuple):
@@ -52,12 +80,12 @@ def settings(arm: ArmParams, params: TrainParams) -> Settings:
     """The objective of an arm and every setting of it.
 
     Raises:
-        UsageError: the objective has no such setting.
+        UsageError: the objective has no such setting, or not with this value, or not beside the others.
     """
     objective = OBJECTIVES[arm.objective]
     data = dict(DATA_SETTINGS.get(arm.objective, {}))
     known = set(objective.settings) | set(data)
-    for name in arm.settings:
+    for name, value in arm.settings.items():
         if name not in known:
             raise UsageError(
                 "the objective has no such setting",
@@ -65,12 +93,34 @@ def settings(arm: ArmParams, params: TrainParams) -> Settings:
                 found=f"objective {arm.objective}",
                 expected=", ".join(sorted(known)) or "none",
             )
+        if not (math.isfinite(value) and BOUNDS[name].holds(value)):
+            raise UsageError(
+                "a setting of the objective is out of bounds",
+                field=f"settings.{name}",
+                found=f"{value:g}",
+                expected=BOUNDS[name].says,
+            )
+    _check_price(arm)
     loss = {name: params.beta if default is None else default for name, default in objective.settings.items()}
     return Settings(
         objective,
         loss | {name: arm.settings[name] for name in loss if name in arm.settings},
         data | {name: arm.settings[name] for name in data if name in arm.settings},
     )
+
+
+def _check_price(arm: ArmParams) -> None:
+    """cdpo's lambda is given or found: what says the other thing would go unread."""
+    given = arm.settings
+    unread = ("lambda",) if "cost_limit" in given else ("eta", "rounds")
+    for name in unread if arm.objective == "cdpo" else ():
+        if name in given:
+            raise UsageError(
+                "a setting of the objective would change nothing",
+                field=f"settings.{name}",
+                found="a cost_limit, which finds lambda" if name == "lambda" else "no cost_limit to find lambda for",
+                remedy="take one of the two away" if name == "lambda" else f"set cost_limit, or take {name} away",
+            )
 
 
 VALIDATION = 0  # seed of the draw of validation prompts: the same for every arm and seed

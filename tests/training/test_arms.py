@@ -68,7 +68,52 @@ def test_a_setting_that_the_objective_does_not_have(objective):
         settings(objective=objective, settings={"gama": 1.0})
     assert caught.value.details["field"] == "settings.gama"
     assert caught.value.details["expected"] == ", ".join(sorted(known))
-    settings(objective=objective, settings=dict.fromkeys(known, 1.0))
+    good = dict.fromkeys(known - {"lambda"}, 1.0) | ({"a": 0.5} if "a" in known else {})
+    settings(objective=objective, settings=good)
+
+
+OUT_OF_BOUNDS = {
+    "beta": (0.0, -0.1),
+    "alpha": (-1.0,),
+    "gamma_beta_ratio": (-0.5,),
+    "delta": (-10.0,),
+    "tau": (0.0, -1.0),
+    "a": (0.0, 1.0, -0.2),
+    "b": (0.0, -0.5),
+    "longest": (0.0, 0.5, 1.5, -1.0),
+    "lambda": (-1.0,),
+    "cost_limit": (),
+    "eta": (0.0, -0.1),
+    "rounds": (0.0, 1.5),
+}
+
+
+@pytest.mark.parametrize("objective", params.OBJECTIVES)
+def test_a_setting_out_of_its_bounds(objective):
+    """Whatever an objective may be told has bounds; no division by zero, no temperature that turns a loss round."""
+    known = set(OBJECTIVES[objective].settings) | set(arms.DATA_SETTINGS.get(objective, {}))
+    for name in known:
+        for value in OUT_OF_BOUNDS[name]:
+            with pytest.raises(UsageError, match="out of bounds") as caught:
+                settings(objective=objective, settings={name: value})
+            assert caught.value.details["field"] == f"settings.{name}"
+            assert caught.value.details["found"] == f"{value:g}"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"lambda": 0.4, "cost_limit": 0.0}, "lambda"),
+        ({"eta": 0.2}, "eta"),
+        ({"lambda": 0.4, "rounds": 100.0}, "rounds"),
+    ],
+)
+def test_no_setting_goes_unread(given, field):
+    """cdpo's lambda is given, or found for a cost limit."""
+    with pytest.raises(UsageError, match="would change nothing") as caught:
+        settings(objective="cdpo", settings=given)
+    assert caught.value.details["field"] == f"settings.{field}"
+    assert settings(objective="cdpo", settings={"cost_limit": 0.0, "eta": 0.2, "rounds": 9.0}).data["eta"] == 0.2
 
 
 def test_arms_select_pairs_and_weights(weights):
@@ -213,7 +258,7 @@ REFUSED = {
         {"objective": "cdpo", "settings": {"lambda": -1.0}},
         dict.fromkeys(RATINGS, pl.lit(0.0)),
         UsageError,
-        "lambda is no price",
+        "out of bounds",
     ),
     **{
         f"{name} with {next(iter(columns))} otherwise": ({"objective": name}, columns, InputError, "to be harmful")
