@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from curate.base.errors import InputError
@@ -22,7 +23,18 @@ def device_type() -> str:
 
 
 def device() -> torch.device:
-    """The CUDA device where there is one, else the CPU."""
+    """The CUDA device where there is one, else the CPU. Of processes that were launched together each has its own."""
     import torch
 
-    return torch.device(device_type())
+    if device_type() == "cpu":
+        return torch.device("cpu")
+    # As accelerate takes them.
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def take_device() -> None:
+    """Have what names no CUDA device use `device()`: to be called before anything is put on one."""
+    import torch
+
+    if device_type() == "cuda":
+        torch.cuda.set_device(device())

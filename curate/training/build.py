@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from curate.base import memory
+from curate.base.device import take_device
 from curate.base.light import transformers
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer
@@ -47,6 +48,7 @@ def build(plan: Plan, train: Train) -> Built:
     _deterministic(plan.seed)
     tokenizer = load_tokenizer(plan.model)
     policy = plain_policy(plan.model, params)
+    take_device()
     check_reference(policy, tokenizer, draw(pairs.training, params.check_pairs, EVALUATED), params.check_tolerance)
     refusals = _refusals(plan, policy, tokenizer, train)
     # Anew: whether an aligned model was trained just now must not change the adapters' first values.
