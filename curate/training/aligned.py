@@ -14,8 +14,9 @@ from curate.models.load import load_model
 from curate.models.resolve import Model, resolve
 from curate.objectives.door import token_weights
 from curate.project.params import ArmParams
-from curate.training import check, checkpoints
+from curate.training import checkpoints
 from curate.training.curve import METRICS_FILE
+from curate.training.launched import processes
 from curate.training.pairs import PairDataset
 from curate.training.plan import Plan, plan
 from curate.training.policy import make_policy, token_logps_of
@@ -32,7 +33,7 @@ def aligned_model(of: Plan, train: Train) -> Model:
     given = (of.weights, of.model, params, dpo, "dpo")
     folder = kept / plan(*given, kept, of.state, of.provenance, of.seed).key
     doing = "trains the DPO-aligned model of this arm"
-    with checkpoints.alone(of.state, f"aligned-{folder.name}", doing, wait=check.processes() == 1):
+    with checkpoints.alone(of.state, f"aligned-{folder.name}", doing, wait=processes() == 1):
         if not (folder / METRICS_FILE).is_file():
             say("train: W-DOOR weighs tokens by a DPO-aligned model, which is trained first")
             train(*given, folder, of.state, of.provenance, of.seed)

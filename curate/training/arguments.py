@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from curate.base.light import transformers
-from curate.training.check import processes
 from curate.training.checkpoints import KEPT
+from curate.training.launched import processes
 from curate.training.plan import Plan
 
 EVALUATED_TOGETHER = 64

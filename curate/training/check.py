@@ -13,6 +13,7 @@ from curate.base.errors import UsageError
 from curate.base.light import transformers
 from curate.project.params import TrainParams
 from curate.training.curve import CURVE_FILE
+from curate.training.launched import processes, sharded
 from curate.training.plan import Plan
 from curate.training.record import record_of
 from curate.training.room import check_room
@@ -32,11 +33,6 @@ def check(plan: Plan) -> None:
     check_room(plan)
 
 
-def processes() -> int:
-    """How many processes train together, this one among them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def check_processes(params: TrainParams) -> None:
     if params.batch_pairs % processes():
         raise UsageError(
@@ -45,7 +41,7 @@ def check_processes(params: TrainParams) -> None:
             found=f"{params.batch_pairs} pairs, {processes()} processes",
             expected=f"a multiple of {processes()}",
         )
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not torch.cuda.is_available():
+    if sharded() and not torch.cuda.is_available():
         raise UsageError("FSDP needs GPUs", field="train.accelerate", remedy="use configs/ddp.yaml on a CPU")
 
 

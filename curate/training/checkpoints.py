@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,9 +18,11 @@ from safetensors import SafetensorError
 from curate.base import files, locks
 from curate.base.errors import InputError, OutputError, first_line
 from curate.models.resolve import Model
+from curate.objectives.registry import OBJECTIVES
 from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
 from curate.training import code
 from curate.training.arms import Pairs
+from curate.training.launched import processes, sharded
 from curate.training.pairs import NUMBERS
 from curate.training.trainer import stopped
 
@@ -27,10 +30,18 @@ KEPT = 2  # of a run at most; while one is written there is one more
 
 
 def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: int) -> str:
-    """SETTINGS-CODE: digests of everything that decides a run's result."""
+    """SETTINGS-CODE: digests of everything that decides a run's result.
+
+    How it was launched is among that where it matters: shards have checkpoints of another form, and the losses of a
+    pass as a whole are the processes' own. Other runs end the same however many processes they have.
+    """
     digest = hashlib.sha256()
     shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate", "save"})
-    record = [model.digest, shared, arm.model_dump(exclude={"train"}), seed]
+    record: list[Any] = [model.digest, shared, arm.model_dump(exclude={"train"}), seed]
+    if sharded():
+        record.append("in shards")
+    if OBJECTIVES[arm.objective].of_batch and processes() > 1:
+        record.append({"processes": processes()})
     digest.update(json.dumps(record, sort_keys=True).encode())
     for rows in (pairs.training, pairs.heldout):
         known = rows.select("pair_id", *(name for name in NUMBERS if name in rows.columns))

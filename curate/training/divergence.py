@@ -23,6 +23,7 @@ from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
 from curate.models.resolve import Model
 from curate.project.params import TrainParams
 from curate.scoring.packing.forward import pad, response_logits
+from curate.training.launched import sharded
 from curate.training.pairs import draw
 from curate.training.policy import device_of, own_attention
 from curate.training.work import PACK_TOKENS
@@ -150,7 +151,7 @@ def divergence_from(
     """
     if not params.kl_prompts:
         return None
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    if sharded():
         say("train: no KL to the reference is estimated under FSDP")
         return None
     rows = draw(heldout, heldout.height, seed).unique("prompt_key", keep="first", maintain_order=True)
