@@ -10,6 +10,9 @@ from curate.training.launched import processes
 from curate.training.plan import Plan
 
 EVALUATED_TOGETHER = 64
+ORDERS_APART = 1_000_003
+"""Between the seeds of two runs' orders of the pairs. accelerate orders an epoch by this seed plus the epoch's number:
+were it the run's own, epochs 1, 2, ... of seed 0 would have the orders of epochs 0, 1, ... of seed 1."""
 
 
 def arguments(plan: Plan, *, resuming: bool) -> transformers.TrainingArguments:
@@ -29,7 +32,7 @@ def arguments(plan: Plan, *, resuming: bool) -> transformers.TrainingArguments:
         max_grad_norm=params.max_grad_norm,
         optim="adamw_torch_fused",
         seed=seed,
-        data_seed=seed,
+        data_seed=seed * ORDERS_APART,
         eval_strategy="steps",
         eval_steps=every,
         eval_on_start=not resuming,

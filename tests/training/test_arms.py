@@ -6,6 +6,7 @@ from unittest.mock import ANY
 
 import polars as pl
 import pytest
+from accelerate.data_loader import SeedableRandomSampler
 
 from curate.base import files
 from curate.base.errors import InputError, UsageError
@@ -17,6 +18,7 @@ from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import relabelling
 from curate.selection.weights import weigh
 from curate.training import arms, build, code
+from curate.training.arguments import arguments
 from curate.training.plan import plan as plan_of
 from curate.training.train import train
 
@@ -353,6 +355,39 @@ def test_a_key_is_of_the_code_too(weights, monkeypatch):
     code.code_digest.cache_clear()
     assert key().startswith(f"{settings}-") and key() != first
     code.code_digest.cache_clear()
+
+
+def test_a_key_is_of_the_launch_where_that_changes_the_run_or_its_checkpoints(weights, monkeypatch):
+    """And of no other: how many processes train an arm whose pairs stand alone, or none, is in no key."""
+
+    def keys():
+        given = ("arm", Path("run"), Path("state"))
+        return [plan_of(weights, NOWHERE, SHARED, ArmParams(objective=name), *given).key for name in ("dpo", "kldpo")]
+
+    dpo, kldpo = keys()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert keys() == [dpo, kldpo]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    two = keys()
+    assert two[0] == dpo and two[1] != kldpo
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert keys()[0] == dpo and keys()[1] not in (kldpo, two[1])
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert keys()[0] != dpo
+
+
+def test_no_two_seeds_share_an_order_of_the_pairs(weights, model, tmp_path):
+    """Three seeds, three epochs: nine orders; seed 0's are those it always had."""
+    orders = []
+    for seed in range(3):
+        planned = plan_of(weights, model, SHARED, ArmParams(), "arm", tmp_path, tmp_path, seed=seed)
+        sampler = SeedableRandomSampler(range(48), data_seed=arguments(planned, resuming=False).data_seed)
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            orders.append(tuple(sampler))
+    assert len(set(orders)) == 9
+    first = SeedableRandomSampler(range(48), data_seed=0)
+    assert orders[0] == tuple(first)
 
 
 def test_w_doors_token_weights_are_of_the_aligned_model(weights, model, tmp_path, monkeypatch):
