@@ -1,7 +1,7 @@
 """The policy: a causal LM whose forward pass turns `Work` into log-probabilities, whatever wraps it.
 
-The pass lies inside the model's own `forward`, so that DDP, FSDP, PEFT and autocast see one call, and FSDP has the LM
-head's weights at hand when they are used.
+The pass lies inside the model's own `forward`, so that DDP, FSDP, PEFT and autocast see one call; and the last part of
+it inside the LM head's, so that FSDP has its weights at hand when they are used.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     model.curate_packs = False
     lighten(model)
     own = type(model).forward
+    _score_in_the_head(model.get_output_embeddings())
 
     def forward(self: Any, input_ids: Any = None, *args: Any, work: Work | None = None, **options: Any) -> Any:
         if work is None:
@@ -70,6 +71,21 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
 
 
 @contextmanager
+def _score_in_the_head(head: Any) -> None:
+    """Have the LM head, called with targets, give `token_logps`: within its own forward pass, before which FSDP
+    gathers its weights where they are a unit of their own."""
+    own = head.forward.__func__  # not the bound one: a copy of the model has a head of its own
+
+    def forward(
+        self: Any, states: torch.Tensor, *args: Any, targets: torch.Tensor | None = None, **options: Any
+    ) -> Any:
+        if targets is None:
+            return own(self, states, *args, **options)
+        return token_logps(states, self.weight, self.bias, targets, **options)
+
+    head.forward = MethodType(forward, head)
+
+
 def own_attention(policy: Any) -> Iterator[None]:
     """Within this block the policy attends as its makers had it, for passes without `work`: packs have their own."""
     policy.set_attn_implementation(policy.curate_attention)
@@ -88,7 +104,7 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
     """The policy with LoRA adapters (arXiv 2106.09685), the only weights that train.
 
     Raises:
-        UsageError: no module has one of the names.
+        UsageError: no module has one of the names, or the LM head has.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -99,6 +115,8 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
     except ValueError as error:
         raise UsageError("LoRA found nothing to adapt", field="train.lora_targets", found=error) from error
     for module in adapted.modules():
+    if hasattr(adapted.get_output_embeddings(), "lora_A"):
+        raise UsageError("the LM head takes no adapter", field="train.lora_targets", found=", ".join(targets))
         if hasattr(module, "lora_A"):
             speed_up(module)
     return adapted
@@ -191,9 +209,7 @@ def _one_pack(model: Any, pack: Pack, alignment: bool = False) -> tuple[torch.Te
     head = model.get_output_embeddings()
     softcap = getattr(config, "final_logit_softcapping", None)
     # Not states[rows]: its gradient, an accumulating index_put, is slow on a CPU and sorts on CUDA.
-    logps, aligned = token_logps(
-        states.index_select(0, rows), head.weight, head.bias, targets, softcap=softcap, alignment=alignment
-    )
+    logps, aligned = head(states.index_select(0, rows), targets=targets, softcap=softcap, alignment=alignment)
     return logps, aligned, windows
 
 

@@ -96,6 +96,12 @@ def test_targets_that_are_not_there(targets):
     assert caught.value.details["field"] == "train.lora_targets"
 
 
+def test_the_head_takes_no_adapter():
+    """Of which the loss, computed from the head's own weight, would see nothing."""
+    with pytest.raises(UsageError, match="the LM head takes no adapter"):
+        add_lora(policy_of("llama"), 4, 8.0, ["q_proj", "lm_head"])
+
+
 def test_a_run_saves_the_merged_model_and_its_numbers_are_the_policys(weights, model, tmp_path):
     metrics = train(weights, model, OPTIONS, params.DEFAULT_ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
     folder = tmp_path / "run" / "model"
