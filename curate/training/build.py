@@ -19,10 +19,12 @@ from curate.training import checkpoints
 from curate.training.aligned import Train, aligned_model, weights_by_pair
 from curate.training.arguments import arguments
 from curate.training.divergence import divergence_from
+from curate.training.launched import sharded
 from curate.training.pairs import Collator, PairDataset, Refusals, draw
 from curate.training.plan import Plan
 from curate.training.policy import add_lora, make_policy
 from curate.training.reference import check_reference
+from curate.training.sharding import check_one_pass
 from curate.training.trainer import PairTrainer
 
 EVALUATED = 0  # seed of the pairs that evaluations draw: the same for every arm and seed
@@ -41,14 +43,17 @@ def build(plan: Plan, train: Train) -> Built:
         train: for an objective that has a model trained first.
 
     Raises:
+        UsageError: a model that does not suit FSDP, or LoRA that finds nothing to adapt.
         InputError: a model that does not load, or that is not the one that scored the pairs.
         OutputError: `state` cannot be written.
     """
     params, pairs = plan.params, plan.pairs
+    take_device()
     _deterministic(plan.seed)
     tokenizer = load_tokenizer(plan.model)
     policy = plain_policy(plan.model, params)
-    take_device()
+    if sharded():
+        check_one_pass(policy)
     check_reference(policy, tokenizer, draw(pairs.training, params.check_pairs, EVALUATED), params.check_tolerance)
     refusals = _refusals(plan, policy, tokenizer, train)
     # Anew: whether an aligned model was trained just now must not change the adapters' first values.

@@ -22,7 +22,8 @@ from curate.training.room import check_room
 def check(plan: Plan) -> None:
     """
     Raises:
-        UsageError: a batch that the processes cannot share, FSDP without GPUs, a log that cannot be kept.
+        UsageError: a batch that the processes cannot share, FSDP without GPUs or of version 1, a log that cannot be
+            kept.
         OutputError: `out` is a folder that is not ours, or what the run writes cannot be written.
     """
     files.check_replaceable(plan.out, CURVE_FILE)
@@ -43,6 +44,13 @@ def check_processes(params: TrainParams) -> None:
         )
     if sharded() and not torch.cuda.is_available():
         raise UsageError("FSDP needs GPUs", field="train.accelerate", remedy="use configs/ddp.yaml on a CPU")
+    if sharded() and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UsageError(
+            "of FSDP's versions training knows the second",
+            field="train.accelerate",
+            found=f"fsdp_version {os.environ.get('FSDP_VERSION', '1')}",
+            expected="fsdp_version: 2, as in configs/fsdp.yaml",
+        )
 
 
 def _check_save(plan: Plan) -> None:

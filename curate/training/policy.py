@@ -25,6 +25,7 @@ from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import pad, response_logits, response_logps, stretches_beyond
 from curate.scoring.packing.packs import Pack
+from curate.training.sharding import in_shards
 from curate.training.work import Work
 
 Logps = dict[str, torch.Tensor]
@@ -47,8 +48,8 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     model.config.use_cache = False
     model.curate_packs = False
     lighten(model)
-    own = type(model).forward
     _score_in_the_head(model.get_output_embeddings())
+    own = type(model).forward
 
     def forward(self: Any, input_ids: Any = None, *args: Any, work: Work | None = None, **options: Any) -> Any:
         if work is None:
@@ -70,7 +71,6 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     return model
 
 
-@contextmanager
 def _score_in_the_head(head: Any) -> None:
     """Have the LM head, called with targets, give `token_logps`: within its own forward pass, before which FSDP
     gathers its weights where they are a unit of their own."""
@@ -86,6 +86,7 @@ def _score_in_the_head(head: Any) -> None:
     head.forward = MethodType(forward, head)
 
 
+@contextmanager
 def own_attention(policy: Any) -> Iterator[None]:
     """Within this block the policy attends as its makers had it, for passes without `work`: packs have their own."""
     policy.set_attn_implementation(policy.curate_attention)
@@ -114,9 +115,9 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
         adapted = get_peft_model(policy, config)
     except ValueError as error:
         raise UsageError("LoRA found nothing to adapt", field="train.lora_targets", found=error) from error
-    for module in adapted.modules():
     if hasattr(adapted.get_output_embeddings(), "lora_A"):
         raise UsageError("the LM head takes no adapter", field="train.lora_targets", found=", ".join(targets))
+    for module in adapted.modules():
         if hasattr(module, "lora_A"):
             speed_up(module)
     return adapted
@@ -141,19 +142,19 @@ def token_logps_of(policy: Any, sequences: Sequence[TokenSequence]) -> list[np.n
 
 
 def _packed(model: Any, work: Work) -> Logps:
-    return _summed(model, work, _of_packs(model, work))
+    return _summed(model, work, _of_packs(model, work, in_shards(model)))
 
 
 def _padded(model: Any, work: Work) -> Logps:
-    return _summed(model, work, _of_buckets(model, work))
+    return _summed(model, work, _of_buckets(model, work, in_shards(model)))
 
 
 Part = tuple[int, torch.Tensor, torch.Tensor | None]
 
 
-def _of_packs(model: Any, work: Work) -> Iterator[Part]:
-    """(number, token log-probs [|y|], token alignments or None) of each sequence."""
-    for pack in work.packs(device_of(model)):
+def _of_packs(model: Any, work: Work, together: bool = False) -> Iterator[Part]:
+    """(number, token log-probs [|y|], token alignments or None) of each sequence; `together`: in one pass."""
+    for pack in work.packs(device_of(model), together):
         logps, aligned, _ = _one_pack(model, pack, work.alignment)
         # A sequence's rows lie together: split, as adding by index has no fixed order on CUDA.
         ends = np.flatnonzero(np.diff(pack.owners, append=-1)) + 1
@@ -162,9 +163,9 @@ def _of_packs(model: Any, work: Work) -> Iterator[Part]:
         yield from zip(pack.owners[ends - 1].tolist(), logps.split(lengths), parts, strict=True)
 
 
-def _of_buckets(model: Any, work: Work) -> Iterator[Part]:
+def _of_buckets(model: Any, work: Work, together: bool = False) -> Iterator[Part]:
     """The same, by the model's own attention and head."""
-    for numbers, batch in work.buckets(model.curate_unpadded_beyond):
+    for numbers, batch in work.buckets(model.curate_unpadded_beyond, together):
         # Not model(...): this already runs within its call, hooks and all.
         logits, targets, _ = response_logits(partial(type(model).forward, model), batch.to(device_of(model)))
         logps = -cross_entropy(logits, targets, reduction="none")

@@ -17,6 +17,7 @@ from curate.objectives.registry import Objective
 from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
 from curate.training.policy import Logps
+from curate.training.sharding import keep_sums
 from curate.training.shares import SHARE_TOKENS, shares
 
 METRICS = (
@@ -61,6 +62,11 @@ class PairTrainer(transformers.Trainer):
         self.in_shares = self.args.device.type == "cpu" and self.accelerator.num_processes == 1
         # The loss is already divided by the pairs of the whole step: not again by its number of batches.
         self.model_accepts_loss_kwargs = True
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            keep_sums(self.accelerator.state.fsdp_plugin)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
         """A step's batches, and how many pairs they hold over all processes.

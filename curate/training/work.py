@@ -37,17 +37,19 @@ class Work:
     def __len__(self) -> int:
         return len(self.sequences)
 
-    def packs(self, device: torch.device) -> Iterator[Pack]:
-        return packs(self.sequences, PACK_TOKENS[device.type])
+    def packs(self, device: torch.device, together: bool = False) -> Iterator[Pack]:
+        """Packs that the device has room for; `together`: one, whatever it takes."""
+        whole = sum(sequence.length for sequence in self.sequences)
+        return packs(self.sequences, whole if together else PACK_TOKENS[device.type])
 
-    def buckets(self, unpadded_beyond: float = np.inf) -> Iterator[tuple[list[int], Batch]]:
+    def buckets(self, unpadded_beyond: float = np.inf, together: bool = False) -> Iterator[tuple[list[int], Batch]]:
         """Sequences of like length, left-padded, with their numbers; those longer than `unpadded_beyond` tokens beside
-        others of their own length alone."""
+        others of their own length alone. `together`: all in one, but for those."""
         order = sorted(range(len(self)), key=lambda number: -self.sequences[number].length)
         start = 0
         for end in range(1, len(order) + 1):
             longest = self.sequences[order[start]].length
-            ratio = PADDING if longest <= unpadded_beyond else 1
+            ratio = (np.inf if together else PADDING) if longest <= unpadded_beyond else 1
             if end == len(order) or longest > ratio * self.sequences[order[end]].length:
                 yield order[start:end], pad([self.sequences[number] for number in order[start:end]])
                 start = end

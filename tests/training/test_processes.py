@@ -16,12 +16,15 @@ import yaml
 from safetensors.torch import load_file
 
 from curate.base import files
+from curate.base.device import device
 from curate.base.errors import InputError, UsageError
 from curate.models.resolve import Model
 from curate.project import params
 from curate.project.params import ArmParams
+from curate.training import build
 from curate.training.check import check_processes
 from curate.training.launch import PARENT, STARTED, launch
+from curate.training.plan import plan
 from curate.training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,3 +248,33 @@ def test_processes_share_a_batch_evenly(weights, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="cannot share a batch evenly") as caught:
         train(weights, NOWHERE, params.TrainParams(batch_pairs=9), arm, "dpo", tmp_path / "run", tmp_path / "state")
     assert caught.value.details["found"] == "7 pairs, 3 processes"
+
+
+def test_fsdp_is_the_second(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    check_processes(params.TrainParams())
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(UsageError, match="knows the second") as caught:
+        check_processes(params.TrainParams())
+    assert caught.value.details["found"] == "fsdp_version 1"
+
+
+def test_each_process_has_a_gpu_of_its_own(weights, model, tmp_path, monkeypatch):
+    """Also where each sees its own alone; and nothing loads before it is taken."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert device() == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert device() == torch.device("cuda:1")
+    monkeypatch.setattr(build, "_deterministic", lambda _: None)
+    monkeypatch.setattr(build, "load_tokenizer", lambda _: 1 / len([]))
+    planned = plan(weights, model, params.TrainParams(), ArmParams(), "dpo", tmp_path / "run", tmp_path / "state")
+    with pytest.raises(ZeroDivisionError):
+        build.build(planned, train)
+    assert taken == [torch.device("cuda:1")]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device() == torch.device("cuda:0")
