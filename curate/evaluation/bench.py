@@ -81,7 +81,7 @@ class Workbench:
 
         params = ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine})
         params = choose(params, self.model, self.state / "scores")
-        store = store_of(self.state / "scores", self.model, self.dtype, params.engine, version(params))
+        store = store_of(self.state / "scores", self.model, self.dtype, params.engine, version(params, self.model))
         keys = [store.key(sequence) for sequence in sequences]
         found: np.ndarray = store.lookup(keys)
         missing = np.flatnonzero(np.isnan(found))

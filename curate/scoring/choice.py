@@ -26,7 +26,7 @@ def choose(params: ScoreParams, model: Model, root: Path) -> ScoreParams:
 
     def kept(engine: str) -> int:
         try:
-            made_by = version(params.model_copy(update={"engine": engine}))
+            made_by = version(params.model_copy(update={"engine": engine}), model)
         except InputError:  # it is not installed
             return 0
         return store_of(root, model, params.dtype, engine, made_by).bytes()

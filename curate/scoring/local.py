@@ -41,7 +41,7 @@ def score_here(
     """Score in this process, and return the provenance."""
     limit = longest_sequence(model, params)
     params = choose(params, model._replace(context=limit + 1), root)
-    engine = version(params)  # before anything long: an engine that is not installed stops here
+    engine = version(params, model)  # before anything long: an engine that is not installed stops here
     tokenizer = rendering.load_tokenizer(model)
     with _Spill(pairs) as spill:
         _render(tokenizer, pairs, params, spill)

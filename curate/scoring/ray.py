@@ -181,8 +181,9 @@ def _on_a_worker(params: ScoreParams, model: Model, root: Path, resources: dict[
     @ray.remote(**resources)
     def look(inner: ScoreParams) -> tuple[ScoreParams, str] | CurateError:
         try:
-            found = choose(inner, _here(model)._replace(context=model.context), root)
-            return found, version(found)
+            here = _here(model)._replace(context=model.context)
+            found = choose(inner, here, root)
+            return found, version(found, here)
         except CurateError as error:
             return error
 

@@ -19,6 +19,7 @@ from curate.pairs.schema import REJECTS, SCORES
 from curate.project.params import ScoreParams
 from curate.scoring.engine import Engine
 from curate.scoring.engines import open_engine
+from curate.scoring.engines.longrope import goes_by_context
 from curate.scoring.information import with_information
 from curate.scoring.null_prompts import NullPrompts, Rendered
 from curate.scoring.packing.packs import group_by_prompt
@@ -166,8 +167,8 @@ def store_of(root: Path, model: Model, dtype: str, name: str, engine: str) -> St
         model: its `context` as the engine gets it.
         engine: its `version`; the store's key has with it what else of its settings moves a number.
     """
-    if name == "vllm" and "longrope" in (model.path / "config.json").read_text(encoding="utf-8"):
-        engine += f", context {model.context}"  # vLLM takes the long factors or the short ones by its max_model_len
+    if name == "vllm" and goes_by_context(model):
+        engine += f", context {model.context}"
     return Store(root, model, dtype, engine)
 
 

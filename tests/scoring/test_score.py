@@ -226,7 +226,7 @@ def test_a_store_filled_with_the_own_prompt_in_the_mean_is_combined_anew(random_
     frame = many(9)
     options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3})
     rendered = rendering.render_pairs(rendering.load_tokenizer(random_model), frame)
-    stored = Store(tmp_path, random_model, "float32", version(FAST))
+    stored = Store(tmp_path, random_model, "float32", version(FAST, random_model))
 
     def key(prompt, row):
         response = rendered["chosen_ids" if row % 2 else "rejected_ids"][row // 2].to_list()
@@ -297,10 +297,10 @@ def test_a_model_that_gives_no_number_is_refused(random_model, tmp_path, monkeyp
     monkeypatch.setattr(scorer, "open_engine", Broken)
     with pytest.raises(InputError, match="no finite number"):
         score(many(5), random_model, FAST, tmp_path)
-    assert Store(tmp_path, random_model, "float32", version(FAST)).rows() == 0
+    assert Store(tmp_path, random_model, "float32", version(FAST, random_model)).rows() == 0
 
 
-def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
+def test_an_engine_that_is_not_installed_says_what_to_install(random_model, monkeypatch):
     from importlib import metadata
 
     def missing(name):
@@ -308,7 +308,7 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(InputError, match="not installed") as caught:
-        version(params.ScoreParams(engine="vllm"))
+        version(params.ScoreParams(engine="vllm"), random_model)
     assert "--engine transformers" in caught.value.details["remedy"]
 
 

@@ -13,7 +13,8 @@ from loopback import KEY, first, opening, refuse
 from curate.base.errors import InputError, UsageError
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
-from curate.scoring.engines import server_answers
+from curate.project.params import ScoreParams
+from curate.scoring.engines import REVISION, server_answers, version
 from curate.scoring.engines.server import ServerEngine
 from curate.scoring.engines.server_answers import server_version, servers_of
 
@@ -458,6 +459,21 @@ def test_the_servers_version(opened):
         with pytest.raises(InputError, match="different versions") as caught:
             server_version([same[0].url, other.url])
         assert other.url.removesuffix("/v1") in caught.value.details["found"]
+
+
+def test_the_context_is_in_the_version_of_a_model_whose_numbers_go_by_it(opened, tmp_path):
+    small, _ = opened
+    model = MODEL._replace(path=tmp_path)
+    servers = [small(cards=[CARD | {"max_model_len": length}]).url for length in (4096, 131_072)]
+    options = ScoreParams(engine="server", server_urls=servers)
+    one = options.model_copy(update={"server_urls": servers[:1]})
+    (tmp_path / "config.json").write_text('{"rope_parameters": {"rope_type": "longrope"}}')
+    assert version(one, model) == f"vllm 0.32.0 (server), context 4096, revision {REVISION}"
+    with pytest.raises(InputError, match="different versions or contexts") as caught:
+        version(options, model)
+    assert "context 4096" in caught.value.details["found"] and "context 131072" in caught.value.details["found"]
+    (tmp_path / "config.json").write_text('{"rope_parameters": {"rope_type": "yarn"}}')
+    assert version(options, model) == f"vllm 0.32.0 (server), revision {REVISION}"
 
 
 def test_at_the_start_a_server_is_asked_again_when_it_said():

@@ -3,7 +3,6 @@
 import os
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +45,6 @@ def test_an_engine_that_cannot_be_opened_again_ends_with_what_vllm_says(monkeypa
     assert tried == [first, "shut", first // 2]
 
 
-MODEL = Model("tiny", None, Path("/nowhere"), "0" * 32, 131_072)
 NEEDS = "To serve at least one request with the model's max seq len (131072), 16 GiB KV cache is needed."
 FAILED = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 
@@ -57,7 +55,10 @@ def opened(monkeypatch, tmp_path):
     monkeypatch.setenv("CURATE_STATE", str(tmp_path))
     tried = []
 
-    def opening(*answers, model=MODEL):
+    def opening(*answers, rope="default"):
+        (tmp_path / "config.json").write_text(f'{{"rope_parameters": {{"rope_type": "{rope}"}}}}')
+        model = Model("tiny", None, tmp_path, "0" * 32, 131_072)
+
         def llm(_, *, max_model_len, **__):
             tried.append(max_model_len)
             logged, answer = answers[len(tried) - 1]
@@ -85,6 +86,15 @@ def test_a_context_that_does_not_fit_beside_the_model_is_the_longest_that_does(o
     opening, tried = opened
     assert opening((f"ValueError: {NEEDS}", error), ("", "engine")) == "engine"
     assert tried == [131_072, -1]
+
+
+@pytest.mark.parametrize("error", [FAILED, ValueError(NEEDS)])
+def test_a_model_whose_numbers_go_by_the_context_gets_no_other(opened, error):
+    """Beyond original_max_position_embeddings it has the long factors, else the short ones, whatever the sequence."""
+    opening, tried = opened
+    with pytest.raises(InputError, match="with a shorter one this model gives other numbers") as caught:
+        opening((f"ValueError: {NEEDS}", error), ("", "engine"), rope="longrope")
+    assert tried == [131_072] and "--max-length" in caught.value.details["remedy"]
 
 
 def test_what_failed_in_another_process_is_told_by_its_last_words(opened):

@@ -7,23 +7,27 @@ from curate.base.errors import InputError, UsageError
 from curate.models.resolve import Model
 from curate.project.params import ScoreParams
 from curate.scoring.engine import Engine
+from curate.scoring.engines.longrope import goes_by_context
 
 REVISION = 2
 """Of our own part of the numbers (packing, tiles, sums): a change that may move one counts it up, and the store's
 keys with it."""
 
 
-def version(params: ScoreParams) -> str:
+def version(params: ScoreParams, model: Model) -> str:
     """Engine, its version, the device and our revision, as the store's key and provenance have it.
 
+    Of servers also the context, where the model's numbers go by it.
+
     Raises:
-        InputError: the engine's package is not installed, or a server does not answer.
+        InputError: the engine's package is not installed, a server does not answer, or servers differ.
     """
     name = params.engine
     if name == "server":
         from curate.scoring.engines.server_answers import server_version
 
-        return f"{server_version(params.server_urls)}, revision {REVISION}"
+        told = server_version(params.server_urls, model if goes_by_context(model) else None, params.server_model)
+        return f"{told}, revision {REVISION}"
     return f"{installed(name)}, revision {REVISION}"
 
 

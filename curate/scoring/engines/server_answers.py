@@ -23,12 +23,20 @@ class Server(Endpoint):
     model = ""
 
 
-def server_version(urls: Sequence[str], *, timeout: float = CONNECT_SECONDS) -> str:
+def server_version(
+    urls: Sequence[str],
+    by_context: Model | None = None,
+    served_name: str | None = None,
+    *,
+    timeout: float = CONNECT_SECONDS,
+) -> str:
     """What the servers run, as the score store's key and provenance have it: "vllm 0.32.0 (server)".
 
     "openai-compatible server" when they do not tell. No URL is in it.
 
     Args:
+        by_context: the model, where its numbers go by the context that it is served with: then that is told, too.
+        served_name: as `served_name_of` has it.
         timeout: seconds for one answer.
 
     Raises:
@@ -38,23 +46,29 @@ def server_version(urls: Sequence[str], *, timeout: float = CONNECT_SECONDS) -> 
     versions = {}
     with client(timeout) as asking:
         for server in servers_of(urls):
-            versions[server.label] = "openai-compatible server"
-            response = _get(asking, server, "/version")
-            if response.status_code == 200:
-                try:
-                    versions[server.label] = f"vllm {response.json()['version']} (server)"
-                    continue
-                except (ValueError, KeyError, TypeError):
-                    pass  # a gateway's own page
-            _cards(asking, server)  # it must at least be a server of models
+            versions[server.label] = _version_of(asking, server)
+            if by_context:
+                context = _card_of(asking, server, by_context, served_name).get("max_model_len", "not told")
+                versions[server.label] += f", context {context}"
     if len(set(versions.values())) > 1:
         raise InputError(
-            "the servers run different versions, whose numbers may differ",
+            f"the servers run different versions{' or contexts' if by_context else ''}, whose numbers may differ",
             found="; ".join(f"{label}: {version}" for label, version in versions.items()),
-            expected="one version",
+            expected="one version" + (" and one --max-model-len" if by_context else ""),
             remedy="score with servers of one version",
         )
     return next(iter(versions.values()))
+
+
+def _version_of(asking: httpx.Client, server: Server) -> str:
+    response = _get(asking, server, "/version")
+    if response.status_code == 200:
+        try:
+            return f"vllm {response.json()['version']} (server)"
+        except (ValueError, KeyError, TypeError):
+            pass  # a gateway's own page
+    _cards(asking, server)  # it must at least be a server of models
+    return "openai-compatible server"
 
 
 def servers_of(urls: Sequence[str]) -> list[Server]:
@@ -117,15 +131,35 @@ def served_name_of(asking: httpx.Client, server: Server, model: Model, wanted: s
     Raises:
         InputError: it does not serve it, or with too short a context.
     """
+    card = _card_of(asking, server, model, wanted)
+    if wanted is None and not _own(model) & {card["id"], card.get("root")}:
+        say(f"score: {server} serves {card['id']!r}, which is taken to be {model.name}")
+    longest = card.get("max_model_len")
+    if isinstance(longest, int) and longest < model.context:
+        raise InputError(
+            "the server's context is shorter than the sequences may be",
+            field=f"{server}, max_model_len",
+            found=f"{longest} tokens",
+            expected=f"at least {model.context} tokens",
+            remedy=f"start it with --max-model-len {model.context}, or set score.max_length to {longest} or less",
+        )
+    return str(card["id"])
+
+
+def _own(model: Model) -> set[str]:
+    """What a server may call the model by itself."""
+    return {model.name, str(model.folder), str(model.folder.resolve())}
+
+
+def _card_of(asking: httpx.Client, server: Server, model: Model, wanted: str | None) -> dict[str, Any]:
+    """What the server says of the model. Raises `InputError` where it does not serve it."""
     cards = _cards(asking, server)
-    own = {model.name, str(model.folder), str(model.folder.resolve())}
     if wanted is not None:
         matches = [card for card in cards if card["id"] == wanted]
     else:
-        matches = [card for card in cards if own & {card["id"], card.get("root")}]
+        matches = [card for card in cards if _own(model) & {card["id"], card.get("root")}]
         if not matches and len(cards) == 1 and not model.adapter:
             matches = cards
-            say(f"score: {server} serves {cards[0]['id']!r}, which is taken to be {model.name}")
     if not matches:
         raise InputError(
             "the server does not serve this model",
@@ -135,16 +169,7 @@ def served_name_of(asking: httpx.Client, server: Server, model: Model, wanted: s
             remedy="give one of the served names (--server-model), or start the server with this model"
             + (": --enable-lora --lora-modules NAME=FOLDER" if model.adapter else ""),
         )
-    longest = matches[0].get("max_model_len")
-    if isinstance(longest, int) and longest < model.context:
-        raise InputError(
-            "the server's context is shorter than the sequences may be",
-            field=f"{server}, max_model_len",
-            found=f"{longest} tokens",
-            expected=f"at least {model.context} tokens",
-            remedy=f"start it with --max-model-len {model.context}, or set score.max_length to {longest} or less",
-        )
-    return str(matches[0]["id"])
+    return matches[0]
 
 
 def refused(server: Server, response: httpx.Response) -> InputError:

@@ -20,7 +20,8 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import UNBOUNDED, Model
-from curate.scoring.engines.vllm_log import cause_in_log, failure, into_log, log_size
+from curate.scoring.engines.longrope import goes_by_context
+from curate.scoring.engines.vllm_log import cause_in_log, failure, into_log, log_size, said
 from curate.scoring.engines.vllm_ways import RAW, way_of
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
@@ -107,22 +108,32 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
         settings = settings_of(model, dtype) | {"use_tqdm_on_load": False} | options
         start = log_size()
         try:
-            return _fitting(vllm.LLM, str(model.path), settings)
+            return _fitting(vllm.LLM, model, settings)
         except Exception as error:  # some are of vLLM's own kinds
             cause = cause_in_log(start) if _elsewhere(error) else None
+            if "KV cache" in (cause or str(error)) and goes_by_context(model):
+                raise InputError(
+                    "the context does not fit the memory, and with a shorter one this model gives other numbers",
+                    file=model.path,
+                    field=f"{model.context} tokens",
+                    found=cause or said(error),
+                    remedy="set a length that fits: score.max_length (--max-length); or use --engine transformers",
+                ) from error
             raise failure("vLLM cannot load the model", error, model.path, cause) from error
 
 
-def _fitting(llm: Any, path: str, settings: dict[str, Any]) -> Any:
+def _fitting(llm: Any, model: Model, settings: dict[str, Any]) -> Any:
     """The `llm` of these settings; with the longest context that fits the memory beside the model, where its own does
-    not: what is longer than that is refused when it comes."""
+    not: what is longer than that is refused when it comes. Not of a model whose numbers go by it."""
     try:
-        return llm(path, **settings)
+        return llm(str(model.path), **settings)
     except Exception as error:
         if not ("KV cache" in str(error) or _elsewhere(error)) or settings["max_model_len"] is None:
             raise
+        if goes_by_context(model):
+            raise
     memory.give_back()
-    return llm(path, **settings | {"max_model_len": -1})
+    return llm(str(model.path), **settings | {"max_model_len": -1})
 
 
 def _elsewhere(error: Exception) -> bool:
