@@ -39,7 +39,8 @@ Ours are: {targets}. In params.yaml: `data:
 {{fields: {{prompt: question, chosen: better, rejected: worse}}}}`.
 
 LLaMA-Factory's `dataset_info.json` beside the file says the same where `--format dataset_info` asks for it: its entry
-with the file's name and `ranking: true`, with `columns` and `tags`. In a pipeline let `data.watch` be the folder.
+with the file's name and `ranking: true`, with `columns` and `tags`. In a pipeline both need a folder of
+their own, which is `data.watch`.
 
 ## Rows that are no pairs yet
 

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from curate.base import files
-from curate.base.errors import OutputError
+from curate.base.errors import OutputError, UsageError
 from curate.project import installed, shipped
-from curate.project.params import DataParams, ModelParams, Params, ReferenceParams, check, to_yaml
+from curate.project.params import DataParams, ModelParams, Params, check, to_yaml
 from curate.project.presets import Preset
 
 GITIGNORE = "/.venv/\n/.curate/\n/runs/\n/dvc_plots/\n__pycache__/\n"
@@ -82,16 +82,24 @@ def parameters(preset: Preset, data: DataParams | None, model: str | None, *, is
         changes["model"] = loaded.model.model_copy(update=ModelParams().model_dump() | {"name": model} | watch)
     if data is not None:
         source = data.source
-        watch = {} if source.startswith("hub:") or source == "sample" else {"watch": source}
-        own = {name: getattr(data, name) for name in OF_THE_DATA} | {"watch": DataParams().watch, "source": source}
-        changes["data"] = loaded.data.model_copy(update=own | watch)
+        watched = _watched(data)
+        own = {name: getattr(data, name) for name in OF_THE_DATA} | {"watch": watched, "source": source}
+        changes["data"] = loaded.data.model_copy(update=own)
         changes["report"] = loaded.report.model_copy(update={"title": f"B-DPO on {Path(source).name}"})
         # A model from scratch comprehends the pairs that it has read the like of.
         changes |= _evaluation(loaded) if source != "sample" else {}
-        texts = {"texts": [source], "watch": watch.get("watch", ReferenceParams().watch)}
+        texts = {"texts": [source], "watch": watched}
         changes["reference"] = loaded.reference.model_copy(update=texts)
     heading = "".join(f"# {line}\n" for line in preset.heading)
     return f"{heading}#\n{to_yaml(loaded.model_copy(update=changes))}"
+
+
+def _watched(data: DataParams) -> str:
+    try:
+        return data.watched()
+    except ValueError as error:
+        remedy = "put both into a folder, which DVC then watches"
+        raise UsageError(str(error), field="data.source", found=data.source, remedy=remedy) from None
 
 
 HELDOUT = "data/pairs.parquet"

@@ -148,6 +148,19 @@ def test_without_data_the_preset_is_written_as_it_is(tmp_path):
     assert (tmp_path / accelerate).read_text() == (ROOT / accelerate).read_text()
 
 
+@pytest.mark.parametrize(
+    ("source", "watch"), [("../mine/a.json", "../mine"), ("../a.json", None), ("data/a.json", None)]
+)
+def test_a_described_file_is_watched_by_its_folder(source, watch):
+    data = params.DataParams(source=source, format="dataset_info")
+    if watch is None:
+        with pytest.raises(UsageError, match="a folder of their own"):
+            create.parameters(presets.preset("default"), data, None, is_folder=False)
+    else:
+        loaded = yaml.safe_load(create.parameters(presets.preset("default"), data, None, is_folder=False))
+        assert loaded["data"]["watch"] == loaded["reference"]["watch"] == watch
+
+
 def test_hub_names_are_watched_by_the_code_of_the_sample(tmp_path, monkeypatch):
     done = process("init", ".", "--data", "hub:owner/name", "--model", "owner/model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -70,6 +70,15 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("arms: {mine: {settings: {beta: high}}}", "arms.mine.settings.beta", "valid number"),
         ("reference: {hidden_size: 100}", "reference", "must be 32, 64, 96 or 128"),
         ("data: {source: mine.jsonl}", "", "data.watch must be mine.jsonl"),
+        ("data: {source: mine/a.json, format: dataset_info, watch: mine/a.json}", "", "data.watch must be mine,"),
+        *(
+            (
+                f"data: {{source: {folder}a.json, format: dataset_info, watch: {folder or '.'}}}",
+                "",
+                "folder of their own",
+            )
+            for folder in ("", "../", "../../", "data/", "mine/../")
+        ),
         ("model: {name: ../not/there}", "", "model.watch must be ../not/there,"),
         ("train: {accelerate: configs/ddp.yaml, watch: mine}", "", "train.watch must be configs/ddp.yaml or a folder"),
         ("arms: {dpo: {train: {accelerate: a/b.yaml}}}\ntrain: {arms: [dpo], watch: b}", "", "must be a/b.yaml or a"),
@@ -94,6 +103,12 @@ def test_a_fault_names_the_key_what_was_found_and_what_is_allowed(tmp_path, text
     assert says in caught.value.details["expected"]
     assert caught.value.details["file"] == str(file)
     assert caught.value.exit_code == 2
+
+
+def test_what_describes_a_file_is_watched_with_it(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("data: {source: ../mine/a.json, format: dataset_info, watch: ../mine}\n")
+    assert params.load(file).data.watch == "../mine"
 
 
 def test_some_arms_run_with_more_seeds():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -9,6 +11,9 @@ from pydantic import Field, field_validator
 from curate.base import limits
 from curate.base.errors import UsageError
 from curate.project.params.section import SAMPLE_FOLDER, Count, Fraction, Section, Seed
+
+WRITTEN = (("data",), ("runs",), ("report",), ("curate",))
+"""Folders of a project that the pipeline writes into."""
 
 
 class DataParams(Section):
@@ -19,7 +24,8 @@ class DataParams(Section):
     )
     watch: str = Field(
         SAMPLE_FOLDER,
-        description="what DVC watches for changes: the source itself where it is a file, else curate/sample",
+        description="what DVC watches for changes: the source itself where it is a file (its folder where format is "
+        "dataset_info), else curate/sample",
         min_length=1,
     )
     format: str = Field("auto", description="a name that `curate prepare --help` lists; `auto` looks at the rows")
@@ -50,6 +56,22 @@ class DataParams(Section):
         except UsageError as error:
             raise ValueError("a size, such as 20GB") from error
         return size
+
+    def watched(self) -> str:
+        """What DVC must watch: of a file that a dataset_info.json beside it describes, the folder of both.
+
+        Raises:
+            ValueError: that folder is the project, one around it, or has what the pipeline writes.
+        """
+        if self.source == "sample" or self.source.startswith("hub:"):
+            return SAMPLE_FOLDER
+        if self.format != "dataset_info" or self.fields:
+            return self.source
+        folder = Path(self.source).parent
+        seen = Path(os.path.relpath(folder) if folder.is_absolute() else os.path.normpath(folder))
+        if set(seen.parts) <= {".."} or seen.parts in WRITTEN:
+            raise ValueError("dataset_info.json and the file that it describes must have a folder of their own")
+        return str(folder)
 
     def record(self) -> dict[str, Any]:
         """What a result depends on: all but how large a file may be."""

@@ -40,7 +40,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _what_is_read_is_watched(self) -> Params:
         source = self.data.source
-        _watches("data.watch", self.data.watch, SAMPLE_FOLDER if _is_no_file(source) else source)
+        _watches("data.watch", self.data.watch, self.data.watched())
         _watches("model.watch", self.model.watch, _folder(self.model.name))
         for key in ("judge", "attacker"):
             if f"{key}_watch" in self.evaluate.model_fields_set:  # a file of before has none, nor has its dvc.yaml
@@ -64,10 +64,6 @@ class Params(Section):
             if name not in self.arms:
                 raise ValueError(f"train.arms names {name!r}, which is not in arms: {', '.join(self.arms)}")
         return self
-
-
-def _is_no_file(source: str) -> bool:
-    return source == "sample" or source.startswith("hub:")
 
 
 def _folder(model: str | None) -> str:
