@@ -11,7 +11,7 @@ import typer
 from curate.base.errors import InputError, UsageError
 from curate.base.files import real
 from curate.cli.options import Fields, Keep, assignments, one_of, with_params
-from curate.project.params import DataParams
+from curate.project.params import DataParams, is_file
 from curate.project.params import check as checked
 
 
@@ -55,7 +55,7 @@ def init(
         raise UsageError("a project is a folder", field="FOLDER", found=f"a file {folder}", remedy="give another name")
     is_folder = model is not None and Path(model).is_dir()
     named = _named(data, params, assignments(field or []), keep or [])
-    if named is not None and named.source != "sample" and not named.source.startswith("hub:"):
+    if named is not None and is_file(named.source):
         read_as = _read_as(named)
         named = named.model_copy(update={"source": _seen_from(folder, _file(named.source))})
     if model is not None and is_folder:

@@ -18,7 +18,7 @@ from curate.base.progress import say
 from curate.cli.options import rejects_path
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import PAIRS, REJECTS
-from curate.project.params import CleaningParams, DataParams
+from curate.project.params import CleaningParams, DataParams, is_file
 
 
 class Pairs(NamedTuple):
@@ -46,7 +46,7 @@ def pairs(path: Path, limit: int = 0) -> Iterator[Pairs]:
 
 @contextmanager
 def _pairs(path: Path) -> Iterator[Pairs]:
-    if not (str(path) == "sample" or str(path).startswith("hub:")):
+    if is_file(str(path)):
         files.existing(path)
     if path.is_dir():
         from curate.hub.load import load_folder

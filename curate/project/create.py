@@ -15,7 +15,7 @@ import yaml
 from curate.base import files
 from curate.base.errors import OutputError, UsageError
 from curate.project import installed, shipped
-from curate.project.params import DataParams, ModelParams, Params, check, to_yaml
+from curate.project.params import DataParams, ModelParams, Params, check, is_file, to_yaml
 from curate.project.presets import Preset
 
 GITIGNORE = "/.venv/\n/.curate/\n/runs/\n/dvc_plots/\n__pycache__/\n"
@@ -187,7 +187,7 @@ def missing(folder: Path, params: str) -> list[str]:
     """Files that the text of params.yaml names and that are not there, seen from `folder`."""
     loaded = yaml.safe_load(params)
     named = [loaded["data"]["source"], *loaded["reference"]["texts"]]
-    paths = dict.fromkeys(name for name in named if name != "sample" and not name.startswith("hub:"))
+    paths = dict.fromkeys(name for name in named if is_file(name))
     return [name for name in paths if not (folder / name).exists()]
 
 

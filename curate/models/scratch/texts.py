@@ -21,7 +21,7 @@ from curate.pairs.prepare import prepare
 from curate.pairs.schema import Split
 from curate.pairs.sources.base import assistant, user
 from curate.pairs.sources.files import read_file
-from curate.project.params import CleaningParams, DataParams, ReferenceParams
+from curate.project.params import CleaningParams, DataParams, ReferenceParams, is_file
 from curate.sample.generator import sample_dialogues
 
 DIALOGUES_PER_PAIR = 6
@@ -55,7 +55,7 @@ def kind(name: str) -> Kind:
     """
     if name.endswith((".txt", ".txt.gz")):
         return Kind.PLAIN
-    if name == "sample" or name.startswith("hub:"):
+    if not is_file(name):
         return Kind.PREFERENCES
     return Kind.INSTRUCTIONS if is_instructions(read_file(name)) else Kind.PREFERENCES
 

@@ -111,10 +111,6 @@ def named(fields: Iterable[object]) -> str:
     return ", ".join([*names[:NAMES_SHOWN], *([f"{more} more"] if more and names else [])]) or f"{more} without a name"
 
 
-def has(record: Record, *fields: str) -> bool:
-    return all(field in record for field in fields)
-
-
 def field(record: Record, name: str, expected: str) -> Any:
     if name not in record:
         raise Malformed(name, "missing", expected)

@@ -11,12 +11,11 @@ from curate.base.files import read_json_object
 from curate.pairs.sources import alpaca, sharegpt
 from curate.pairs.sources.base import Malformed, Parsed, Record, kind, named
 from curate.pairs.sources.format import Format
-from curate.pairs.sources.replies import SYSTEM
+from curate.pairs.sources.replies import SIDES, SYSTEM
 from curate.pairs.sources.turns import CALLS, REASONING
 
 NAME = "dataset_info"
 FILE = "dataset_info.json"
-SIDES = ("chosen", "rejected")
 ALPACA = {"prompt": "instruction", "query": "input", "history": "history"}
 """A column's name there -> the field that it is in our format `alpaca`; the default column has that name too."""
 

@@ -9,9 +9,8 @@ from curate.base.errors import InputError, UsageError
 from curate.pairs.sources import trl
 from curate.pairs.sources.base import Malformed, Parsed, Record, named
 from curate.pairs.sources.format import Format
-from curate.pairs.sources.replies import COSTS, LABELS, RATED, SYSTEM
+from curate.pairs.sources.replies import COSTS, LABELS, RATED, SIDES, SYSTEM
 
-SIDES = ("chosen", "rejected")
 TARGETS = ("prompt", SYSTEM[0], *SIDES, *LABELS, *RATED[0], *COSTS, "margin")
 
 

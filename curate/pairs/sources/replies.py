@@ -23,6 +23,7 @@ from curate.pairs.sources.base import (
 )
 from curate.pairs.sources.turns import message, messages, one_reply
 
+SIDES = ("chosen", "rejected")
 SYSTEM = ("system", "system_prompt")
 RATED = (
     ("chosen_reward", "rejected_reward"),

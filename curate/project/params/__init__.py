@@ -5,7 +5,7 @@ file with other values.
 """
 
 from curate.project.params.arms import DEFAULT_ARMS, OBJECTIVES, ArmName, ArmParams
-from curate.project.params.data import CleaningParams, DataParams
+from curate.project.params.data import CleaningParams, DataParams, is_file
 from curate.project.params.evaluate import EvaluateParams
 from curate.project.params.model import ModelParams, ReferenceParams
 from curate.project.params.reader import check, load
@@ -43,6 +43,7 @@ __all__ = [
     "TrainParams",
     "WeighParams",
     "check",
+    "is_file",
     "load",
     "to_yaml",
     "without_credentials",

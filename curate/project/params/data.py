@@ -16,6 +16,11 @@ WRITTEN = (("data",), ("runs",), ("report",), ("curate",))
 """Folders of a project that the pipeline writes into."""
 
 
+def is_file(source: str) -> bool:
+    """Whether a source of data is a file's name: neither `sample` nor hub:owner/name."""
+    return source != "sample" and not source.startswith("hub:")
+
+
 class DataParams(Section):
     """Which pairs."""
 
@@ -63,7 +68,7 @@ class DataParams(Section):
         Raises:
             ValueError: that folder is the project, one around it, or has what the pipeline writes.
         """
-        if self.source == "sample" or self.source.startswith("hub:"):
+        if not is_file(self.source):
             return SAMPLE_FOLDER
         if self.format != "dataset_info" or self.fields:
             return self.source

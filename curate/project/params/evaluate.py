@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from curate.project.params.data import is_file
 from curate.project.params.section import SAMPLE_FOLDER, Count, Positive, Section, Seed
 
 SUITE_FILES = ("suffixes", "templates", "include_path")
@@ -79,5 +80,5 @@ class EvaluateParams(Section):
             name, _, source = suite.partition("=")
             options = self.options.get(name, {})
             yield from (str(options[key]) for key in SUITE_FILES if options.get(key))
-            if source and source != "sample" and not source.startswith("hub:"):
+            if source and is_file(source):
                 yield source
