@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ from curate.scoring.engines import version
 from curate.scoring.null_prompts import NullPrompts, null_prompts
 from curate.scoring.scorer import Counts, Scored, Scorer, render_chunk
 
+DEATHS = 3  # of an actor that Ray makes up for; Ray's own default is any number
+
 
 class ScoreActor:
     """Scores ranges of the pairs file. It has one GPU, or its share of the CPUs."""
@@ -45,15 +47,19 @@ class ScoreActor:
     def __init__(
         self, pairs: Path, model: Model, params: ScoreParams, engine: str, root: Path, nulls: NullPrompts
     ) -> None:
-        model = _here(model)
-        self.pairs, self.params = scan_artefact(pairs, "pairs"), params
-        self.tokenizer = rendering.load_tokenizer(model)
-        self.scorer = Scorer(model, params, engine, root, nulls, longest_sequence(model, params))
+        self.fault: CurateError | None = None  # told when the first range is asked for: Ray would wrap it in its own
+        try:
+            model = _here(model)
+            self.pairs, self.params = scan_artefact(pairs, "pairs"), params
+            self.tokenizer = rendering.load_tokenizer(model)
+            self.scorer = Scorer(model, params, engine, root, nulls, longest_sequence(model, params))
+        except CurateError as error:
+            self.fault = error
 
     def __call__(self, ranges: dict[str, Any]) -> dict[str, list[Any]]:
         """A range of rows -> `Scored` pickled, or the error that it ended with."""
         try:
-            done: Scored | CurateError = self._score(int(ranges["first"][0]), int(ranges["rows"][0]))
+            done: Scored | CurateError = self.fault or self._score(int(ranges["first"][0]), int(ranges["rows"][0]))
         except CurateError as error:  # as a value: Ray would wrap an exception in its own
             done = error
         return {"done": [pickle.dumps(done)]}
@@ -126,10 +132,32 @@ def _in_order(
         fn_constructor_args=arguments,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(ranges))),
+        max_restarts=DEATHS,
+        max_task_retries=DEATHS,
         **resources,
     )
-    for row in done.iter_rows():
+    for row in _until_death(done.iter_rows(), chunk, height):
         yield pickle.loads(row["done"])
+
+
+def _until_death(rows: Iterable[dict[str, Any]], chunk: int, height: int) -> Iterator[dict[str, Any]]:
+    """The rows as they come, one a chunk of pairs. Raises `InputError` where Ray has given up an actor."""
+    from ray import exceptions
+
+    done = 0
+    try:
+        for row in rows:
+            yield row
+            done += 1
+    except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
+        first = done * chunk + 1
+        raise InputError(
+            f"a worker that scores died {DEATHS + 1} times",
+            field=f"pairs {first} to {min(first + chunk - 1, height)}, or others that were scored at the time",
+            found=first_line(error),
+            remedy="most often memory ran out: fewer score.ray_workers, larger nodes, or a lower score.max_length; "
+            "what the score store holds is kept",
+        ) from error
 
 
 @contextmanager
@@ -170,7 +198,13 @@ def _here(model: Model) -> Model:
     name = model.name if model.commit else model.folder
     here = resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
     if here.digest != model.digest:
-        raise RuntimeError(f"{model.path} is another model on this node: digest {here.digest}, not {model.digest}")
+        raise InputError(
+            "another model is at this path on a worker's node",
+            file=model.folder,
+            found=f"digest {here.digest}",
+            expected=f"digest {model.digest}",
+            remedy="put the very same files there on every node, or name a model of the Hub",
+        )
     return here._replace(name=model.name)
 
 
