@@ -59,7 +59,6 @@ STAND_INS = [
     # params.yaml make stages, and that an experiment can be queued with these changes.
     StandIn(r"\bdvc repro$", "dvc repro prepare", r"experiments"),
     StandIn(r"\bdvc repro\b(?! prepare)", "dvc status", r"README|experiments|CONTRIBUTING|study|tutorial"),
-    StandIn(r"\.\./models/SmolLM2-135M-Instruct", "model", r"study"),
     StandIn(r"\bdvc exp run (?!--queue)", "dvc exp run --queue "),
 ]
 
