@@ -15,7 +15,7 @@ from curate.evaluation.items import RESULTS, VALUES, Item, Judgement, Refusal, R
 from curate.evaluation.suites import SUITES, suite_of
 from curate.evaluation.suites.advglue import TASKS
 from curate.evaluation.suites.base import results, user
-from curate.models.resolve import resolve
+from curate.models.resolve import REFERENCE_FILE, resolve
 from curate.project.params import EvaluateParams
 
 
@@ -78,6 +78,7 @@ def test_a_foreign_folder_is_not_replaced(reference_model, tmp_path):
 def test_a_model_without_a_chat_template_is_refused_before_anything_is_written(reference_model, tmp_path):
     bare = shutil.copytree(reference_model, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink(missing_ok=True)
+    (bare / REFERENCE_FILE).unlink()  # a model of the user's own, not one that the reference stage recorded
     config = json.loads((bare / "tokenizer_config.json").read_text())
     config.pop("chat_template", None)
     (bare / "tokenizer_config.json").write_text(json.dumps(config))
