@@ -3,7 +3,8 @@
     sh benchmarks/gpu.sh --out FOLDER [--model FOLDER] [--tiny] [--only parity,scoring]
 
 Each section is a process of its own with so many seconds; one that fails, or takes longer, is recorded with its error,
-and the rest goes on. `--tiny` runs the same on the smallest sizes, in one process: half a minute on a CPU.
+and the rest goes on. What FOLDER has of other sections, from an earlier call, stays. `--tiny` runs the same on the
+smallest sizes, in one process: half a minute on a CPU.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ LAST_WORDS = 1500  # characters of a failed section's output that are kept
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"command": " ".join(["sh benchmarks/gpu.sh", *sys.argv[1:]]), "sections": {}}
+    file = options.out / "gpu.json"
+    found = json.loads(file.read_text(encoding="utf-8"))["sections"] if file.exists() else {}
+    record: dict[str, Any] = {"command": " ".join(["sh benchmarks/gpu.sh", *sys.argv[1:]])}
     with tempfile.TemporaryDirectory(prefix="curate-gpu-") as scratch:
         for names in [options.only] if options.tiny else [[name] for name in options.only]:
-            record["sections"] |= run(names, options, Path(scratch))
+            found |= run(names, options, Path(scratch))
+            record["sections"] = {name: found[name] for name in SECTIONS if name in found}
             for name in names:
-                section = record["sections"][name]
+                section = found[name]
                 print(f"{name}: {section['seconds']:.0f} s", " ".join(section.get("error", "").split())[-200:])
-            (options.out / "gpu.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             (options.out / "gpu.md").write_text(page(record), encoding="utf-8")
 
 
@@ -53,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a model's folder, such as SmolLM2-135M-Instruct; else a random one")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(SECTIONS), help=", ".join(SECTIONS))
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: a try of everything on a CPU")
+    parser.add_argument("--patience", type=float, default=1.0, help="times the seconds that each section may take")
     parser.add_argument("--study", default="benchmarks/gpu_study.py", help="a script that is run last, where it is")
     options = parser.parse_args()
     if unknown := set(options.only) - set(SECTIONS):
@@ -65,7 +70,7 @@ def run(names: list[str], options: argparse.Namespace, scratch: Path) -> dict[st
     command = [sys.executable, str(HERE / "gpu_sections.py"), ",".join(names), str(scratch), f"--study={options.study}"]
     command += [f"--model={options.model.resolve()}"] if options.model else []
     command += ["--tiny"] if options.tiny else []
-    limit = TINY_SECONDS if options.tiny else sum(SECTIONS[name] for name in names)
+    limit = TINY_SECONDS if options.tiny else options.patience * sum(SECTIONS[name] for name in names)
     started = time.monotonic()
     error = ""
     try:
@@ -73,7 +78,7 @@ def run(names: list[str], options: argparse.Namespace, scratch: Path) -> dict[st
         if done.returncode:
             error = f"exit code {done.returncode}: {(done.stderr or done.stdout)[-LAST_WORDS:]}"
     except subprocess.TimeoutExpired as late:
-        error = f"not done within {limit} s: {_text(late.stderr)[-LAST_WORDS:]}"
+        error = f"not done within {limit:.0f} s: {_text(late.stderr)[-LAST_WORDS:]}"
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         file = scratch / f"{name}.json"
