@@ -183,7 +183,8 @@ def ways(model: Model, dtype: str, sequences: Sequence[TokenSequence]) -> Iterat
         engine = TransformersEngine(model, dtype, packed=packed, tell=lambda _: None)
         yield name, lambda engine=engine: engine.logps(sequences), engine.fault or ""
         engine.close()
-    yield "padded", padded(model, dtype, sequences, 16), "full logits, 16 sequences at once"
+    together = 64 if ON_GPU else 16
+    yield "padded", padded(model, dtype, sequences, together), f"full logits, {together} sequences at once"
     forget()
 
 
@@ -207,13 +208,13 @@ def parity(setup: Setup) -> None:
 def scoring(setup: Setup) -> None:
     """Tokens of all sequences a second, the median of three; beside TRL's pass where it is installed."""
     for name, model, dtypes in setup.models():
-        sequences = setup.sequences(model, 3 if setup.tiny else 400)
+        sequences = setup.sequences(model, 3 if setup.tiny else 200)
         tokens = sum(one.length for one in sequences)
         for dtype in dtypes:
             for way, score, told in ways(model, dtype, sequences):
                 _measure(setup, score, tokens, model=name, dtype=dtype, way=way, note=told)
             if beside_trl(setup):
-                _trl_scoring(setup, model, dtype, name, 3 if setup.tiny else 400)
+                _trl_scoring(setup, model, dtype, name, 3 if setup.tiny else 200)
 
 
 def beside_trl(setup: Setup) -> bool:

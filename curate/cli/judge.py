@@ -55,12 +55,14 @@ def train(
     from curate.base import files
     from curate.base.progress import say
     from curate.cli.agreement import lines
+    from curate.evaluation import statistics
     from curate.evaluation.judges import agreement, training
     from curate.evaluation.judges.classifier import ClassifierJudge
     from curate.models.resolve import resolve
     from curate.pairs.artefact import read_artefact
     from curate.pairs.schema import Split
 
+    statistics.check_installed()  # what measures it: asked before it is trained
     frame = read_artefact(pairs, "pairs")
     learnt, heldout = (training.responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     for name, side in (("training", learnt), ("held-out", heldout)):

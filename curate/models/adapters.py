@@ -12,7 +12,7 @@ from typing import Any
 
 from curate.base import files
 from curate.base.errors import InputError
-from curate.models.faults import loading
+from curate.models.faults import few, loading
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -62,7 +62,7 @@ def merged(net: Any, folder: Path) -> Any:
             raise InputError(
                 "the adapter's weights are not those of its base's parts, and some would be left out",
                 file=folder / WEIGHTS,
-                field=", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
+                field=few(names),
                 expected="weights of every part that the adapter's config names, and of no other",
                 remedy="check that the base is the model, and of the class, that the adapter was trained on",
             )

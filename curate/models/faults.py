@@ -6,7 +6,7 @@ SafetensorError, a validation error of a config's dataclass, plain Exception fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,17 @@ def loading(what: str, folder: str | Path) -> Iterator[None]:
         raise InputError(f"cannot load the {what}", file=folder, found="the library panicked") from None
 
 
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first `most` names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def check_digest(what: str, file: Path, found: str, expected: str, *, remedy: str) -> None:
+    """Raise `InputError` where a digest is not the one that was recorded."""
+    if found != expected:
+        raise InputError(what, file=file, found=f"digest {found}", expected=f"digest {expected}", remedy=remedy)
+
+
 def check_whole(what: str, folder: str | Path, lacking: Iterable[str], *, expected: str, remedy: str) -> None:
     """Refuse weights that lack parts, which a library fills with random numbers.
 
@@ -56,11 +67,10 @@ def check_whole(what: str, folder: str | Path, lacking: Iterable[str], *, expect
         InputError: there is one.
     """
     if names := sorted(map(str, lacking)):
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise InputError(
             f"the weights lack a part of the {what}, which would be random",
             file=folder,
-            field=", ".join(names[:5]) + more,
+            field=few(names),
             expected=expected,
             remedy=remedy,
         )

@@ -14,6 +14,7 @@ from curate.base import files, limits
 from curate.base.errors import InputError
 from curate.base.public import last_part
 from curate.models import adapters
+from curate.models.faults import check_digest
 from curate.project.params import ModelParams
 
 REFERENCE_FILE = "reference.json"
@@ -149,23 +150,20 @@ def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
             file=file,
             remedy="if you trust it: --trust-remote-code, or model.trust_remote_code",
         )
-    if model.digest != digest:
-        raise InputError(
-            "the model has changed since the reference stage recorded it",
-            file=model.path,
-            found=f"digest {model.digest}",
-            expected=f"digest {digest}",
-            remedy="run the reference stage again (every score will be computed anew)",
-        )
-    words = record.get("tokenizer")  # a record of before has none
-    if words is not None and model.words != words:
-        raise InputError(
-            "the tokenizer or its chat template has changed since the reference stage recorded the model",
-            file=model.tokenizer,
-            found=f"digest {model.words}",
-            expected=f"digest {words}",
-            remedy="run the reference stage again (what is rendered as before is not scored again)",
-        )
+    check_digest(
+        "the model has changed since the reference stage recorded it",
+        model.path,
+        model.digest,
+        digest,
+        remedy="run the reference stage again (every score will be computed anew)",
+    )
+    check_digest(
+        "the tokenizer or its chat template has changed since the reference stage recorded the model",
+        model.tokenizer,
+        model.words,
+        str(record.get("tokenizer") or model.words),  # a record of before has none
+        remedy="run the reference stage again (what is rendered as before is not scored again)",
+    )
     return model
 
 

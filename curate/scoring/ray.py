@@ -19,6 +19,7 @@ import polars as pl
 from curate.base.errors import CurateError, InputError, UsageError, first_line
 from curate.base.progress import progress, say
 from curate.models import rendering
+from curate.models.faults import check_digest
 from curate.models.resolve import Model, resolve
 from curate.pairs.artefact import scan_artefact
 from curate.project.params import ScoreParams
@@ -197,14 +198,13 @@ def _here(model: Model) -> Model:
     """The model on this node: a Hub model, which it may not have got yet; or a folder, which should be the driver's."""
     name = model.name if model.commit else model.folder
     here = resolve(name, model.commit, trust_remote_code=model.trust_remote_code)
-    if here.digest != model.digest:
-        raise InputError(
-            "another model is at this path on a worker's node",
-            file=model.folder,
-            found=f"digest {here.digest}",
-            expected=f"digest {model.digest}",
-            remedy="put the very same files there on every node, or name a model of the Hub",
-        )
+    check_digest(
+        "another model is at this path on a worker's node",
+        model.folder,
+        here.digest,
+        model.digest,
+        remedy="put the very same files there on every node, or name a model of the Hub",
+    )
     return here._replace(name=model.name)
 
 

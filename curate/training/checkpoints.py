@@ -37,7 +37,7 @@ def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: i
     """
     digest = hashlib.sha256()
     shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate", "save"})
-    record: list[Any] = [model.digest, shared, arm.model_dump(exclude={"train"}), seed]
+    record: list[Any] = [model.digest, model.words, shared, arm.model_dump(exclude={"train"}), seed]
     if sharded():
         record.append("in shards")
     if OBJECTIVES[arm.objective].of_batch and processes() > 1:

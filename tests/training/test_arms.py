@@ -357,6 +357,20 @@ def test_a_key_is_of_the_code_too(weights, monkeypatch):
     code.code_digest.cache_clear()
 
 
+def test_a_key_is_of_the_tokenizer_too(weights, tmp_path):
+    """Another chat template makes other tokens of the same pairs: an interrupted run does not go on with them."""
+
+    def key():
+        return plan_of(weights, model, SHARED, ArmParams(), "arm", Path("run"), Path("state")).key
+
+    model = NOWHERE._replace(path=tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    first = key()
+    assert key() == first
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0] }}")
+    assert key() != first
+
+
 def test_a_key_is_of_the_launch_where_that_changes_the_run_or_its_checkpoints(weights, monkeypatch):
     """And of no other: how many processes train an arm whose pairs stand alone, or none, is in no key."""
 

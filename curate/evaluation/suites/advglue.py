@@ -11,10 +11,10 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.evaluation.items import NO_ROOM, Item, Judgement, Response
+from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, results, told, user
-from curate.evaluation.suites.likelihood import likelihoods
+from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, told, user
+from curate.evaluation.suites.likelihood import likeliest, likelihoods
 from curate.pairs.sources.base import kind
 
 
@@ -56,14 +56,12 @@ class AdvGLUE:
 
     def run(self, items: Sequence[Item], bench: Bench, options: Any) -> pl.DataFrame:
         found = likelihoods(bench, [item.prompt for item in items], [TASKS[item.group].labels for item in items])
-        chosen = [None if one is None else int(one.logps.argmax()) for one in found]
-        right, said = [], []
-        for label, item in zip(chosen, items, strict=True):
-            right.append(None if label is None else float(str(label) == item.gold))
-            answer = None if label is None else TASKS[item.group].labels[label]
-            said.append(Response(answer, "too_long" if answer is None else "likeliest"))
-        verdicts = [Judgement(why=NO_ROOM if label is None else None) for label in chosen]
-        return results(items, said, verdicts, right)
+        return likeliest(
+            items,
+            found,
+            lambda item, one: TASKS[item.group].labels[int(one.logps.argmax())],
+            lambda item: TASKS[item.group].labels[int(item.gold)],
+        )
 
 
 def _examples(row: Row, task: str) -> list[Any]:

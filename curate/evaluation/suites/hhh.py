@@ -9,12 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.evaluation.items import NO_ROOM, Item, Judgement, Response
+from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, text_of, user
-from curate.evaluation.suites.likelihood import likelihoods
+from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, text_of, user
+from curate.evaluation.suites.likelihood import Likelihood, likeliest, likelihoods
 
 SUMMED, PER_TOKEN = "summed", "per token"
+BETTER, WORSE = "better", "worse"
 TEMPLATE = re.compile(
     r"###The instruction to evaluate:\n(?P<prompt>.*)\n\n"
     r"###Response to evaluate:\n(?P<response>.*)\n\n###Score Rubrics:",
@@ -54,20 +55,12 @@ class HHH:
 
     def run(self, items: Sequence[Item], bench: Bench, options: Any) -> pl.DataFrame:
         found = likelihoods(bench, [item.prompt for item in items], [(item.gold, item.other) for item in items])
-        said: list[Response] = []
-        verdicts: list[Judgement] = []
-        right: list[float | None] = []
-        for item, one in zip(items, found, strict=True):
-            if one is None:
-                said.append(Response(None, "too_long"))
-                verdicts.append(Judgement(why=NO_ROOM))
-                right.append(None)
-                continue
-            better, worse = one.logps if item.group == SUMMED else one.logps / one.tokens
-            said.append(Response("better" if better > worse else "worse", "likeliest"))
-            verdicts.append(Judgement())
-            right.append(float(better > worse))
-        return results(items, said, verdicts, right)
+        return likeliest(items, found, _likelier, lambda _: BETTER)
+
+
+def _likelier(item: Item, found: Likelihood) -> str:
+    better, worse = found.logps if item.group == SUMMED else found.logps / found.tokens
+    return BETTER if better > worse else WORSE
 
 
 def _comparison(row: Row, number: int) -> Comparison:

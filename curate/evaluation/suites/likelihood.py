@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
-from curate.evaluation.items import Messages
-from curate.evaluation.suites.base import Bench
+from curate.evaluation.items import NO_ROOM, Item, Judgement, Messages, Response
+from curate.evaluation.suites.base import Bench, results
 from curate.models.rendering import load_tokenizer, render_responses
 
 
 class Likelihood(NamedTuple):
     logps: np.ndarray  # log p(choice | prompt), nats, summed: [choices]
     tokens: np.ndarray  # of each choice, its end of turn included: [choices]
+
+
+def likeliest(
+    items: Sequence[Item],
+    found: Sequence[Likelihood | None],
+    answer: Callable[[Item, Likelihood], str],
+    wanted: Callable[[Item], str],
+) -> pl.DataFrame:
+    """RESULTS: the answer that the model finds likeliest, and whether it is the wanted one; of no likelihood, why."""
+    said = [None if one is None else answer(item, one) for item, one in zip(items, found, strict=True)]
+    return results(
+        items,
+        [Response(text, "too_long" if text is None else "likeliest") for text in said],
+        [Judgement(why=NO_ROOM if text is None else None) for text in said],
+        [None if text is None else float(text == wanted(item)) for item, text in zip(items, said, strict=True)],
+    )
 
 
 def likelihoods(bench: Bench, prompts: Sequence[Messages], choices: Sequence[Sequence[str]]) -> list[Likelihood | None]:

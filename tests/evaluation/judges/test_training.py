@@ -10,6 +10,7 @@ from tiny import many, pairs, save_model
 import curate.cli
 from curate.base import files
 from curate.base.errors import InputError
+from curate.evaluation import statistics
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.classifier import ClassifierJudge
 from curate.evaluation.judges.training import Settings, responses, train
@@ -78,6 +79,18 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "accuracy" in out and "auroc" in out and "words:" in out and WORDS[1] not in out + err
     record = json.loads((tmp_path / "judge" / "judge.json").read_text())
     assert record["agreement"]["n"] == 8 and record["training"]["responses"] == 32 and record["settings"]["blocks"] == 0
+
+
+def test_what_measures_it_is_asked_for_before_it_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model")
+    files.write_parquet(told_apart(20), tmp_path / "pairs.parquet", {"stage": "prepare"})
+    monkeypatch.setattr(statistics, "find_spec", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["curate", "judge", "train", "pairs.parquet", "--model", "model"])
+    with pytest.raises(SystemExit) as stop:
+        curate.cli.main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 1 and "statsmodels" in err and "judge:" not in err and not (tmp_path / "judge").exists()
 
 
 def test_pairs_without_labels_are_refused(tmp_path, monkeypatch, capsys):
