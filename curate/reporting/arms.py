@@ -29,9 +29,12 @@ class Outcome(NamedTuple):
     measure: str
     better: str = ""
 
-    @property
-    def heading(self) -> str:
-        return f"{self.label} {self.better}".rstrip()
+    def heading(self, arms: Sequence[Arm] = ()) -> str:
+        """Over a column of these arms: a run with a `validation_fraction` is measured on validation pairs instead."""
+        validated = {arm.validation is not None for arm in arms}
+        pairs = {True: "validation", False: "held-out"}
+        label = self.label.replace(pairs[False], " or ".join(pairs[each] for each in sorted(validated or {False})))
+        return f"{label} {self.better}".rstrip()
 
 
 OUTCOMES = {
@@ -267,7 +270,7 @@ def _drawn(arm: Arm, params: Params | None) -> tuple[int, int] | None:
 
 def arm_table(arms: Sequence[Arm]) -> Table:
     """Every arm by the measures of FIRST: mean and standard deviation over its seeds, of one seed `Arm.cell`."""
-    columns = ["arm", "seeds", *(OUTCOMES[name].heading for name in FIRST)]
+    columns = ["arm", "seeds", *(OUTCOMES[name].heading(arms) for name in FIRST)]
     rows: list[list[Cell]] = [[arm.name, len(arm.runs), *(arm.cell(name) for name in FIRST)] for arm in arms]
     return Table("Every arm at its end", columns, rows)
 
@@ -275,7 +278,7 @@ def arm_table(arms: Sequence[Arm]) -> Table:
 def about_table(arms: Sequence[Arm]) -> Table:
     """What every arm is, and the measures that arm_table leaves out."""
     others = [name for name in OUTCOMES if name not in FIRST]
-    columns = ["arm", "objective", "subset", "α", "pairs", "steps", *(OUTCOMES[name].heading for name in others)]
+    columns = ["arm", "objective", "subset", "α", "pairs", "steps", *(OUTCOMES[name].heading(arms) for name in others)]
     rows: list[list[Cell]] = [
         [arm.name, arm.objective, arm.subset, arm.alpha, _all(arm, "pairs"), _all(arm, "steps")]
         + [arm.spread(name) for name in others]
@@ -317,7 +320,7 @@ def run_table(arms: Sequence[Arm]) -> Table:
         return Table("Every run", [], [])
     counted = [name for name in frame.columns if name not in (*KNOWN, *WHAT, *OUTCOMES)]
     frame = frame.select("arm", "seed", "steps", *FIRST, *counted)
-    headings = [OUTCOMES[name].heading if name in OUTCOMES else plain(name) for name in frame.columns]
+    headings = [OUTCOMES[name].heading(arms) if name in OUTCOMES else plain(name) for name in frame.columns]
     return Table("Every run", headings, [list(row) for row in frame.rows()])
 
 

@@ -230,6 +230,8 @@ def test_pairs_are_counted_as_the_run_was_measured_and_compared_with_their_like(
     assert evaluated(comparable(everything)) == [81] and pairs_said(comparable(everything)) == "81 held-out pairs"
     tried = comparable([arm for arm in everything if arm.validation])
     assert len(tried) == 3 and pairs_said(tried) == "21 validation pairs" and evaluated(tried) == []
+    assert arm_table(tried).columns[2] == "validation accuracy ↑"
+    assert arm_table(everything).columns[2] == "held-out or validation accuracy ↑"
     assert compare(found["dpo"], found["ipo"]) and compare(found["tried"], found["tried-too"])
     assert compare(found["dpo"], found["tried"]) is compare(found["dpo"], found["limited"]) is None
 
