@@ -21,13 +21,13 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SECTIONS = {  # seconds on a GPU, at most; together eight minutes
-    "machine": 20,
-    "parity": 75,
-    "scoring": 90,
-    "training": 90,
+    "machine": 5,
+    "parity": 50,
+    "scoring": 80,
+    "training": 80,
     "lora": 110,
-    "fsdp": 40,
-    "generation": 40,
+    "fsdp": 80,
+    "generation": 60,
     "study": 15,
 }
 TINY_SECONDS = 600  # of all sections together with tiny sizes, at most
