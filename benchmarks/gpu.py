@@ -3,8 +3,8 @@
     sh benchmarks/gpu.sh --out FOLDER [--model FOLDER] [--tiny] [--only parity,scoring]
 
 Each section is a process of its own with so many seconds; one that fails, or takes longer, is recorded with its error,
-and the rest goes on. What FOLDER has of other sections, from an earlier call, stays. `--tiny` runs the same on the
-smallest sizes, in one process: half a minute on a CPU.
+and the rest goes on. With `--only` what FOLDER has of other sections stays: use another folder for another machine.
+`--tiny` runs the same on the smallest sizes, in one process: half a minute on a CPU.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SECTIONS = {  # seconds on a GPU, at most; together eight minutes
-    "machine": 5,
-    "parity": 50,
-    "scoring": 80,
-    "training": 80,
+    "machine": 20,
+    "parity": 60,
+    "scoring": 75,
+    "training": 75,
     "lora": 110,
-    "fsdp": 80,
-    "generation": 60,
+    "fsdp": 75,
+    "generation": 50,
     "study": 15,
 }
 TINY_SECONDS = 600  # of all sections together with tiny sizes, at most
@@ -38,17 +38,26 @@ def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "gpu.json"
-    found = json.loads(file.read_text(encoding="utf-8"))["sections"] if file.exists() else {}
-    record: dict[str, Any] = {"command": " ".join(["sh benchmarks/gpu.sh", *sys.argv[1:]])}
+    command = " ".join(["sh benchmarks/gpu.sh", *sys.argv[1:]])
+    found = earlier(file) if options.only != list(SECTIONS) else {}
     with tempfile.TemporaryDirectory(prefix="curate-gpu-") as scratch:
         for names in [options.only] if options.tiny else [[name] for name in options.only]:
-            found |= run(names, options, Path(scratch))
-            record["sections"] = {name: found[name] for name in SECTIONS if name in found}
-            for name in names:
-                section = found[name]
+            for name, section in run(names, options, Path(scratch)).items():
+                found[name] = section | {"command": command}
                 print(f"{name}: {section['seconds']:.0f} s", " ".join(section.get("error", "").split())[-200:])
-            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            record = {"sections": {name: found[name] for name in SECTIONS if name in found}}
+            whole = file.with_suffix(".tmp")
+            whole.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            whole.replace(file)
             (options.out / "gpu.md").write_text(page(record), encoding="utf-8")
+
+
+def earlier(file: Path) -> dict[str, Any]:
+    """The sections of an earlier call; none where there is no such file, or it is torn."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["sections"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def parse() -> argparse.Namespace:
@@ -96,9 +105,9 @@ def _text(output: Any) -> str:
 
 def page(record: dict[str, Any]) -> str:
     """The Markdown page: a table a section."""
-    parts = ["# On a GPU\n", f"Written by `{record['command']}`.\n"]
+    parts = ["# On a GPU\n"]
     for name, section in record["sections"].items():
-        parts.append(f"## {name}\n")
+        parts.append(f"## {name}\n\n`{section['command']}`\n")
         rows = section["rows"]
         if rows:
             columns = list(dict.fromkeys(key for row in rows for key in row))

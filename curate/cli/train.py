@@ -69,7 +69,8 @@ def train(
 
     metrics = train_arm(frame, resolved, params, settings, arm, out, files.state_folder(), provenance, seed)
     rewards = {name: metrics["heldout"][f"rewards/{name}"] for name in ("accuracies", "margins")}
-    say(f"train {arm}: held-out accuracy {rewards['accuracies']:.3f}, margin {rewards['margins']:.3f} -> {out}")
+    measured = "validation" if params.validation_fraction else "held-out"
+    say(f"train {arm}: {measured} accuracy {rewards['accuracies']:.3f}, margin {rewards['margins']:.3f} -> {out}")
     say_next(f"curate evaluate {quoted(out / 'model')} --suite heldout={quoted(source)}", f"curate show {quoted(out)}")
 
 

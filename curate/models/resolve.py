@@ -157,13 +157,14 @@ def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
         digest,
         remedy="run the reference stage again (every score will be computed anew)",
     )
-    check_digest(
-        "the tokenizer or its chat template has changed since the reference stage recorded the model",
-        model.tokenizer,
-        model.words,
-        str(record.get("tokenizer") or model.words),  # a record of before has none
-        remedy="run the reference stage again (what is rendered as before is not scored again)",
-    )
+    if (words := record.get("tokenizer")) is not None:  # a record of before has none
+        check_digest(
+            "the tokenizer or its chat template has changed since the reference stage recorded the model",
+            model.tokenizer,
+            model.words,
+            str(words),
+            remedy="run the reference stage again (what is rendered as before is not scored again)",
+        )
     return model
 
 
