@@ -12,6 +12,8 @@ lacks. Prints Markdown: for each null prompt and form of the gap d (docs/method.
 - the same with the margin itself on held-out pairs, where nothing is overfitted: a pair that is easy is fitted well in
   any case, so what counts is the first less the second, which stands beside them.
 
+Then the rank correlations of all these d with one another, over the training pairs.
+
 Length held fixed: log|y_w|, log|y_l|, their squares and product are partialled out. 95% intervals: prompts of either
 side and seeds are drawn independently (pigeonhole bootstrap). Ranks are taken once, in each seed. The interval of the
 overfitting takes the held-out pairs that give a pair's expected margin as given: they are not drawn. [ours]
@@ -150,7 +152,9 @@ def main() -> None:
     seeds = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS + 1)
     seeds[0] = 1
     model, store = resolve(given.model), given.store or given.project / ".curate" / "scores"
-    first, stated, lines = None, None, []
+    stated: tuple[Partial, Partial] | None = None
+    lines: list[str] = []
+    ranked: dict[str, np.ndarray] = {}
     for null in given.null_prompt:
         options = ScoreParams(engine="transformers", null_prompt=null, too_long="reject")
         scored = score(weights.select(list(PAIRS)), model, options, store).scores
@@ -160,9 +164,10 @@ def main() -> None:
                 part.select("pair_id").join(scored, on="pair_id", how="left", maintain_order="left")["d"].to_numpy()
                 for part in (training, heldout)
             ]
-            first = d[0] if first is None else first
+            ranked[f"{null} {form}"] = ranks(d[0])
+            alike = np.corrcoef(ranks(d[0]), next(iter(ranked.values())))[0, 1]
             shares = explained(scored, "d")
-            cells = [f"{np.corrcoef(ranks(d[0]), ranks(first))[0, 1]:.2f}", f"{shares.gap:.2f}, {shares.abs_gap:.2f}"]
+            cells = [f"{alike:.2f}", f"{shares.gap:.2f}, {shares.abs_gap:.2f}"]
             for size in (True, False):
                 at, near = (ranks(np.abs(part) if size else part) for part in d)
                 one, two = partial(over, at, seeds, rng), partial(easy, near, seeds, rng)
@@ -173,6 +178,9 @@ def main() -> None:
     print(f"| null prompt | form | ranks with the first | of length: d, \\|d\\| | {' | '.join(heads)} |")
     print("|---" * (4 + len(heads)) + "|")
     print("\n".join(lines))
+    print(f"\n| rank correlation of d | {' | '.join(ranked)} |\n{'|---' * (1 + len(ranked))}|")
+    for name, row in zip(ranked, np.corrcoef(list(ranked.values())), strict=True):
+        print(f"| {name} | {' | '.join(f'{value:.2f}' for value in row)} |")
     if stated is not None:
         print(
             f"\n|d| of the first line: overfitting p = {stated[0].p:.4f}, difference p = {stated[1].p:.4f}, uncorrected"
