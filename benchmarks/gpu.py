@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from curate.base import files
+
 HERE = Path(__file__).resolve().parent
 SECTIONS = {  # seconds on a GPU, at most; together eight minutes
     "machine": 20,
@@ -46,10 +48,8 @@ def main() -> None:
                 found[name] = section | {"command": command}
                 print(f"{name}: {section['seconds']:.0f} s", " ".join(section.get("error", "").split())[-200:])
             record = {"sections": {name: found[name] for name in SECTIONS if name in found}}
-            whole = file.with_suffix(".tmp")
-            whole.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            whole.replace(file)
-            (options.out / "gpu.md").write_text(page(record), encoding="utf-8")
+            files.write_text(json.dumps(record, indent=1) + "\n", file)
+            files.write_text(page(record), options.out / "gpu.md")
 
 
 def earlier(file: Path) -> dict[str, Any]:

@@ -208,14 +208,15 @@ def parity(setup: Setup) -> None:
 
 def scoring(setup: Setup) -> None:
     """Tokens of all sequences a second, the median of three; beside TRL's pass where it is installed."""
+    pairs = 3 if setup.tiny else 200
     for name, model, dtypes in setup.models():
-        sequences = setup.sequences(model, 3 if setup.tiny else 200)
+        sequences = setup.sequences(model, pairs)
         tokens = sum(one.length for one in sequences)
         for dtype in dtypes:
             for way, score, told in ways(model, dtype, sequences):
                 _measure(setup, score, tokens, model=name, dtype=dtype, way=way, note=told)
             if beside_trl(setup):
-                _trl_scoring(setup, model, dtype, name, 3 if setup.tiny else 200)
+                _trl_scoring(setup, model, dtype, name, pairs)
 
 
 def beside_trl(setup: Setup) -> bool:

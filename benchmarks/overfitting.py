@@ -164,8 +164,8 @@ def main() -> None:
                 part.select("pair_id").join(scored, on="pair_id", how="left", maintain_order="left")["d"].to_numpy()
                 for part in (training, heldout)
             ]
-            ranked[f"{null} {form}"] = ranks(d[0])
-            alike = np.corrcoef(ranks(d[0]), next(iter(ranked.values())))[0, 1]
+            ranked[f"{null} {form}"] = own = ranks(d[0])
+            alike = np.corrcoef(own, next(iter(ranked.values())))[0, 1]
             shares = explained(scored, "d")
             cells = [f"{alike:.2f}", f"{shares.gap:.2f}, {shares.abs_gap:.2f}"]
             for size in (True, False):

@@ -17,7 +17,6 @@ import importlib
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -121,18 +120,18 @@ def main() -> int:
     given = parser.parse_args()
     loaded = params.load()
     doing = partial(do, loaded=loaded, began=time.time(), minutes=given.minutes)
-    found: Counter[str | None] = Counter()
+    found: set[str | None] = set()
     for steps in phases(loaded, given):
         # An engine of vLLM takes a GPU whole: models are evaluated one after the other.
         lanes = given.lanes if steps and steps[0].stage == "train" else 1
         for told in outcomes(steps, doing, lanes):
-            found[told] += 1
+            found.add(told)
             if told and told != LATE:
                 say(f"study: {told}")
-        if found[LATE]:
+        if LATE in found:
             say(f"study: {given.minutes:g} minutes are gone, steps are left. Call again to go on")
             return 3
-    return 1 if found.keys() - {None} else 0
+    return 1 if found - {None} else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ exits with its `exit_code`. Any other exception is a fault of ours and keeps its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def shortened(value: object, longest: int = LONGEST) -> str:
         return text
     tail = longest // 3
     return f"{text[: longest - tail - 3]} … {text[-tail:]}"
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first `most` names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class CurateError(Exception):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.base import files
-from curate.base.errors import InputError
-from curate.models.faults import few, loading
+from curate.base.errors import InputError, few
+from curate.models.faults import loading
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -6,11 +6,11 @@ SafetensorError, a validation error of a config's dataclass, plain Exception fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curate.base.errors import CurateError, InputError, first_line
+from curate.base.errors import CurateError, InputError, few, first_line
 
 
 @contextmanager
@@ -44,11 +44,6 @@ def loading(what: str, folder: str | Path) -> Iterator[None]:
         if type(error).__name__ != "PanicException":  # Rust's, of a library's own
             raise
         raise InputError(f"cannot load the {what}", file=folder, found="the library panicked") from None
-
-
-def few(names: Sequence[str], most: int = 5) -> str:
-    """The first `most` names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_digest(what: str, file: Path, found: str, expected: str, *, remedy: str) -> None:

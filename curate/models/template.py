@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, few
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -83,12 +83,11 @@ def render_all(tokenizer: Any, conversations: Sequence[Messages], names: Sequenc
 def refused(tokenizer: Any, messages: Messages, name: str, error: Exception) -> InputError:
     """What is said of a template that raised `error` over `messages`: never a word of theirs."""
     roles = [str(message["role"]) for message in messages]
-    shown = ", ".join(roles[:6]) + (f" and {len(roles) - 6} more" if len(roles) > 6 else "")
     return InputError(
         "the chat template refuses the messages",
         file=tokenizer.name_or_path or None,
         field=name,
-        found=f"roles {shown}: {_of_the_template(str(tokenizer.chat_template), error)}",
+        found=f"roles {few(roles, 6)}: {_of_the_template(str(tokenizer.chat_template), error)}",
         remedy="drop them, or use a model whose template takes these roles",
     )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, few
 
 
 class QueryType(StrEnum):
@@ -189,7 +189,7 @@ def check_columns(frame: pl.DataFrame | pl.LazyFrame, *stages: str, file: str | 
             raise InputError(
                 f"this is no {stage} file: it lacks columns that `curate {MADE_BY[stage]}` writes",
                 file=file,
-                found=f"no {', no '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if missing[4:] else ""),
+                found=few([f"no {name}" for name in missing], 4),
                 remedy=f"run `curate {MADE_BY[stage]}` first and give its output here",
             )
         may_be = {"pairs": OPTIONAL, "scores": GAPS}.get(stage, {})

@@ -29,12 +29,9 @@ class Outcome(NamedTuple):
     measure: str
     better: str = ""
 
-    def heading(self, arms: Sequence[Arm] = ()) -> str:
-        """Over a column of these arms: a run with a `validation_fraction` is measured on validation pairs instead."""
-        validated = {arm.validation is not None for arm in arms}
-        pairs = {True: "validation", False: "held-out"}
-        label = self.label.replace(pairs[False], " or ".join(pairs[each] for each in sorted(validated or {False})))
-        return f"{label} {self.better}".rstrip()
+    def heading(self, arms: Sequence[Arm]) -> str:
+        """Over a column of these arms."""
+        return f"{self.label.replace('held-out', measured_on(arms))} {self.better}".rstrip()
 
 
 OUTCOMES = {
@@ -182,10 +179,16 @@ def comparable(arms: Sequence[Arm]) -> list[Arm]:
     return max(groups.values(), key=lambda group: (group[0].validation is None, len(group)), default=[])
 
 
+def measured_on(arms: Sequence[Arm]) -> str:
+    """Which pairs: a run with a `validation_fraction` is measured on validation pairs instead of held-out ones."""
+    said = {arm.validation is not None: "validation" if arm.validation else "held-out" for arm in arms}
+    return " or ".join(said[validated] for validated in sorted(said)) or "held-out"
+
+
 def pairs_said(arms: Sequence[Arm]) -> str:
     """How many pairs the measures of arms are of that are measured on the same, in words."""
     counts = sorted({arm.evaluated for arm in arms if arm.evaluated is not None})
-    kind = "validation pairs" if any(arm.validation for arm in arms) else "held-out pairs"
+    kind = f"{measured_on(arms)} pairs"
     return f"{' or '.join(f'{count:,}' for count in counts)} {kind}" if counts else kind
 
 

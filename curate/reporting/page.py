@@ -23,7 +23,7 @@ from curate.project import params as parameters
 from curate.project.params import Params, ReportParams
 from curate.reporting import tables
 from curate.reporting.answers import answers
-from curate.reporting.arms import Arm, about_table, arm_table, run_table
+from curate.reporting.arms import Arm, about_table, arm_table, measured_on, run_table
 from curate.reporting.embedded import PARTS, embedded
 from curate.reporting.evaluations import Shown
 from curate.reporting.examples import examples, largest_gaps
@@ -163,6 +163,7 @@ def _of_results(material: Material, results: Results) -> dict[str, Any]:
         "over_prompts": any(arm.over_prompts for arm in arms),
         "own_beta": [arm.name for arm in arms if arm.own_beta],
         "pairs_error": error,
+        "measured": measured_on(arms),
         "validation": [arm.name for arm in arms if arm.validation],
         "experiments": [figure.name for figure in results.figures if figure.claims],
         "tested": any(figure.compared for figure in results.figures),
