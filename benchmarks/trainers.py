@@ -105,6 +105,7 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
     import torch
     from transformers import TrainingArguments
 
+    from curate.base.memory import keep_freed
     from curate.base.progress import console
     from curate.models.load import load_model
     from curate.models.products import linear
@@ -118,6 +119,8 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
     console.quiet = True
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        keep_freed()
     if not onednn:
         linear.onednn = lambda: False
     model = resolve(settings.model)

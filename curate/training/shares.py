@@ -6,7 +6,7 @@ A share's activations live for that share alone, so that memory does not grow wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,22 +19,42 @@ SHARE_TOKENS = {torch.float32: 1024, torch.bfloat16: 2048}
 """Of a share, at most (or one prompt's pairs), by the dtype of the products: activations take half in bfloat16."""
 
 
-def shares(inputs: dict[str, Any], budget: int) -> list[dict[str, Any]]:
-    """A collator's batch as several: pairs of one prompt together, of about `budget` tokens at most, of like size, and
+class Cost(NamedTuple):
+    """What else a token costs, as a multiple of its matrix products in the model's layers."""
+
+    head: float = 0.0  # a token of a response: the LM head
+    attended: float = 0.0  # for each token before it: attention
+
+
+TOKENS_ALONE = Cost()
+
+
+def cost_of(model: Any) -> Cost:
+    """For each token before, attention's products are 1/(6 hidden) of a layer's, which are some 12 hidden^2; on a CPU
+    they run at a third of the rate (benchmarks/training.py)."""
+    head = sum(weight.numel() for weight in model.get_output_embeddings().parameters())
+    inside = {id(weight): weight.numel() for weight in model.parameters()}
+    inside.pop(id(model.get_input_embeddings().weight), None)
+    inside.pop(id(model.get_output_embeddings().weight), None)
+    return Cost(head / max(1, sum(inside.values())), 1 / (2 * model.config.get_text_config().hidden_size))
+
+
+def shares(inputs: dict[str, Any], budget: int, cost: Cost = TOKENS_ALONE) -> list[dict[str, Any]]:
+    """A collator's batch as several: pairs of one prompt together, of about `budget` tokens at most, of like cost, and
     their number a multiple of those that run side by side unless there are fewer prompts. Each names its `rows` of the
     batch."""
     work: Work = inputs["work"]
     groups = _by_prompt(inputs)
-    sizes = [_tokens(inputs, rows) for rows in groups]
+    sizes, costs = zip(*(_size(inputs, rows, cost) for rows in groups), strict=True)
     side_by_side = together()
     count = max(1, -(-sum(sizes) // (budget * side_by_side))) * side_by_side
     chosen: list[list[int]] = [[] for _ in range(min(count, len(groups)))]
-    loads = [0] * len(chosen)
-    # The largest first, each to the share that has least.
-    for group in sorted(range(len(groups)), key=lambda number: -sizes[number]):
+    loads = [0.0] * len(chosen)
+    # The dearest first, each to the share that has least.
+    for group in sorted(range(len(groups)), key=lambda number: -costs[number]):
         least = min(range(len(loads)), key=loads.__getitem__)
         chosen[least] += groups[group]
-        loads[least] += sizes[group]
+        loads[least] += costs[group]
     return [_part(inputs, work, sorted(rows)) for rows in chosen]
 
 
@@ -51,11 +71,16 @@ def _sequences(inputs: dict[str, Any], row: int) -> list[TokenSequence]:
     return [inputs["work"].sequences[place] for place in places if place >= 0]
 
 
-def _tokens(inputs: dict[str, Any], rows: Sequence[int]) -> int:
-    """Of these rows, with a prompt counted once."""
+def _size(inputs: dict[str, Any], rows: Sequence[int], cost: Cost) -> tuple[int, float]:
+    """(tokens, what they cost) of these rows, with a prompt counted once."""
     every = [sequence for row in rows for sequence in _sequences(inputs, row)]
     prompts = {sequence.prompt_ids.tobytes(): len(sequence.prompt_ids) for sequence in every}
-    return sum(prompts.values()) + sum(len(sequence.response_ids) for sequence in every)
+    responses = sum(len(sequence.response_ids) for sequence in every)
+    tokens = sum(prompts.values()) + responses
+    # The token at position t attends to about t others.
+    pairs = sum(length**2 for length in prompts.values()) / 2
+    pairs += sum((sequence.length**2 - len(sequence.prompt_ids) ** 2) / 2 for sequence in every)
+    return tokens, tokens + cost.head * responses + cost.attended * pairs
 
 
 def _part(inputs: dict[str, Any], work: Work, rows: list[int]) -> dict[str, Any]:

@@ -222,6 +222,39 @@ def test_flex_attention_masks_the_same():
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def by_definition(pack, query, key, value, window):
+    """Attention of a pack [1, heads, T, width] as one dense softmax -> [1, T, heads, width of values]."""
+    roots, branches, positions = (torch.from_numpy(part) for part in (pack.roots, pack.branches, pack.position_ids))
+    seen = (roots[:, None] == roots) & ((branches == 0) | (branches[:, None] == branches))
+    seen &= positions <= positions[:, None]
+    if window:
+        seen &= positions[:, None] - positions < window
+    key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+    scores = (query @ key.mT) / query.shape[-1] ** 0.5
+    return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("widths", [(16, 16), (24, 16), (16, 24)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_attention_by_piece_and_its_gradients_are_those_of_one_softmax(dtype, widths, window):
+    (pack,) = packs(forest(), 1000)
+    torch.manual_seed(0)
+    shapes = [
+        (1, heads, len(pack.input_ids), width) for heads, width in ((4, widths[0]), (2, widths[0]), (2, widths[1]))
+    ]
+    states = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    same = [part.detach().double().requires_grad_() for part in states]
+    expected = by_definition(pack, *same, window)
+    found = attention._by_piece(attention.pieces(pack, window=bool(window)))(*states, None, window)
+    slope = torch.randn(found.shape).to(dtype)
+    ours = torch.autograd.grad(found, states, slope)
+    theirs = torch.autograd.grad(expected, same, slope.double())
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    for one, other in zip((found, *ours), (expected, *theirs), strict=True):
+        assert one.dtype == dtype and (one - other).norm() <= tolerance * other.norm()
+
+
 def test_bfloat16_stays_near_float32(model):
     tokens = np.array([len(sequence.response_ids) for sequence in forest()])
     single, half = (TransformersEngine(model, dtype).logps(forest()) / tokens for dtype in ("float32", "bfloat16"))

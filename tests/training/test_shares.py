@@ -13,7 +13,7 @@ from curate.models.rendering import TokenSequence
 from curate.objectives.registry import OBJECTIVES, TENSORS
 from curate.training.pairs import NUMBERS, Collator, Pair
 from curate.training.policy import make_policy
-from curate.training.shares import shares
+from curate.training.shares import Cost, cost_of, shares
 
 
 def pairs(count=9):
@@ -65,6 +65,26 @@ def test_shares_are_of_like_size():
         sum(sequence.length for sequence in share["work"].sequences) for share in shares(Collator()(pairs(40)), 10_000)
     ]
     assert len(sizes) == TOGETHER and max(sizes) < 1.05 * min(sizes)
+
+
+def test_a_models_cost_counts_its_head_and_attention():
+    model = AutoModelForCausalLM.from_config(small("llama"))
+    config = model.config
+    inside = sum(weight.numel() for weight in model.model.parameters()) - config.vocab_size * config.hidden_size
+    assert cost_of(model) == Cost(config.vocab_size * config.hidden_size / inside, 1 / (2 * config.hidden_size))
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_shares_are_of_like_cost_whatever_the_tokens():
+    """A long prompt and a short one have short answers; a dear head sets the two with long answers apart."""
+    numbers = (0.0,) * len(NUMBERS)
+    made = [
+        Pair(*(TokenSequence(prompt, answer) for answer in ids(long, long, seed=9)), None, None, numbers)
+        for prompt, long in zip(ids(200, 60, 30, 10, seed=3), (10, 50, 50, 10), strict=True)
+    ]
+    by_tokens, by_cost = (shares(Collator()(made), 10_000, cost) for cost in (Cost(), Cost(head=20.0)))
+    assert [share["rows"] for share in by_tokens] == [[0, 3], [1, 2]]
+    assert sorted(share["rows"] for share in by_cost) == [[0, 2], [1, 3]]
 
 
 def test_one_core_has_one_share_until_it_is_too_large(monkeypatch):

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad
 
-from curate.scoring.packing.packs import Pack
+from curate.scoring.packing.packs import Branch, Pack
 
 TREE = "curate_tree"
 WITHOUT_EFFECT = {
@@ -40,9 +40,9 @@ class Piece(NamedTuple):
     queries: torch.Tensor  # int64, [pieces, query length]
     keys: torch.Tensor  # int64, [pieces, key length]
     visible: torch.Tensor | None  # bool, [pieces, 1, query length, key length]; None: plain causal
+    members: list[Branch]
     positions: tuple[torch.Tensor, torch.Tensor]  # int32, of `queries` and of `keys`, within their own sequence
     real: torch.Tensor  # int64, [real queries]: those that are no padding, as positions in `queries`, flat
-    rows: torch.Tensor  # int64, [real queries]: and in the pack
 
 
 _Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float | None, int | None], torch.Tensor]
@@ -113,17 +113,10 @@ def register() -> None:
 
 def pieces(pack: Pack, window: bool) -> list[Piece]:
     """The pack cut into pieces of like length; with `window` every piece has a mask, to cut a window from."""
-    cells: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
-
-    def add(root: int, root_length: int, start: int, length: int) -> None:
-        cell = (_grid(root_length), _grid(length))
-        cells.setdefault(cell, []).append((np.arange(root, root + root_length), np.arange(start, start + length)))
-
-    for start, length in pack.prompts:
-        add(0, 0, start, length)
-    for branch in pack.responses:
+    cells: dict[tuple[int, int], list[Branch]] = {}
+    for branch in (*(Branch(0, 0, *prompt) for prompt in pack.prompts), *pack.responses):
         if branch.length:
-            add(*branch)
+            cells.setdefault((_grid(branch.root_length), _grid(branch.length)), []).append(branch)
     return [_piece(members, window) for members in cells.values()]
 
 
@@ -131,16 +124,16 @@ def _grid(length: int) -> int:
     return 0 if length == 0 else 1 + int(np.log(length) / np.log(GRID))
 
 
-def _piece(members: list[tuple[np.ndarray, np.ndarray]], window: bool) -> Piece:
-    roots = max(len(root) for root, _ in members)
-    queries = max(len(own) for _, own in members)
+def _piece(members: list[Branch], window: bool) -> Piece:
+    roots = max(member.root_length for member in members)
+    queries = max(member.length for member in members)
     index = np.zeros((len(members), roots + queries), dtype=np.int64)
     real = np.zeros((len(members), queries), dtype=bool)
-    root_lengths = np.array([len(root) for root, _ in members])
-    for row, (root, own) in enumerate(members):
-        index[row, : len(root)] = root
-        index[row, roots : roots + len(own)] = own
-        real[row, : len(own)] = True
+    root_lengths = np.array([member.root_length for member in members])
+    for row, (root, root_length, start, length) in enumerate(members):
+        index[row, :root_length] = np.arange(root, root + root_length)
+        index[row, roots : roots + length] = np.arange(start, start + length)
+        real[row, :length] = True
     visible = None
     if roots or window:
         # Columns: the root, padded to `roots`, then the branch; both in the order of their positions.
@@ -156,9 +149,9 @@ def _piece(members: list[tuple[np.ndarray, np.ndarray]], window: bool) -> Piece:
         queries=torch.from_numpy(np.ascontiguousarray(own_index)),
         keys=torch.from_numpy(index),
         visible=visible,
+        members=members,
         positions=(torch.from_numpy(positions[0]), torch.from_numpy(positions[1])),
         real=torch.from_numpy(np.flatnonzero(real)),
-        rows=torch.from_numpy(own_index[real]),
     )
 
 
@@ -180,7 +173,8 @@ def _by_piece(parts: list[Piece]) -> _Attend:
         if window not in masks:  # the same for every layer with this window
             masks[window] = [mask(piece, window) for piece in parts]
         # [T, heads, head_dim]: a token's heads lie together, so that taking rows copies whole stretches.
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+        # Under autocast rotation leaves queries and keys in float32: all are taken in the values' dtype.
+        q, k, v = (states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value))
         return _Pieces.apply(q, k, v, parts, masks[window], scaling).unsqueeze(0)  # type: ignore[no-any-return]
 
     return attend
@@ -189,8 +183,8 @@ def _by_piece(parts: list[Piece]) -> _Attend:
 class _Pieces(torch.autograd.Function):
     """Attention of every piece: q, k, v [T, heads, head_dim] -> [T, heads, head_dim].
 
-    The backward pass is ours: probabilities are computed again from q and k, in float32, and products do the rest.
-    That of the scaled-dot-product kernel takes 23 times its forward pass on a CPU (torch 2.13, bfloat16, PKU pairs).
+    The backward pass is the kernel's own, in float32: in bfloat16 it takes up to four times as long on short pieces.
+    It needs the kernel's log-sum-exp, which scaled_dot_product_attention does not give: so it is called by name.
     """
 
     @staticmethod
@@ -203,77 +197,104 @@ class _Pieces(torch.autograd.Function):
         masks: list[torch.Tensor | None],
         scaling: float | None,
     ) -> torch.Tensor:
+        scaling = q.shape[-1] ** -0.5 if scaling is None else scaling
         out = torch.empty((q.shape[0], q.shape[1], v.shape[2]), dtype=v.dtype, device=v.device)
+        norms = []
         for piece, mask in zip(parts, masks, strict=True):
-            states = scaled_dot_product_attention(
-                _taken(q, piece.queries),
-                _taken(k, piece.keys),
-                _taken(v, piece.keys),
-                attn_mask=None if mask is None else mask.to(q.dtype),
+            found, norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                *_states(piece, q, k, v),
                 is_causal=mask is None,
+                attn_mask=None if mask is None else mask.to(q.dtype),
                 scale=scaling,
-                enable_gqa=q.shape[1] != k.shape[1],
             )
-            out.index_copy_(0, piece.rows, states.transpose(1, 2).flatten(0, 1).index_select(0, piece.real))
-        ctx.save_for_backward(q, k, v, out)
-        ctx.parts, ctx.masks = parts, masks
-        ctx.scaling = q.shape[-1] ** -0.5 if scaling is None else scaling
+            _put(piece, out, found)
+            norms.append(norm)
+        ctx.save_for_backward(q, k, v, out, *norms)
+        ctx.parts, ctx.masks, ctx.scaling = parts, masks, scaling
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, out = ctx.saved_tensors
-        (gradient,) = gradients
-        # What a query's probabilities take from every key's gradient.
-        shared = (gradient.float() * out.float()).sum(-1)
-        totals = [torch.zeros(states.shape, device=states.device) for states in (q, k, v)]
-        for piece, mask in zip(ctx.parts, ctx.masks, strict=True):
-            found = _gradients(piece, mask, ctx.scaling, (q, k, v), gradient, shared)
-            for total, index, part in zip(totals, (piece.queries, piece.keys, piece.keys), found, strict=True):
-                total.index_add_(0, index.flatten(), part.transpose(1, 2).flatten(0, 1))
-        return *(total.to(states.dtype) for total, states in zip(totals, (q, k, v), strict=True)), None, None, None
+        saved = ctx.saved_tensors  # once: under checkpointing a second look would compute them again
+        gradient, q, k, v, out, *norms = (part.float() for part in (*gradients, *saved))
+        # Each token is a query once, and a key as often as it is seen.
+        of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for piece, mask, norm in zip(ctx.parts, ctx.masks, norms, strict=True):
+            states = _states(piece, q, k, v)
+            own = _queries(piece, gradient)
+            if len(piece.members) > 1:  # nothing comes from padding
+                real = torch.zeros(piece.queries.numel()).index_fill_(0, piece.real, 1.0)
+                own = own * real.view(len(piece.members), 1, -1, 1)
+            width = states[0].shape[-1]
+            found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                _wide(own, width),
+                *states,
+                _wide(_queries(piece, out), width),
+                norm,
+                0.0,
+                mask is None,
+                attn_mask=mask,
+                scale=ctx.scaling,
+            )
+            _put(piece, of_q, found[0])
+            _add(piece, of_k, found[1])
+            _add(piece, of_v, found[2])
+        return *(total.to(saved[0].dtype) for total in (of_q, of_k, of_v)), None, None, None
 
 
-def _gradients(
-    piece: Piece,
-    mask: torch.Tensor | None,
-    scaling: float,
-    states: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    gradient: torch.Tensor,
-    shared: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of a piece's queries, keys and values: float32 [pieces, heads, length, head_dim], zero where there is padding.
+def _states(piece: Piece, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
+    """A piece's queries, keys and values, as the kernel wants them: of as many heads each, and one width."""
+    group, width = q.shape[1] // k.shape[1], max(q.shape[2], v.shape[2])
+    found = _queries(piece, q), _keys(piece, k), _keys(piece, v)
+    if group > 1:
+        found = found[0], *(part.repeat_interleave(group, 1) for part in found[1:])
+    return [_wide(part, width) for part in found]
 
-    Args:
-        gradient: of the output, [T, heads, head_dim].
-        shared: of each query and head, [T, heads].
-    """
-    pieces, queries = piece.queries.shape
-    heads, of_keys = states[0].shape[1], states[1].shape[1]
-    real = torch.zeros(pieces * queries, 1, 1).index_fill_(0, piece.real, 1.0).view(pieces, 1, queries, 1)
 
-    def rows(values: torch.Tensor) -> torch.Tensor:
-        """Of queries: those of all heads that share a key's, one below the other: [pieces, of_keys, rows, ...]."""
-        return values.unflatten(1, (of_keys, heads // of_keys)).flatten(2, 3)
+def _wide(states: torch.Tensor, width: int) -> torch.Tensor:
+    """Filled up with zeros, where queries and values differ in width."""
+    return pad(states, (0, width - states.shape[-1])) if states.shape[-1] < width else states
 
-    q, own = rows(_taken(states[0], piece.queries).float()), rows(_taken(gradient, piece.queries).float() * real)
-    k, v = (_taken(part, piece.keys).float() for part in states[1:])
-    taken = rows(_taken(shared.unsqueeze(-1), piece.queries) * real)
-    if mask is None:
-        mask = torch.full((queries, queries), -torch.inf).triu_(1).expand(1, 1, -1, -1)
-    scores = (q @ k.mT).mul_(scaling)
-    apart = scores.unflatten(2, (heads // of_keys, queries))
-    apart += mask.unsqueeze(2)
-    probabilities = scores.softmax(-1)
-    of_values = probabilities.mT @ own
-    of_scores = (own @ v.mT).sub_(taken).mul_(probabilities).mul_(scaling)
-    of_queries = (of_scores @ k).unflatten(2, (heads // of_keys, queries)).flatten(1, 2)
-    return of_queries, of_scores.mT @ q, of_values
+
+def _queries(piece: Piece, states: torch.Tensor) -> torch.Tensor:
+    """Of states [T, heads, head_dim]: [pieces, heads, query length, head_dim]."""
+    if len(piece.members) > 1:
+        return _taken(states, piece.queries)
+    (only,) = piece.members
+    return states[only.start : only.start + only.length].transpose(0, 1).unsqueeze(0)
+
+
+def _keys(piece: Piece, states: torch.Tensor) -> torch.Tensor:
+    """Of states [T, heads, head_dim]: [pieces, heads, key length, head_dim]."""
+    if len(piece.members) > 1:
+        return _taken(states, piece.keys)
+    (only,) = piece.members
+    own = states[only.start : only.start + only.length]
+    if only.root_length:
+        own = torch.cat([states[only.root : only.root + only.root_length], own])
+    return own.transpose(0, 1).unsqueeze(0)
 
 
 def _taken(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Rows of states [T, heads, head_dim]: index [pieces, length] -> [pieces, heads, length, head_dim]."""
     return states.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+
+
+def _put(piece: Piece, whole: torch.Tensor, part: torch.Tensor) -> None:
+    """Of queries: [pieces, heads, query length, head_dim] into their rows of `whole` [T, heads, head_dim]."""
+    for (_, _, start, length), values in zip(piece.members, part.transpose(1, 2), strict=True):
+        whole[start : start + length] = values[:length, :, : whole.shape[2]]
+
+
+def _add(piece: Piece, whole: torch.Tensor, part: torch.Tensor) -> None:
+    """Of keys: [pieces, heads, key length, head_dim] to their rows of `whole`, of heads that share a key the sum."""
+    if part.shape[1] > whole.shape[1]:
+        part = part.unflatten(1, (whole.shape[1], -1)).sum(2)
+    roots = part.shape[2] - piece.queries.shape[1]
+    for (root, root_length, start, length), values in zip(piece.members, part.transpose(1, 2), strict=True):
+        values = values[:, :, : whole.shape[2]]
+        whole[root : root + root_length] += values[:root_length]
+        whole[start : start + length] += values[roots : roots + length]
 
 
 def _flex(pack: Pack, device: torch.device, compiled: bool = True) -> _Attend:
