@@ -16,6 +16,9 @@ CORPORA = [f"{SHARED}/corpus/{name}" for name in ("sgd_train_dialogues.txt.gz", 
 PKU = f"{SHARED}/pref/pku_saferlhf_test_safeunsafe_dev.json"
 HH = f"{SHARED}/pref/hh_harmless_base_test_dev.jsonl.gz"
 
+ADAMW = {"optimizer": "adamw", "steps": 600, "learning_rate": 0.004}
+"""The default before there was Muon: what docs/results.md says of these presets was found with it."""
+
 PAIRS = "data/pairs.parquet"
 SMOLLM2 = "../models/SmolLM2-135M-Instruct"
 
@@ -101,7 +104,7 @@ Machine: two cores, {sections.pop("takes")}; the data files under {SHARED}, no d
 with a small reference model trained on their text and plain corpora. Copy it over params.yaml. Where your files lie
 elsewhere, change data.source and data.watch, reference.texts and reference.watch."""
     return about, {
-        "reference": {"texts": [source, *CORPORA], "watch": SHARED, "text_tokens": 100_000} | reference,
+        "reference": {"texts": [source, *CORPORA], "watch": SHARED, "text_tokens": 100_000} | ADAMW | reference,
         "data": {"source": source, "watch": source, **({"format": "pku_ranked"} if source == PKU else {})},
         # No judge: a model of this size says little that one could read. Refusals are found by matching strings.
         "evaluate": {"suites": [f"heldout={PAIRS}"], "watch": PAIRS, "limit": 100},
@@ -208,6 +211,7 @@ and set model.name and model.watch to that folder.""",
 Machine: two cores, {len(EXPERIMENTS) * len(seeds)} short training runs, no downloads.
 See docs/experiments.md. Copy it over params.yaml.""",
             {
+                "reference": ADAMW,
                 "train": {"arms": EXPERIMENTS, "seeds": seeds},
                 "arms": arms(),
                 "report": {"title": "The papers' experiments on the embedded sample"},

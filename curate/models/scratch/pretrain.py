@@ -21,6 +21,7 @@ from torch.utils import deterministic
 
 from curate.base.exits import losing
 from curate.base.files import replacing
+from curate.base.memory import keep_freed
 from curate.base.progress import progress, say
 from curate.models.products.cores import Cores, together
 from curate.models.products.head import token_logps
@@ -34,6 +35,7 @@ from curate.pairs.sources.base import user
 from curate.project.params import CleaningParams, DataParams, ModelParams, ReferenceParams
 
 LOST = "no model is kept half-trained, the same command trains it from the start"
+DECAY = 0.1  # of matrices, as a fraction of the learning rate
 THREADS = 8
 """At most: a model of this size gains nothing from more."""
 
@@ -122,14 +124,10 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     on_gpu = torch.cuda.is_available()
     model.to("cuda" if on_gpu else "cpu").train()
     lighten(model)
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-        lr=params.learning_rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    if not on_gpu:
+        keep_freed()
+    number = 1 if on_gpu else together()
+    optimizers = _optimizers(model, params, number)
     cores = Cores()
     feed = batches(readings, params.batch_tokens, params.null_fraction, params.seed)
     losses, tokens, start = [], 0, time.monotonic()
@@ -138,15 +136,15 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
             batch = next(feed)
             count = int((batch.targets != IGNORED).sum())
             # On a CPU half of the rows on half of the cores.
-            number = 1 if on_gpu else together()
             parts = [Batch(*(part[row::number] for part in batch)) for row in range(number)]
             parts = [part for part in parts if len(part.targets)]
             each = cores.each(partial(_backward, model, count), parts)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for group in optimizer.param_groups:
+            for group in chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
                 group["lr"] = params.learning_rate * _schedule(step, params.steps)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for side_by_side in [optimizers[:number], optimizers[number:]]:
+                cores.each(lambda optimizer: optimizer.step(), side_by_side)
+            model.zero_grad(set_to_none=True)
             losses.append(torch.stack(each).sum())
             tokens += count
             advance()
@@ -154,6 +152,31 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     seconds = time.monotonic() - start
     say(f"reference: loss {mean:.3f} nats/token, {tokens:,} tokens read, {tokens / seconds:,.0f}/s")
     return mean
+
+
+def _optimizers(model: Any, params: ReferenceParams, number: int) -> list[torch.optim.Optimizer]:
+    """`number` that run side by side, and one more; or one.
+
+    Muon (Jordan et al. 2024) orthogonalises the update of each of the layers' matrices; scaled to the size of
+    AdamW's (arXiv 2502.16982, equation 4), so that one learning rate serves both. The rest, the embedding too, is
+    AdamW's."""
+    by_muon = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    chosen = {id(weight) for weight in by_muon} if params.optimizer == "muon" else set()
+    rest = [weight for weight in model.parameters() if id(weight) not in chosen]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": DECAY},
+            {"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=params.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    if not chosen:
+        return [adamw]
+    parts = [by_muon[part::number] for part in range(number)]
+    muon = partial(torch.optim.Muon, lr=params.learning_rate, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
+    return [*(muon(part) for part in parts), adamw]
 
 
 def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
