@@ -94,6 +94,17 @@ def refuse(status, message="", **headers):
     return lambda *_: (status, {"error": {"message": message}}, headers)
 
 
+def at_once(count, fault):
+    """The fault, once `count` requests have come: none is answered before the last of them."""
+    barrier = threading.Barrier(count, timeout=60)
+
+    def held(server, request):
+        barrier.wait()
+        return fault(server, request)
+
+    return held
+
+
 def first(count, fault):
     """The fault for the first `count` requests, the true answer after."""
     return lambda server, request: fault(server, request) if len(server.requests) <= count else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from loopback import KEY, first, opening, refuse
+from loopback import KEY, at_once, first, opening, refuse
 
 from curate.base.errors import InputError, UsageError
 from curate.models.rendering import TokenSequence
@@ -191,7 +191,7 @@ def test_rests_grow(opened):
 
 def test_one_outage_is_one_failure_however_many_requests_it_hit(opened, capsys):
     small, engine = opened
-    server = small(first(8, refuse(503)))
+    server = small(first(8, at_once(8, refuse(503))))
     sequences = several(100)
     assert engine(server, concurrency=8, retries=1).logps(sequences) == pytest.approx(expected(sequences))
     assert "dropped" not in capsys.readouterr().err
