@@ -33,6 +33,13 @@ def test_its_params_are_read_and_mean_what_they_meant():
     assert loaded.arms == now.arms
 
 
+def test_its_reference_is_trained_as_then():
+    """Its learning rate is AdamW's: that was the only optimizer."""
+    then = yaml.safe_load(PARAMS.read_text())["reference"]
+    assert "optimizer" not in then and params.load(PARAMS).reference.optimizer == "adamw"
+    assert params.ReferenceParams(hidden_size=256, steps=9).optimizer == params.ReferenceParams().optimizer == "muon"
+
+
 @pytest.mark.parametrize("name", PIPELINE["stages"])
 def test_every_parameter_that_its_stages_name_is_in_its_file(name):
     """DVC stops at a key that is not there."""
