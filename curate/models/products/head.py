@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from curate.models.products.linear import operand, product, weight_gradient
+from curate.models.products.softmax import LogSumExp, scaled_softmax
 
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**29}  # of a tile's float32 logits: on a CPU they stay in its cache
 ROWS = {"cpu": 2048, "cuda": 2**31}  # of a tile, at most: on a CPU a tile is as high as can be, and narrow
@@ -62,8 +63,7 @@ class _TokenLogps(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.dtypes = states.dtype, weight.dtype, None if bias is None else bias.dtype
         states, weight, bias = operand(states), operand(weight), None if bias is None else operand(bias)
-        # float64: over a vocabulary of 150k some 70 tiles are added up.
-        norm, squares = (states.new_full((len(states),), -torch.inf, dtype=torch.float64) for _ in range(2))
+        norms, squares = [], []
         at = states.new_zeros(len(states), dtype=torch.float32)
         kept: list[torch.Tensor] = []
         for rows, columns in _tiles(len(states), weight):
@@ -71,14 +71,18 @@ class _TokenLogps(torch.autograd.Function):
             if keep:
                 kept.append(raw)
             logits = _capped(raw, softcap)
-            norm[rows] = torch.logaddexp(norm[rows], _log_sum_exp(logits))
+            if columns.start == 0:
+                norms.append(LogSumExp())
+                squares.append(LogSumExp())
+            norms[-1].add(logits)
             if alignment:
-                squares[rows] = torch.logaddexp(squares[rows], _log_sum_exp(2 * logits))
+                squares[-1].add(2 * logits)
             here, own = _within(targets[rows], columns)
             at[rows] = torch.where(here, logits.gather(-1, own[:, None]).squeeze(-1), at[rows])
+        norm = _joined(norms, at)
         logps = (at - norm).float()
         # log sum_v p_v^2 = logsumexp(2 logits) - 2 logsumexp(logits)
-        aligned = (logps - (squares - 2 * norm)).float() if alignment else logps.new_empty(0)
+        aligned = (logps - (_joined(squares, at) - 2 * norm)).float() if alignment else logps.new_empty(0)
         ctx.save_for_backward(states, weight, bias, targets, norm.float())
         ctx.softcap, ctx.kept = softcap, kept or None
         ctx.mark_non_differentiable(aligned)
@@ -98,7 +102,7 @@ class _TokenLogps(torch.autograd.Function):
             logits = _capped(raw, ctx.softcap)
             bent = 1 - (logits / ctx.softcap) ** 2 if ctx.softcap else None
             # d log p_t / d logits = onehot(t) - p
-            gradient = torch.sub(logits, norm[rows, None]).exp_().mul_(-slope[rows, None])
+            gradient = scaled_softmax(logits, norm[rows], -slope[rows])
             here, own = _within(targets[rows], columns)
             gradient.scatter_add_(-1, own[:, None], torch.where(here, slope[rows], 0.0)[:, None])
             if bent is not None:
@@ -136,9 +140,8 @@ def _capped(raw: torch.Tensor, softcap: float | None) -> torch.Tensor:
     return torch.tanh(logits / softcap) * softcap if softcap else logits
 
 
-def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
-    """float64 [rows]. max x - max log_softmax(x) is the log-sum-exp, by the fused kernel: half logsumexp's time."""
-    return logits.amax(-1).double() - logits.log_softmax(-1).amax(-1).double()
+def _joined(norms: list[LogSumExp], like: torch.Tensor) -> torch.Tensor:
+    return torch.cat([like.new_empty(0, dtype=torch.float64), *(norm.log() for norm in norms)])
 
 
 def _within(targets: torch.Tensor, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:

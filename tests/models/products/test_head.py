@@ -88,9 +88,10 @@ def test_a_token_that_is_certain_and_one_that_is_hopeless():
     states = torch.eye(2).mul(2000.0).requires_grad_()
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], requires_grad=True)
     logps, aligned = head.token_logps(states, weight, None, torch.tensor([0, 2]), alignment=True)
-    assert logps.tolist() == [0.0, -4000.0] and aligned.tolist() == [0.0, -4000.0]
+    for found in (logps, aligned):
+        assert found.tolist() == pytest.approx([0.0, -4000.0], abs=1e-7)
     logps.sum().backward()
-    assert torch.isfinite(weight.grad).all() and states.grad[0].tolist() == [0.0, 0.0]
+    assert torch.isfinite(weight.grad).all() and states.grad[0].abs().max() < 1e-6
 
 
 @pytest.mark.usefixtures("_chunks")
