@@ -1,8 +1,9 @@
 """Layers of a model on a CPU that keep less for the backward pass, and compute what is cheap again. [ours]
 
 transformers writes the root mean square norm and the gated feed-forward layer as chains of small steps, each of which
-keeps its input. Here each is one step of autograd: the norm keeps its input and one number a token, the feed-forward
-layer its input and the two products in the middle. The numbers are the same.
+makes a tensor of its own, and keeps it. Here each is one step of autograd: the norm keeps its input and one number a
+token, the feed-forward layer its input and the two products in the middle. Without gradients what is in the middle is
+overwritten. The numbers are the same.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from torch.nn.functional import silu
 
 from curate.models.products.linear import operand, product, speed_up, weight_gradient
 
+ROWS = 512  # that a feed-forward layer takes at a time without gradients: what is in the middle stays in the cache
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
-TOLERANCE = 1e-6  # as a fraction of the largest output
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2}  # as a fraction of the largest output
 
 
 def lighten(model: nn.Module) -> None:
-    """`speed_up` the model (float32, CPU), and have each norm and gated feed-forward layer that computes what ours does
-    use ours.
+    """`speed_up` the model (float32, CPU), and `fuse` it."""
+    speed_up(model)
+    fuse(model)
+
+
+def fuse(model: nn.Module) -> None:
+    """Have each norm and gated feed-forward layer on a CPU that computes what ours does use ours.
 
     A layer is known by what it computes, not by its name: its own forward pass and ours are compared.
     """
-    speed_up(model)
     for module in model.modules():
         ours = _like_rms_norm(module) or _like_gated(module)
         if ours is not None and _same(module, ours):
@@ -48,20 +54,20 @@ def _like_gated(module: nn.Module) -> Any:
 
 
 def _plain(weight: Any) -> bool:
-    return isinstance(weight, torch.Tensor) and weight.device.type == "cpu" and weight.dtype == torch.float32
+    return isinstance(weight, torch.Tensor) and weight.device.type == "cpu" and weight.dtype in TOLERANCE
 
 
 @torch.no_grad()
 def _same(module: nn.Module, ours: Any) -> bool:
-    width = module.weight.shape[0] if ours is _rms_norm else module.gate_proj.in_features  # type: ignore[union-attr]
-    states = torch.randn(1, PROBE, int(width), generator=torch.Generator().manual_seed(0))
+    weight: Any = module.weight if ours is _rms_norm else module.gate_proj.weight  # type: ignore[union-attr]
+    states = torch.randn(1, PROBE, weight.shape[-1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
     try:
         expected, found = module(states), ours(module, states)
     except (TypeError, ValueError, RuntimeError, AttributeError):
         return False
     if not isinstance(expected, torch.Tensor) or expected.shape != found.shape or expected.dtype != found.dtype:
         return False
-    return bool((expected - found).abs().max() <= TOLERANCE * expected.abs().max())
+    return bool((expected - found).abs().max() <= TOLERANCE[weight.dtype] * expected.abs().max())
 
 
 def _rms_norm(self: Any, states: torch.Tensor) -> torch.Tensor:
@@ -73,14 +79,16 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         scale = states.float().square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(states, weight, scale)
-        return (states * scale).to(states.dtype).mul(weight)
+        normed = (states * scale).to(states.dtype).mul(weight)
+        # What the products would round anyway, each for itself; the queries and keys of a head are rotated first.
+        return operand(normed) if states.dtype == torch.float32 else normed
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, scale = ctx.saved_tensors
-        (gradient,) = gradients
+        gradient = gradients[0].to(torch.promote_types(states.dtype, weight.dtype))
         normed = states * scale
-        of_weight = (gradient * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        of_weight = (gradient * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
         of_states = None
         if ctx.needs_input_grad[0]:
             scaled = gradient * weight
@@ -91,8 +99,14 @@ class _RMSNorm(torch.autograd.Function):
 
 def _gated(self: Any, states: torch.Tensor) -> torch.Tensor:
     layers = self.gate_proj, self.up_proj, self.down_proj
-    if any(type(layer) is not nn.Linear for layer in layers):  # adapters came in between
-        return type(self).forward(self, states)  # type: ignore[no-any-return]
+    if not torch.is_grad_enabled():
+        made = [
+            self.down_proj(silu(self.gate_proj(rows), inplace=True).mul_(self.up_proj(rows)))
+            for rows in states.split(ROWS, -2)
+        ]
+        return made[0] if len(made) == 1 else torch.cat(made, -2)
+    if any(type(layer) is not nn.Linear or layer.weight.dtype != torch.float32 for layer in layers):
+        return type(self).forward(self, states)  # type: ignore[no-any-return] # adapters came in between, or bfloat16
     return _Gated.apply(states, *(layer.weight for layer in layers))  # type: ignore[no-any-return]
 
 

@@ -8,7 +8,7 @@ from tiny import small
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from curate.models.products.layers import lighten
+from curate.models.products.layers import fuse, lighten
 
 
 def made(kind):
@@ -50,6 +50,30 @@ def test_a_model_gives_the_same_with_them(kind, autocast):
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == torch.float32
         assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_without_gradients_it_gives_the_same_too(dtype):
+    model = made("llama").to(dtype)
+    ours = copy.deepcopy(model)
+    fuse(ours)
+    assert any("mlp" in name for name in light(ours)) and any("norm" in name for name in light(ours))
+    ids = torch.arange(24).view(2, 12)
+    with torch.no_grad():
+        expected, found = (one(input_ids=ids, use_cache=False).logits for one in (model, ours))
+    assert found.dtype == dtype
+    assert (found - expected).abs().max() <= (1e-5 if dtype == torch.float32 else 2e-2) * expected.abs().max()
+
+
+def test_weights_in_bfloat16_get_their_gradients():
+    """Of an adapted model that stands in bfloat16, say."""
+    model = made("llama").to(torch.bfloat16)
+    expected, wanted = gradients(copy.deepcopy(model), autocast=False)
+    fuse(model)
+    found, got = gradients(model, autocast=False)
+    assert (found - expected).abs().max() <= 2e-2 * expected.abs().max()
+    for one, other in zip(got, wanted, strict=True):
+        assert one.dtype == torch.bfloat16 and (one - other).norm() <= 5e-2 * other.norm()
 
 
 def test_layers_that_compute_something_else_stay_as_they_are():
