@@ -24,6 +24,7 @@ from curate.models.products.linear import speed_up
 from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import pad, response_logits, response_logps, stretches_beyond
+from curate.scoring.packing.last import trim
 from curate.scoring.packing.packs import Pack
 from curate.training.sharding import in_shards
 from curate.training.work import Work
@@ -48,6 +49,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     model.config.use_cache = False
     model.curate_packs = False
     lighten(model)
+    trim(model)
     _score_in_the_head(model.get_output_embeddings())
     own = type(model).forward
 
@@ -201,9 +203,7 @@ def _one_pack(model: Any, pack: Pack, alignment: bool = False) -> tuple[torch.Te
         torch.from_numpy(part).to(device, non_blocking=True)
         for part in (pack.input_ids, pack.position_ids, pack.rows, pack.targets)
     )
-    window = getattr(config, "sliding_window", None)
-    shorter = window is not None and int(pack.position_ids.max()) + 1 > window
-    with attention.attending(pack, device, shorter) as windows:
+    with attention.attending(pack, device) as windows:
         states = model.base_model(
             input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
         ).last_hidden_state[0]

@@ -1,5 +1,8 @@
 """Packs give what each sequence gives alone, whatever stands beside it."""
 
+import copy
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +16,9 @@ from curate.models.resolve import resolve
 from curate.scoring.engines.transformers import TransformersEngine
 from curate.scoring.packing import attention, head, probe
 from curate.scoring.packing.head import COLUMNS, Head
+from curate.scoring.packing.last import trim
 from curate.scoring.packing.packs import packs
+from curate.scoring.packing.pieces import Plan
 
 
 def alone(engine, sequences):
@@ -215,7 +220,7 @@ def test_flex_attention_masks_the_same():
     tokens = len(pack.input_ids)
     query, key, value = torch.randn(1, 4, tokens, 16), torch.randn(1, 2, tokens, 16), torch.randn(1, 2, tokens, 16)
     by_flex = attention._flex(pack, torch.device("cpu"), compiled=False)
-    by_piece = attention._by_piece(attention.pieces(pack, window=True))
+    by_piece = Plan(pack).attend
     for window in (None, 5):
         ours, theirs = (attend(query, key, value, None, window) for attend in (by_piece, by_flex))
         assert ours.shape == theirs.shape == (1, tokens, 4, 16)
@@ -234,11 +239,19 @@ def by_definition(pack, query, key, value, window):
     return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value).transpose(1, 2)
 
 
-@pytest.mark.parametrize("window", [None, 5])
+def long_forest():
+    """Branches of several chunks: some of one length and one root's, some whose roots differ by a few tokens."""
+    short, near, far, *responses = ids(70, 76, 300, 150, 150, 140, 64, 65, 3)
+    pairs = [(prompt, response) for prompt in (short, near) for response in responses] + [(far, responses[0])]
+    return [TokenSequence(*pair) for pair in pairs]
+
+
+@pytest.mark.parametrize("sequences", [forest(), long_forest()], ids=["short", "long"])
+@pytest.mark.parametrize("window", [None, 5, 100])
 @pytest.mark.parametrize("widths", [(16, 16), (24, 16), (16, 24)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_attention_by_piece_and_its_gradients_are_those_of_one_softmax(dtype, widths, window):
-    (pack,) = packs(forest(), 1000)
+def test_attention_by_piece_and_its_gradients_are_those_of_one_softmax(dtype, widths, window, sequences):
+    (pack,) = packs(sequences, 10_000)
     torch.manual_seed(0)
     shapes = [
         (1, heads, len(pack.input_ids), width) for heads, width in ((4, widths[0]), (2, widths[0]), (2, widths[1]))
@@ -246,13 +259,56 @@ def test_attention_by_piece_and_its_gradients_are_those_of_one_softmax(dtype, wi
     states = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
     same = [part.detach().double().requires_grad_() for part in states]
     expected = by_definition(pack, *same, window)
-    found = attention._by_piece(attention.pieces(pack, window=bool(window)))(*states, None, window)
+    found = Plan(pack).attend(*states, None, window)
     slope = torch.randn(found.shape).to(dtype)
     ours = torch.autograd.grad(found, states, slope)
     theirs = torch.autograd.grad(expected, same, slope.double())
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     for one, other in zip((found, *ours), (expected, *theirs), strict=True):
         assert one.dtype == dtype and (one - other).norm() <= tolerance * other.norm()
+
+
+def test_the_last_layer_runs_behind_its_attention_on_what_predicts_alone(model):
+    engine = TransformersEngine(model, "float32")
+    (pack,) = packs(forest(), 1000)
+    layers, rows = engine.model.model.layers, {}
+
+    def count(key):
+        return lambda _, __, made: rows.update({key: int(made.any(-1).sum())})
+
+    for number, layer in enumerate(layers):
+        for name in ("self_attn.o_proj", "mlp.down_proj"):
+            layer.get_submodule(name).register_forward_hook(count((number, name)))
+    engine._one_pack(pack)
+    assert len(set(pack.rows)) < len(pack.input_ids)
+    for (number, _), count in rows.items():
+        assert count == (len(set(pack.rows)) if number == len(layers) - 1 else len(pack.input_ids))
+
+
+def test_a_copy_of_a_trimmed_model_has_weights_of_its_own():
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(small("llama"))
+    trim(model)
+    other = copy.deepcopy(model)
+    torch.nn.init.zeros_(other.model.layers[-1].mlp.down_proj.weight)
+    (pack,) = packs(forest(), 1000)
+    states = torch.randn(1, len(pack.input_ids), model.config.hidden_size)
+    with attention.attending(pack, torch.device("cpu")), torch.no_grad():
+        found, copied = (one.model.layers[-1].mlp(states)[0].any(-1) for one in (model, other))
+    assert found.nonzero().flatten().tolist() == sorted(set(pack.rows.tolist()))
+    assert not copied.any()
+
+
+def test_a_module_that_another_library_has_hooked_is_left_alone():
+    """As accelerate does where a model lies on several devices: its `forward` is no method any more."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(small("llama"))
+    mlp = model.model.layers[-1].mlp
+    mlp.forward = hooked = partial(type(mlp).forward, mlp)
+    trim(model)
+    assert mlp.forward is hooked and "forward" in vars(model.model.layers[-1].self_attn.o_proj)
 
 
 def test_bfloat16_stays_near_float32(model):

@@ -20,14 +20,16 @@ from curate.base.device import device
 from curate.base.errors import InputError, first_line
 from curate.base.progress import say
 from curate.models.load import load_model
+from curate.models.products.layers import fuse
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import of_one_length, pad, response_logps, stretches_beyond
 from curate.scoring.packing.head import Head, repack_linears, repacks
+from curate.scoring.packing.last import trim
 from curate.scoring.packing.packs import Pack, packs
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}  # in one forward pass, at most (or one sequence)
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}  # in one forward pass, at most (or one sequence)
 FEWEST_TOKENS = 512  # a pass that does not fit the device's memory is halved, down to this
 WORKERS = 4  # packs at once on a CPU, at most: Python runs one thread at a time between their steps
 LOGITS_BYTES = 2**31  # float32 logits of one such batch, at most, whatever the vocabulary
@@ -45,7 +47,6 @@ class TransformersEngine:
         self.unpacked_budget = min(self.budget, LOGITS_BYTES // (4 * config.vocab_size))
         if self.device.type == "cpu":
             memory.keep_freed()
-        self.window = getattr(config, "sliding_window", None)
         self.alone_beyond = stretches_beyond(config)
         self._own = self.model.config._attn_implementation
         self.head: Head | None = None
@@ -113,8 +114,7 @@ class TransformersEngine:
             torch.from_numpy(part).to(self.device, non_blocking=True)
             for part in (pack.input_ids, pack.position_ids, pack.rows, pack.targets)
         )
-        longest = int(pack.position_ids.max()) + 1
-        with attention.attending(pack, self.device, self.window is not None and longest > self.window) as windows:
+        with attention.attending(pack, self.device) as windows:
             states = self.model.base_model(
                 input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
             ).last_hidden_state[0]
@@ -153,9 +153,12 @@ class TransformersEngine:
                 self.head = Head(self.model.get_output_embeddings(), getattr(config, "final_logit_softcapping", None))
             return self._one_pack(pack)  # type: ignore[no-any-return]
 
+        fuse(self.model)
+        trim(self.model)
         self.fault = probe.fault(self.model, dtype, lambda sequence: float(self._unpacked([sequence])[0]), packed)
         if self.fault:
             tell(f"score: this model runs without packs, which is slower: {self.fault}")
             self.head = None
         elif repacks(self.device):
             repack_linears(self.model, keep=self.model.get_output_embeddings())
+            trim(self.model)
