@@ -102,10 +102,8 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
         packs: else padded buckets and the model's own attention.
         onednn: else PyTorch's own matrix products.
     """
-    import torch
     from transformers import TrainingArguments
 
-    from curate.base.memory import keep_freed
     from curate.base.progress import console
     from curate.models.load import load_model
     from curate.models.products import linear
@@ -113,14 +111,12 @@ def open_curate(settings: Settings, work: Work, *, packs: bool = True, onednn: b
     from curate.models.resolve import resolve
     from curate.objectives.registry import OBJECTIVES
     from curate.training import policy
+    from curate.training.build import settle
     from curate.training.pairs import NUMBERS, Collator, PairDataset
     from curate.training.trainer import PairTrainer
 
     console.quiet = True
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    else:
-        keep_freed()
+    settle()
     if not onednn:
         linear.onednn = lambda: False
     model = resolve(settings.model)

@@ -56,6 +56,7 @@ from curate.models import rendering
 from curate.models.resolve import resolve
 from curate.pairs.prepare import prepare
 from curate.project.params import CleaningParams, DataParams
+from curate.training.arguments import OPTIMIZER
 from curate.training.pairs import draw
 
 OURS = "curate"
@@ -88,7 +89,7 @@ def parse() -> argparse.Namespace:
     add("--repeats", type=int, default=3)
     add("--trainers", type=names(TRAINERS, all=every), default=list(every), help=", ".join(every))
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: autocast over float32 weights")
-    add("--optimizer", default="adamw_torch_fused", help="as TrainingArguments.optim has it; curate's and TRL's own")
+    add("--optimizer", default=OPTIMIZER, help="as TrainingArguments.optim has it; curate's and TRL's own")
     add("--learning-rate", type=float, default=1e-5)
     add("--checkpointing", action="store_true", help="of gradients: compute activations again, keep fewer")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each contender")

@@ -9,6 +9,7 @@ from curate.training.checkpoints import KEPT
 from curate.training.launched import processes
 from curate.training.plan import Plan
 
+OPTIMIZER = "adamw_torch_fused"  # as transformers names it
 EVALUATED_TOGETHER = 64
 ORDERS_APART = 1_000_003
 """Between the seeds of two runs' orders of the pairs. accelerate orders an epoch by this seed plus the epoch's number:
@@ -30,7 +31,7 @@ def arguments(plan: Plan, *, resuming: bool) -> transformers.TrainingArguments:
         warmup_steps=round(params.warmup_fraction * plan.steps),
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_grad_norm,
-        optim="adamw_torch_fused",
+        optim=OPTIMIZER,
         seed=seed,
         data_seed=seed * ORDERS_APART,
         eval_strategy="steps",

@@ -49,7 +49,8 @@ def build(plan: Plan, train: Train) -> Built:
     """
     params, pairs = plan.params, plan.pairs
     take_device()
-    _deterministic(plan.seed)
+    transformers.set_seed(plan.seed)
+    settle()
     tokenizer = load_tokenizer(plan.model)
     policy = plain_policy(plan.model, params)
     if sharded():
@@ -94,9 +95,8 @@ def with_adapters(policy: Any, params: TrainParams) -> Any:
     return add_lora(policy, params.lora_rank, params.lora_alpha, params.lora_targets) if params.lora_rank else policy
 
 
-def _deterministic(seed: int) -> None:
-    """Same params, same bytes, as far as CUDA has deterministic kernels."""
-    transformers.set_seed(seed)
+def settle() -> None:
+    """Of torch for training: on CUDA deterministic kernels, as far as it has them; on a CPU freed memory is kept."""
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

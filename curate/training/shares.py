@@ -22,11 +22,8 @@ SHARE_TOKENS = {torch.float32: 1024, torch.bfloat16: 2048}
 class Cost(NamedTuple):
     """What else a token costs, as a multiple of its matrix products in the model's layers."""
 
-    head: float = 0.0  # a token of a response: the LM head
-    attended: float = 0.0  # for each token before it: attention
-
-
-TOKENS_ALONE = Cost()
+    head: float  # a token of a response: the LM head
+    attended: float  # for each token before it: attention
 
 
 def cost_of(model: Any) -> Cost:
@@ -39,7 +36,7 @@ def cost_of(model: Any) -> Cost:
     return Cost(head / max(1, sum(inside.values())), 1 / (2 * model.config.get_text_config().hidden_size))
 
 
-def shares(inputs: dict[str, Any], budget: int, cost: Cost = TOKENS_ALONE) -> list[dict[str, Any]]:
+def shares(inputs: dict[str, Any], budget: int, cost: Cost) -> list[dict[str, Any]]:
     """A collator's batch as several: pairs of one prompt together, of about `budget` tokens at most, of like cost, and
     their number a multiple of those that run side by side unless there are fewer prompts. Each names its `rows` of the
     batch."""

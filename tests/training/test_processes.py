@@ -270,7 +270,7 @@ def test_each_process_has_a_gpu_of_its_own(weights, model, tmp_path, monkeypatch
     assert device() == torch.device("cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert device() == torch.device("cuda:1")
-    monkeypatch.setattr(build, "_deterministic", lambda _: None)
+    monkeypatch.setattr(build, "settle", lambda: None)
     monkeypatch.setattr(build, "load_tokenizer", lambda _: 1 / len([]))
     planned = plan(weights, model, params.TrainParams(), ArmParams(), "dpo", tmp_path / "run", tmp_path / "state")
     with pytest.raises(ZeroDivisionError):

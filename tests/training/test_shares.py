@@ -15,6 +15,8 @@ from curate.training.pairs import NUMBERS, Collator, Pair
 from curate.training.policy import make_policy
 from curate.training.shares import Cost, cost_of, shares
 
+TOKENS_ALONE = Cost(head=0.0, attended=0.0)
+
 
 def pairs(count=9):
     """Made-up pairs of different lengths; the second and the fifth have one prompt."""
@@ -45,7 +47,7 @@ def _two_threads(monkeypatch):
 def test_every_pair_is_in_one_share_with_its_own_sequences_and_numbers(budget):
     every = pairs()
     batch = Collator()(every)
-    found = shares(batch, budget)
+    found = shares(batch, budget, TOKENS_ALONE)
     assert sorted(row for share in found for row in share["rows"]) == list(range(9))
     assert len(found) == min(8, {1: 8, 40: 8, 10_000: 2}[budget])  # eight prompts
     for share in found:
@@ -62,7 +64,8 @@ def test_every_pair_is_in_one_share_with_its_own_sequences_and_numbers(budget):
 @pytest.mark.usefixtures("_two_threads")
 def test_shares_are_of_like_size():
     sizes = [
-        sum(sequence.length for sequence in share["work"].sequences) for share in shares(Collator()(pairs(40)), 10_000)
+        sum(sequence.length for sequence in share["work"].sequences)
+        for share in shares(Collator()(pairs(40)), 10_000, TOKENS_ALONE)
     ]
     assert len(sizes) == TOGETHER and max(sizes) < 1.05 * min(sizes)
 
@@ -82,7 +85,9 @@ def test_shares_are_of_like_cost_whatever_the_tokens():
         Pair(*(TokenSequence(prompt, answer) for answer in ids(long, long, seed=9)), None, None, numbers)
         for prompt, long in zip(ids(200, 60, 30, 10, seed=3), (10, 50, 50, 10), strict=True)
     ]
-    by_tokens, by_cost = (shares(Collator()(made), 10_000, cost) for cost in (Cost(), Cost(head=20.0)))
+    by_tokens, by_cost = (
+        shares(Collator()(made), 10_000, cost) for cost in (TOKENS_ALONE, Cost(head=20.0, attended=0.0))
+    )
     assert [share["rows"] for share in by_tokens] == [[0, 3], [1, 2]]
     assert sorted(share["rows"] for share in by_cost) == [[0, 2], [1, 3]]
 
@@ -90,7 +95,7 @@ def test_shares_are_of_like_cost_whatever_the_tokens():
 def test_one_core_has_one_share_until_it_is_too_large(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     batch = Collator()(pairs(40))
-    numbers = [len(shares(batch, budget)) for budget in (10_000, 700)]
+    numbers = [len(shares(batch, budget, TOKENS_ALONE)) for budget in (10_000, 700)]
     assert numbers[0] == 1 < numbers[1]
 
 
@@ -117,7 +122,7 @@ def test_gradients_are_those_of_the_whole_and_the_same_bytes_each_time(budget):
     batch = Collator()(pairs())
     cores = Cores()
     whole = gradients(copy.deepcopy(model), [batch], cores)
-    first, *others = (gradients(model, shares(batch, budget), cores) for _ in range(6))
+    first, *others = (gradients(model, shares(batch, budget, TOKENS_ALONE), cores) for _ in range(6))
     assert first[0] == pytest.approx(whole[0], rel=1e-5)
     for one, other in zip(first[1], whole[1], strict=True):
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()

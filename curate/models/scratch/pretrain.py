@@ -140,9 +140,9 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
             parts = [part for part in parts if len(part.targets)]
             each = cores.each(partial(_backward, model, count), parts)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for group in chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
-                group["lr"] = params.learning_rate * _schedule(step, params.steps)
-            for side_by_side in [optimizers[:number], optimizers[number:]]:
+            for side_by_side in optimizers:
+                for group in chain.from_iterable(optimizer.param_groups for optimizer in side_by_side):
+                    group["lr"] = params.learning_rate * _schedule(step, params.steps)
                 cores.each(lambda optimizer: optimizer.step(), side_by_side)
             model.zero_grad(set_to_none=True)
             losses.append(torch.stack(each).sum())
@@ -154,8 +154,8 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     return mean
 
 
-def _optimizers(model: Any, params: ReferenceParams, number: int) -> list[torch.optim.Optimizer]:
-    """`number` that run side by side, and one more; or one.
+def _optimizers(model: Any, params: ReferenceParams, number: int) -> list[list[torch.optim.Optimizer]]:
+    """Of `params.optimizer`, one list after the other; those of a list, at most `number`, run side by side.
 
     Muon (Jordan et al. 2024) orthogonalises the update of each of the layers' matrices; scaled to the size of
     AdamW's (arXiv 2502.16982, equation 4), so that one learning rate serves both. The rest, the embedding too, is
@@ -173,10 +173,10 @@ def _optimizers(model: Any, params: ReferenceParams, number: int) -> list[torch.
         fused=True,
     )
     if not chosen:
-        return [adamw]
+        return [[adamw]]
     parts = [by_muon[part::number] for part in range(number)]
     muon = partial(torch.optim.Muon, lr=params.learning_rate, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
-    return [*(muon(part) for part in parts), adamw]
+    return [[muon(part) for part in parts], [adamw]]
 
 
 def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
