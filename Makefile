@@ -21,14 +21,18 @@ help: ## this list
 
 setup: $(READY) ## a virtual environment with the locked packages (does nothing when it is up to date)
 
-# torch comes first and by pip: pip's own configuration may name a build without CUDA, which uv does not
-# read. The rest is installed as locked, without resolving: the lock is complete but for torch. Python compiles a module
-# when it is first imported: all 33,000 take longer than the checks, and a run imports a fifth of them.
+# pip chooses torch and what it needs: its configuration may name a build without CUDA, and uv does not read it. uv
+# unpacks, several files at a time. The rest is installed as locked, without resolving: the lock is complete but for
+# torch. Python compiles a module when it is first imported: all 33,000 take longer than the checks, and a run imports a
+# fifth of them.
 $(READY): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "curate needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(LOCK) $(TORCH) uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) uv
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --only-binary :all: -d $(VENV)/wheels -c $(LOCK) $(TORCH)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-index --find-links $(VENV)/wheels $(TORCH)
+	rm -r $(VENV)/wheels
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r $(LOCK)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
