@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import byte_tokenizer, forest, ids, save_model, small
 
 from curate.base.errors import InputError
+from curate.models.products.head import token_logps
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import resolve
 from curate.scoring.engines.transformers import TransformersEngine
@@ -355,6 +356,18 @@ def test_tiles_that_are_not_repacked_give_the_same_and_warn_of_nothing(monkeypat
     expected = Head(linear).logps(states, targets)
     monkeypatch.setattr(head, "repacks", lambda _: False)
     assert torch.allclose(Head(linear).logps(states, targets), expected, atol=2e-6)
+
+
+def test_a_certain_token_is_no_more_than_certain():
+    """The store drops what is above 0. One logit of 40 to 90, all others near 0."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(16, COLUMNS["cpu"] * 2 + 5, bias=False)
+    direction = torch.nn.functional.normalize(torch.randn(16), dim=0)
+    with torch.no_grad():
+        linear.weight.mul_(0.01)[7] = 20 * direction
+    states, targets = torch.linspace(2, 4.5, 512)[:, None] * direction, torch.full((512,), 7)
+    for logps in (Head(linear).logps(states, targets), token_logps(states, linear.weight, None, targets)[0]):
+        assert logps.max() <= 0 and logps.min() > -1e-5
 
 
 def test_a_model_of_few_positions_is_probed_within_them(tmp_path):

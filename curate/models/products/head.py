@@ -80,7 +80,7 @@ class _TokenLogps(torch.autograd.Function):
             here, own = _within(targets[rows], columns)
             at[rows] = torch.where(here, logits.gather(-1, own[:, None]).squeeze(-1), at[rows])
         norm = _joined(norms, at)
-        logps = (at - norm).float()
+        logps = (at - norm).clamp_max(0).float()
         # log sum_v p_v^2 = logsumexp(2 logits) - 2 logsumexp(logits)
         aligned = (logps - (_joined(squares, at) - 2 * norm)).float() if alignment else logps.new_empty(0)
         ctx.save_for_backward(states, weight, bias, targets, norm.float())

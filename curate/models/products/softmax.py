@@ -42,7 +42,8 @@ class LogSumExp:
         self._total += found
 
     def log(self) -> torch.Tensor:
-        """float64 [rows], of all columns so far."""
+        """float64 [rows], of all columns so far. Of a token that is all but certain it may lie below the logit, by the
+        last bits of float32: log-probabilities are clamped at 0."""
         return self._total.log() + self._shift
 
     def _raise(self, logits: torch.Tensor) -> None:

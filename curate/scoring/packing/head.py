@@ -88,7 +88,7 @@ class Head:
             here = (at >= 0) & (at < logits.shape[1])
             own = torch.where(here, logits.gather(-1, at.where(here, 0)[:, None])[:, 0], own)
             norm.add(logits, partial(self._logits, tile, states))
-        return (own - norm.log()).float()
+        return (own - norm.log()).clamp_max(0).float()
 
     def _logits(self, tile: nn.Module, states: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = tile(states).float()
