@@ -6,7 +6,6 @@ another seed, a value what the judge made of that run's response.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from curate.base import memory
 from curate.base.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -213,11 +213,8 @@ def holm(p_values: npt.ArrayLike) -> Array:
     check_installed()
     from statsmodels.stats.multitest import multipletests
 
-    gc.freeze()  # it collects garbage in each call, for a second or two where a process is large: there is none to see
-    try:
+    with memory.passing_over():  # it collects garbage in each call
         return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64)
-    finally:
-        gc.unfreeze()
 
 
 def check_installed() -> None:

@@ -9,7 +9,6 @@ the whole is rendered.
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -104,13 +103,13 @@ class Searcher:
         deterministic = torch.are_deterministic_algorithms_enabled()
         bar = gcg.tqdm
         gcg.tqdm = self._counted
-        gc.freeze()  # nanogcg collects garbage twice a step, most of the time among what was there before
         try:
             attack = gcg.GCG(self.model, _Rendering(self.tokenizer), self.config)
             attack.not_allowed_ids = torch.tensor(self.barred, device=device())
             # The slot is nanogcg's own: a goal that holds one would be cut there.
             content = goal.replace(SLOT, "") + SEPARATOR + SLOT
-            return attack.run(user(content), target)
+            with memory.passing_over():  # nanogcg collects garbage twice a step
+                return attack.run(user(content), target)
         except RuntimeError as error:
             if "after decoding and re-encoding" not in str(error):
                 raise
@@ -121,7 +120,6 @@ class Searcher:
                 remedy="evaluate this model without the suite gcg",
             ) from error
         finally:
-            gc.unfreeze()
             gcg.tqdm = bar
             torch.use_deterministic_algorithms(deterministic)  # which nanogcg turns on
 

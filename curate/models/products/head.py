@@ -70,14 +70,14 @@ class _TokenLogps(torch.autograd.Function):
             raw = _raw(states, weight, bias, rows, columns)
             if keep:
                 kept.append(raw)
-            logits = _capped(raw, softcap)
+            logits = capped(raw, softcap)
             if columns.start == 0:
                 norms.append(LogSumExp())
                 squares.append(LogSumExp())
             norms[-1].add(logits)
             if alignment:
                 squares[-1].add(2 * logits)
-            here, own = _within(targets[rows], columns)
+            here, own = within(targets[rows], columns)
             at[rows] = torch.where(here, logits.gather(-1, own[:, None]).squeeze(-1), at[rows])
         norm = _joined(norms, at)
         logps = (at - norm).clamp_max(0).float()
@@ -99,11 +99,11 @@ class _TokenLogps(torch.autograd.Function):
         kept, ctx.kept = ctx.kept, None
         for rows, columns in _tiles(len(states), weight):
             raw = _raw(states, weight, bias, rows, columns) if kept is None else kept.pop(0)  # and let go
-            logits = _capped(raw, ctx.softcap)
+            logits = capped(raw, ctx.softcap)
             bent = 1 - (logits / ctx.softcap) ** 2 if ctx.softcap else None
             # d log p_t / d logits = onehot(t) - p
             gradient = scaled_softmax(logits, norm[rows], -slope[rows])
-            here, own = _within(targets[rows], columns)
+            here, own = within(targets[rows], columns)
             gradient.scatter_add_(-1, own[:, None], torch.where(here, slope[rows], 0.0)[:, None])
             if bent is not None:
                 gradient *= bent
@@ -135,7 +135,8 @@ def _raw(
     return product(states[rows], weight[columns], None if bias is None else bias[columns])
 
 
-def _capped(raw: torch.Tensor, softcap: float | None) -> torch.Tensor:
+def capped(raw: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    """The model's logits, float32."""
     logits = raw.float()
     return torch.tanh(logits / softcap) * softcap if softcap else logits
 
@@ -144,7 +145,7 @@ def _joined(norms: list[LogSumExp], like: torch.Tensor) -> torch.Tensor:
     return torch.cat([like.new_empty(0, dtype=torch.float64), *(norm.log() for norm in norms)])
 
 
-def _within(targets: torch.Tensor, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:
+def within(targets: torch.Tensor, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:
     """Which targets [rows] lie in these columns, and where; 0 for the others."""
     here = (targets >= columns.start) & (targets < columns.stop)
     return here, (targets - columns.start).where(here, 0)

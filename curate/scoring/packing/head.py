@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from curate.models.products.head import capped, within
 from curate.models.products.softmax import LogSumExp
 
 ROWS = {"cpu": 512, "cuda": 4096}  # hidden states at a time ...
@@ -84,12 +85,10 @@ class Head:
         norm, own = LogSumExp(), torch.empty(len(states), device=states.device)
         for number, tile in enumerate(self._tiles):
             logits = self._logits(tile, states)
-            at = targets - number * columns
-            here = (at >= 0) & (at < logits.shape[1])
-            own = torch.where(here, logits.gather(-1, at.where(here, 0)[:, None])[:, 0], own)
+            here, at = within(targets, slice(number * columns, number * columns + logits.shape[1]))
+            own = torch.where(here, logits.gather(-1, at[:, None])[:, 0], own)
             norm.add(logits, partial(self._logits, tile, states))
         return (own - norm.log()).clamp_max(0).float()
 
     def _logits(self, tile: nn.Module, states: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = tile(states).float()
-        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+        return capped(tile(states), self.softcap)
