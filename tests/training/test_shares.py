@@ -109,8 +109,10 @@ def gradients(model, batches, cores):
 
     losses = []
     for together in rounds(batches):
-        with adding(model.parameters()):
+        with adding(model.parameters(), len(together)):
             losses += cores.each(backward, together)
+            # What came to all parameters is added at once, and not held beside what was there before.
+            assert together[0] is batches[0] or all(parameter.grad is None for parameter in model.parameters())
     return float(torch.stack(losses).sum()), [parameter.grad.clone() for parameter in model.parameters()]
 
 
@@ -128,6 +130,17 @@ def test_gradients_are_those_of_the_whole_and_the_same_bytes_each_time(budget):
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()
     for loss, found in others:
         assert loss == first[0] and all(map(torch.equal, found, first[1]))
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_a_weight_that_only_one_share_comes_to_gets_its_gradient():
+    """An expert of a mixture, say."""
+    weights = [torch.nn.Parameter(torch.ones(())) for _ in range(3)]
+    cores = Cores()
+    for together in ((1.0, 2.0), (3.0, -4.0), (5.0,)):
+        with adding(weights, len(together)):
+            cores.each(lambda x: (x * (weights[0] + (weights[1] if x > 0 else weights[2]))).backward(), together)
+    assert [weight.grad.item() for weight in weights] == [7.0, 11.0, -4.0]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
