@@ -26,22 +26,12 @@ STARTED = "CURATE_LAUNCHED"
 """Set in the processes that train together, so that they do not start more: a folder that they share."""
 
 AGAIN = "what was finished is kept, run the same command to go on"
-MACHINE = {
-    name: getattr(errno, name)
-    for name in (
-        "EACCES",
-        "EDQUOT",
-        "EIO",
-        "EMFILE",
-        "ENAMETOOLONG",
-        "ENOSPC",
-        "ENOTDIR",
-        "EPERM",
-        "EROFS",
-        "ELOOP",
-        "EISDIR",
-    )
-}
+MACHINE = frozenset(
+    [
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE),
+        *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    ]
+)
 """Failures of a file that the machine is at fault for, wherever they come up. Others are ours, with a traceback."""
 
 _interrupted = False
@@ -118,7 +108,7 @@ def told(again: str = AGAIN) -> Iterator[None]:
 def _is_the_machines(error: OSError) -> bool:
     """A full disk does not say which file; a refusal does, where it is a file's."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return full or (error.errno in MACHINE.values() and error.filename is not None)
+    return full or (error.errno in MACHINE and error.filename is not None)
 
 
 @contextmanager

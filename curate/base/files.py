@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 from curate.base import limits
 from curate.base.credentials import redacted_value
 from curate.base.errors import CurateError, InputError, OutputError
+from curate.base.exits import MACHINE
 
 if TYPE_CHECKING:
     import polars as pl
 
 PROVENANCE = "curate"  # key of the JSON that says how a Parquet file was made
 ROW_GROUP = 8192  # rows: what is read a slice at a time is decoded once
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
+"""What a file system answers that has no locks."""
 
 
 def check_replaceable(path: str | Path, marker: str | None = None) -> Path:
@@ -128,7 +131,7 @@ def _one_at_a_time(folders: set[Path]) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL):
+                if error.errno not in NO_LOCKS:
                     raise
         yield
 
@@ -227,16 +230,7 @@ def _runs(process: int) -> bool:
 
 
 _REMEDY = "free space or choose another folder; nothing was written"
-_WRITE_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EFBIG,
-    errno.ENOTDIR,
-}
-_WRITE_ERRORS |= {errno.EEXIST, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE}
+_WRITE_ERRORS = MACHINE | {errno.EFBIG, errno.EEXIST}
 
 
 def _is_about_output(error: OSError, path: Path) -> bool:

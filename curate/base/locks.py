@@ -6,7 +6,6 @@ the file system has no locks, nothing is locked and it is said.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -17,10 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curate.base.errors import OutputError
+from curate.base.files import NO_LOCKS
 from curate.base.progress import say
-
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
-"""What a file system answers that has no locks."""
 
 
 class Held(OutputError):

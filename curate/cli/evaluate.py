@@ -19,7 +19,7 @@ def _suite_names() -> list[str]:
     return list(SUITES)
 
 
-@with_params(EvaluateParams, skip=("suites", "watch", "options"))
+@with_params(EvaluateParams, skip=("suites", "watch", "watch_also", "judge_watch", "attacker_watch", "options"))
 def evaluate(
     params: EvaluateParams,
     model: Annotated[str, typer.Argument(help="A folder (a run's model/), or a Hub id.")],

@@ -11,14 +11,14 @@ from curate.cli.options import quoted, say_next
 
 app = typer.Typer(
     name="judge",
-    help="Train a safety classifier of your own, and see how far it agrees with the labels.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
 @app.callback()
-def _group() -> None: ...
+def _group() -> None:
+    """Train a safety classifier of your own, and see how far it agrees with the labels."""
 
 
 @app.command()

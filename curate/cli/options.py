@@ -33,9 +33,7 @@ def check_out(out: Path, source: str | Path) -> None:
     if out.suffix != ".parquet" or out.is_dir():
         found = "a folder" if out.is_dir() else out.name
         raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
-    if files.real(out) == files.real(source):
-        raise UsageError("--out is the input itself", field="out", found=out, remedy="give another name")
-    check_spared(out, files.is_ours)
+    check_beside(out, source)
 
 
 def check_beside(path: Path, source: str | Path, ours: Callable[[Path], bool] = files.is_ours) -> None:
@@ -45,12 +43,7 @@ def check_beside(path: Path, source: str | Path, ours: Callable[[Path], bool] = 
         ours: whether the file that stands there is one that the command may replace.
     """
     if files.real(path) == files.real(source):
-        raise UsageError(
-            "a file that goes with the output would replace the input",
-            field="out",
-            found=path,
-            remedy="give another name",
-        )
+        raise UsageError("what is written would replace the input", found=path, remedy="give another name")
     check_spared(path, ours)
 
 

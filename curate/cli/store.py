@@ -22,7 +22,6 @@ StoreOption = Annotated[
 
 app = typer.Typer(
     name="store",
-    help="Show which log-probabilities are kept. One line a model, dtype and engine.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )

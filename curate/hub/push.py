@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 from huggingface_hub.hf_api import RepoFile
 
-from curate.base.errors import OutputError
+from curate.base.errors import OutputError, few
 from curate.base.files import file_digest
 from curate.base.progress import say
 from curate.hub import manifest as manifests
@@ -104,7 +104,7 @@ def push(api: HfApi, repo: str, folder: Path, remote: Remote, message: str) -> P
         raise OutputError(
             "files that curate did not publish stand where ours go, and would be lost",
             file=f"hub:{repo}",
-            field=", ".join(foreign[:5]),
+            field=few(foreign),
             remedy="choose another repository, or remove them there",
         )
     if not changed and not gone:

@@ -6,7 +6,6 @@ The digest is of both, scaling and all; both are merged when they are loaded.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +47,14 @@ def digest_over(base: str, folder: Path) -> str:
 def merged(net: Any, folder: Path) -> Any:
     """The model with the adapter merged into its weights. Raises `InputError` where it does not fit."""
     try:
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
     except ImportError as error:
         raise InputError(
             "a model that is an adapter needs peft", remedy="pip install 'curate-preferences[train]'"
         ) from error
     with loading("adapter", folder):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
-            adapted = PeftModel.from_pretrained(net, folder)
-        found = adapted.load_adapter(folder, adapted.active_adapter)  # again, for what it says of the names
+        adapted = PeftModel(net, PeftConfig.from_pretrained(folder))
+        found = adapted.load_adapter(folder, adapted.active_adapter)  # (from_pretrained keeps what it finds)
         if names := sorted({*found.missing_keys, *found.unexpected_keys}):
             raise InputError(
                 "the adapter's weights are not those of its base's parts, and some would be left out",

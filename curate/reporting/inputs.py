@@ -12,7 +12,7 @@ import polars as pl
 
 from curate.base import limits
 from curate.base.errors import InputError, first_line
-from curate.base.files import existing, read_json, read_provenance
+from curate.base.files import existing, read_json_object, read_provenance
 from curate.evaluation import record
 from curate.evaluation.record import BASE, Evaluation
 from curate.pairs.artefact import check_values, read_artefact
@@ -93,7 +93,7 @@ def read_material(
     return Material(
         frame=frame,
         provenance=read_provenance(weights),
-        documents={name: read_object(path) for name, path in documents.items()},
+        documents={name: read_json_object(path) for name, path in documents.items()},
         runs=[] if runs is None else read_runs(runs, arms, seeds),
         evaluations=[] if evaluations is None else read_evaluations(evaluations, arms, seeds),
     )
@@ -104,14 +104,6 @@ def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: See
     if arms is None:
         return record.read([folder])
     return record.read([folder / BASE, *(folder / path for path in _paths(arms, seeds))])
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError("not a summary of ours", file=path, found=type(value).__name__, expected="a JSON object")
-    return value
 
 
 def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()) -> list[Run]:
@@ -160,7 +152,7 @@ def read_run(folder: Path) -> Run:
         InputError: a file, a column or a part of the metrics is missing.
     """
     remedy = "train this arm with this seed (`curate train`, `dvc repro`)"
-    metrics = read_object(existing(folder / "metrics.json", remedy))
+    metrics = read_json_object(existing(folder / "metrics.json", remedy))
     absent = [side for side in SIDES if not isinstance(metrics.get(side), dict)]
     absent += [name for name, kind in (("arm", str), ("seed", int)) if not isinstance(metrics.get(name), kind)]
     if absent:
@@ -176,7 +168,7 @@ def read_run(folder: Path) -> Run:
     if missing:
         raise InputError("no curve of a run", file=path, field=", ".join(missing), expected=", ".join(CURVE))
     made = folder / "model" / "curate.json"
-    record = read_object(made) if made.is_file() else {}
+    record = read_json_object(made) if made.is_file() else {}
     return Run(metrics["arm"], metrics["seed"], curve, metrics, record, _rewards(folder / REWARDS_FILE))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.base.files import existing, read_provenance
+from curate.base.files import existing, read_json_object, read_provenance
 from curate.evaluation import compare
 from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
@@ -16,7 +16,7 @@ from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES, check_columns
 from curate.reporting import faults, folders, tables
 from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
-from curate.reporting.inputs import MEASURES, SIDES, read_object, read_run
+from curate.reporting.inputs import MEASURES, SIDES, read_run
 from curate.reporting.table import Cell, Table, from_json
 from curate.reporting.verdict import imbalance, sentences
 from curate.selection import measure
@@ -67,7 +67,7 @@ def summarise(path: Path) -> Summary:
     if path.is_dir():
         return _folder(path)
     if path.suffix == ".json":
-        return Summary("summary", path, from_json("", read_object(path)), None, {})
+        return Summary("summary", path, from_json("", read_json_object(path)), None, {})
     if path.suffix != ".parquet":
         raise InputError("cannot tell what this is", file=path, expected=KINDS)
     frame = read_artefact(path)
@@ -129,7 +129,7 @@ def _folder(path: Path) -> Summary:
     if (path / METRICS_FILE).is_file() and (path / VALUES_FILE).is_file():
         return _evaluation(path)
     if (path / "reference.json").is_file():
-        return Summary("reference", path, from_json("", read_object(path / "reference.json")), None, {})
+        return Summary("reference", path, from_json("", read_json_object(path / "reference.json")), None, {})
     if (path / "dvc.yaml").is_file() and (path / "params.yaml").is_file():
         return Summary("project", path, folders.of_project(path), None, {})
     if any(path.glob("*/seed-*/curve.csv")) or any(path.glob("*/curve.csv")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -111,18 +111,6 @@ def from_json(title: str, value: Mapping[str, Any]) -> list[Table]:
         else:
             tables += from_json(name, item)
     return tables
-
-
-def flattened(title: str, value: Mapping[str, Any]) -> Table:
-    """A JSON object as one table, nested keys joined by dots, the outermost first."""
-
-    def rows(item: Mapping[str, Any], prefix: str) -> Iterator[list[Cell]]:
-        yield from ([prefix + key, _cell(part)] for key, part in item.items() if not isinstance(part, Mapping))
-        for key, part in item.items():
-            if isinstance(part, Mapping):
-                yield from rows(part, f"{prefix}{key}.")
-
-    return Table(title, ["", "value"], list(rows(value, "")))
 
 
 def _has_objects(value: Mapping[str, Any]) -> bool:

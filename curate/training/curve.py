@@ -30,7 +30,7 @@ def curve_of(history: list[dict[str, Any]], steps: int, steps_an_epoch: int) -> 
         for side in SIDES
         if f"eval_{side}_loss" in entry
     }
-    assert (0, "heldout") in rows and rows, "no evaluation before the first step"
+    assert (0, "heldout") in rows, "no evaluation before the first step"
     curve = pl.DataFrame(list(rows.values()), schema_overrides={"kl": pl.Float64})
     return curve.sort("step", "side").filter(pl.col("step") <= steps)
 

@@ -1,5 +1,6 @@
 """A lock says who holds it, and dies with its holder."""
 
+import errno
 import json
 import os
 import signal
@@ -100,7 +101,7 @@ def test_a_folder_that_cannot_be(tmp_path):
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     def none(*_):
-        raise OSError(locks.errno.EOPNOTSUPP, "not supported")
+        raise OSError(errno.EOPNOTSUPP, "not supported")
 
     monkeypatch.setattr(locks.fcntl, "flock", none)
     with held(tmp_path / "lock", "is busy"):

@@ -115,7 +115,7 @@ def test_match_is_a_list(folder):
         (["train", "weights.parquet", "--model", "model", "--out", "x", "--arm", "ppo"], 2, "no such arm"),
         (["train", "weights.parquet", "--model", "model", "--out", "model"], 1, "would lose what it holds"),
         (["split", "scores.parquet", "--out", "model"], 2, "a folder"),
-        (["split", "scores.parquet", "--out", "scores.parquet"], 2, "the input itself"),
+        (["split", "scores.parquet", "--out", "scores.parquet"], 2, "would replace the input"),
         (["score", "raw.jsonl", "--model", "model", "--out", "raw.jsonl"], 2, "must name a Parquet file"),
         (["nonsense"], 2, "nonsense"),
     ],

@@ -106,7 +106,7 @@ def test_faults_are_messages_with_exit_codes(raw, tmp_path, monkeypatch, capsys)
         (2, "heldout_fraction", (raw, "--out", out, "--heldout-fraction", "1.5")),
         (2, "Parquet file", (raw, "--out", tmp_path)),
         (2, "Parquet file", (raw, "--out", "pairs.json")),
-        (2, "input itself", (out, "--out", out)),
+        (2, "would replace the input", (out, "--out", out)),
         (2, "--duplicates", (raw, "--out", out, "--duplicates", "maybe")),
     ):
         got, seen = call(monkeypatch, capsys, *arguments)

@@ -76,7 +76,7 @@ def test_one_model_leaves_the_other_rating_as_it_is(folder, monkeypatch, capsys)
         (["pairs.parquet", "--reward", "nowhere", "--out", "x.parquet"], 1, "no such model"),
         (["none.parquet", "--reward", "reward", "--out", "x.parquet"], 1, "no such file"),
         (["foreign.parquet", "--reward", "reward", "--out", "x.parquet"], 1, "this is no pairs file"),
-        (["pairs.parquet", "--reward", "reward", "--out", "pairs.parquet"], 2, "the input itself"),
+        (["pairs.parquet", "--reward", "reward", "--out", "pairs.parquet"], 2, "would replace the input"),
         (["pairs.parquet", "--reward", "reward", "--out", "x.csv"], 2, "must name a Parquet file"),
         (["pairs.parquet", "--reward", "reward", "--out", "x.parquet", "--dtype", "int8"], 2, "int8"),
         (["long.parquet", "--reward", "reward", "--out", "x.parquet"], 1, "longer than the rating model's context"),

@@ -31,13 +31,8 @@ def parse(record: Record) -> Replies:
     ranked = name == "ranks"
     replies = []
     for i, said in enumerate(texts):
-        held = number(numbers[i], f"{name}[{i}]")
-        reply = (
-            Reply(text({"responses": said}, "responses"), -held)
-            if ranked
-            else Reply(text({"responses": said}, "responses"), held, reward=held)
-        )
-        replies.append(reply)
+        held, reply = number(numbers[i], f"{name}[{i}]"), text({"responses": said}, "responses")
+        replies.append(Reply(reply, -held) if ranked else Reply(reply, held, reward=held))
     return Replies(with_system(record, asked(record, "prompt")), replies)
 
 

@@ -29,7 +29,7 @@ def to_yaml(params: Params) -> str:
         doc = field.description or (type(value).__doc__ or "")
         lines += ["", *(f"# {line}" for line in doc.strip().splitlines()), f"{name}:"]
         if isinstance(value, Section):
-            lines += _section(value, "  ")
+            lines += _section(value)
         else:
             for key, arm_field in ArmParams.model_fields.items():
                 lines.insert(-1, f"#   {key}: {arm_field.description}")
@@ -38,10 +38,10 @@ def to_yaml(params: Params) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(section: Section, indent: str) -> list[str]:
+def _section(section: Section) -> list[str]:
     lines = []
     for name, field in type(section).model_fields.items():
-        lines += [f"{indent}# {field.description}", f"{indent}{name}: {_flow(getattr(section, name))}"]
+        lines += [f"  # {field.description}", f"  {name}: {_flow(getattr(section, name))}"]
     return lines
 
 
