@@ -51,13 +51,20 @@ class Trained(NamedTuple):
 def train(name: str, settings: Settings, work: Work) -> Iterator[float | Trained]:
     """A `rounds.Contend`: every run loads the model and begins anew."""
     start = time.perf_counter()
-    trainer = TRAINERS[name](settings, work)
+    trainer = _opened(name, settings, work)
     yield time.perf_counter() - start
     while True:
         yield _run(trainer)
         del trainer
         gc.collect()
-        trainer = TRAINERS[name](settings, work)
+        trainer = _opened(name, settings, work)
+
+
+def _opened(name: str, settings: Settings, work: Work) -> Any:
+    import torch
+
+    torch.use_deterministic_algorithms(False)  # curate's turns them on, for all that follow in this process
+    return TRAINERS[name](settings, work)
 
 
 def _run(trainer: Any) -> Trained:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from curate.base.errors import InputError
@@ -38,3 +40,18 @@ def take_device() -> None:
 
     if device_type() == "cuda":
         torch.cuda.set_device(device())
+
+
+@contextmanager
+def as_deterministic_as_before() -> Iterator[None]:
+    """Whatever is done in this block with torch's deterministic kernels, it is undone behind it."""
+    import torch
+    from torch.utils import deterministic
+
+    enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = deterministic.fill_uninitialized_memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        deterministic.fill_uninitialized_memory = filled

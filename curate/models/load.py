@@ -10,8 +10,8 @@ from curate.models.faults import check_whole, loading
 from curate.models.resolve import Model
 
 
-def load_model(model: Model, dtype: str) -> torch.nn.Module:
-    """The model on `device()`; an adapter is merged into it in float32, whatever `dtype` is.
+def load_model(model: Model, dtype: str, where: torch.device | None = None) -> torch.nn.Module:
+    """The model on `where`, or on `device()`; an adapter is merged into it in float32, whatever `dtype` is.
 
     Raises:
         InputError: transformers cannot load it, it does not fit, or a part of its weights is missing.
@@ -36,4 +36,4 @@ def load_model(model: Model, dtype: str) -> torch.nn.Module:
         )
         if model.adapter:
             loaded = merged(loaded, model.adapter).to(getattr(torch, dtype))
-        return loaded.to(device())  # type: ignore[no-any-return]
+        return loaded.to(where or device())  # type: ignore[no-any-return]

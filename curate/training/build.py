@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils import deterministic
 
 from curate.base import memory
 from curate.base.device import take_device
@@ -100,6 +101,7 @@ def settle() -> None:
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False  # else whatever is made empty is filled with NaN first
     else:
         memory.keep_freed()
 
@@ -113,5 +115,7 @@ def _refusals(plan: Plan, policy: Any, tokenizer: Any, train: Train) -> Refusals
     if plan.arm.objective == "door":
         return refusals
     aligned = aligned_model(plan, train)
+    memory.give_back()  # the policy that was trained: models are full of cycles
     by_pair = weights_by_pair(policy, aligned, tokenizer, plan.pairs.training, data["tau"])
+    memory.give_back()
     return refusals._replace(token_weights=by_pair)

@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from curate.base import files
+from curate.models.load import load_model
 from curate.models.resolve import Model
 from curate.training import card, checkpoints
-from curate.training.build import Built, plain_policy, with_adapters
+from curate.training.build import Built, held_in, with_adapters
 from curate.training.curve import CURVE_FILE, METRICS_FILE
 from curate.training.measure import REWARDS_FILE
 from curate.training.plan import Plan
@@ -30,8 +33,9 @@ def save(plan: Plan, built: Built, trained: Trained) -> None:
     gathered = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         if gathered is not None:
-            # What the processes hold are shards: the whole goes into a model of its own.
-            policy = with_adapters(plain_policy(plan.model, plan.params), plan.params)
+            # What the processes hold are shards: the whole goes into a model of its own, on the CPU as `gathered` is.
+            policy = load_model(plan.model, held_in(plan.params), torch.device("cpu"))
+            policy = with_adapters(policy, plan.params)
             policy.load_state_dict(gathered)
         record = record_of(plan)
         with files.replacing(plan.out, CURVE_FILE) as folder:

@@ -348,6 +348,25 @@ def test_memory_that_runs_out_while_packs_or_padding_are_tried_is_told(model, mo
     assert caught.value.details["file"] == str(model.path) and "pages" not in caught.value.details["found"]
 
 
+def test_a_token_that_the_model_does_not_know_is_refused(model):
+    """The last token of a response is embedded nowhere: it would have got a number."""
+    engine = TransformersEngine(model, "float32")
+    known = len(engine.model.get_input_embeddings().weight)
+    ((response,),) = [ids(5)]
+    engine.logps([TokenSequence(*ids(4), np.append(response, known - 1).astype(np.int32))])
+    with pytest.raises(InputError, match="the tokenizer has tokens that the model does not know") as caught:
+        engine.logps([TokenSequence(*ids(4), np.append(response, known).astype(np.int32))])
+    assert caught.value.details["found"] == f"token {known}" and caught.value.details["file"] == str(model.path)
+    assert Head(torch.nn.Linear(8, 10)).logps(torch.randn(1, 8), torch.tensor([10])).isnan().all()
+
+
+def test_a_compiled_kernel_may_have_more_variants_than_torchs_8(monkeypatch):
+    """Gradients, autocast, windows and short packs of one run come to 12; beyond the limit it would run uncompiled."""
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    attention._compiled_flex()
+    assert torch._dynamo.config.recompile_limit == attention.VARIANTS
+
+
 @pytest.mark.filterwarnings("error")
 def test_tiles_that_are_not_repacked_give_the_same_and_warn_of_nothing(monkeypatch):
     """As on a GPU."""

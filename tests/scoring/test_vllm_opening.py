@@ -3,6 +3,7 @@
 import os
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -43,6 +44,43 @@ def test_an_engine_that_cannot_be_opened_again_ends_with_what_vllm_says(monkeypa
     engine.close()
     first = vllm.STEP_TOKENS[vllm.device_type()]
     assert tried == [first, "shut", first // 2]
+
+
+def test_a_smaller_engine_is_opened_once_the_larger_one_is_gone(monkeypatch):
+    """The error of the one that did not fit holds it, and with it the model and its cache."""
+    engines, alive = [], []
+
+    class Engine:
+        llm_engine = types.SimpleNamespace(engine_core=types.SimpleNamespace(shutdown=lambda: None))
+
+        def generate(self, prompts, *_, **__):
+            if len(engines) < 3:
+                raise MemoryError
+            return prompts
+
+    def opened(*_, **__):
+        alive.append(sum(engine() is not None for engine in engines))
+        engine = Engine()
+        engines.append(weakref.ref(engine))
+        return engine
+
+    way = types.SimpleNamespace(told="x", params=lambda *_: None, read=lambda *_: -1.0)
+    monkeypatch.setattr(vllm, "open_llm", opened)
+    monkeypatch.setattr(vllm, "way_of", lambda _: way)
+    monkeypatch.setitem(sys.modules, "vllm", types.SimpleNamespace(TokensPrompt=dict))
+    one = np.ones(1, dtype=np.int32)
+    assert vllm.VllmEngine(None, "float32").logps([TokenSequence(one, one)]).tolist() == [-1.0]
+    assert alive == [0, 0, 0]
+
+
+def test_on_a_gpu_vllm_starts_its_process_anew(monkeypatch):
+    """Forked, after torch was asked for CUDA, it could not use it: vLLM asks only whether CUDA is initialised."""
+    name = "VLLM_WORKER_MULTIPROC_METHOD"
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(vllm, "device_type", lambda: "cuda")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    vllm.prepared()
+    assert os.environ[name] == "spawn"
 
 
 NEEDS = "To serve at least one request with the model's max seq len (131072), 16 GiB KV cache is needed."
@@ -102,6 +140,10 @@ def test_what_failed_in_another_process_is_told_by_its_last_words(opened):
     with pytest.raises(InputError, match="vLLM cannot load the model") as caught:
         opening((f"ValueError: {NEEDS}", FAILED), ("ValueError: No available memory for the cache blocks.", FAILED))
     assert caught.value.details["found"] == "No available memory for the cache blocks." and tried == [131_072, -1]
+    tried.clear()
+    with pytest.raises(InputError) as caught:
+        opening(*[("RuntimeError: Cannot re-initialize CUDA in forked subprocess", FAILED)] * 2)
+    assert caught.value.details["found"] == "Cannot re-initialize CUDA in forked subprocess"
     tried.clear()
     with pytest.raises(InputError) as caught:  # what the log had before is not its cause
         opening(("gone", FAILED), ("gone", FAILED))

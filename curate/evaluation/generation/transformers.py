@@ -27,7 +27,7 @@ from curate.scoring.packing import probe
 from curate.scoring.packing.forward import stretches_beyond
 
 BATCH_TOKENS = {"cpu": 32_768, "cuda": 131_072}  # of a batch, prompts and answers at their longest
-CACHE_BYTES = {"cpu": 2**31, "cuda": 2**34}  # keys and values of a batch, at most (or one request)
+CACHE_BYTES = 2**31  # keys and values of a batch, at most (or one request); on a GPU half of what is free
 LOGITS_BYTES = 2**30  # float32 logits of a batch's next tokens, at most
 COMPACT = 0.75  # finished rows are dropped once no more than this share of the batch goes on
 
@@ -55,7 +55,7 @@ class TransformersGeneration:
         config = self.model.config.get_text_config()
         self.budget = min(
             BATCH_TOKENS[self.device.type],
-            CACHE_BYTES[self.device.type] // _cache_bytes_a_token(config, self.model.dtype.itemsize),
+            _cache_bytes(self.device) // _cache_bytes_a_token(config, self.model.dtype.itemsize),
         )
         self.rows = max(1, LOGITS_BYTES // (4 * config.vocab_size))
         self.alone_beyond = stretches_beyond(config)
@@ -67,23 +67,36 @@ class TransformersGeneration:
             memory.keep_freed()
 
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
-        """As the protocol says.
+        """As the protocol says. Where a batch does not fit the device's memory, it goes on with half of it.
 
         Raises:
-            InputError: a batch does not fit the device's memory; logits that are no finite numbers.
+            InputError: a request alone does not fit either; logits that are no finite numbers.
         """
         out: dict[int, Generated] = {}
-        try:
-            for batch in batches(requests, self.budget):
-                for part in self._together(requests, batch):
-                    out |= zip(part, self._batch([requests[number] for number in part]), strict=True)
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                "a batch does not fit the device's memory",
-                found=first_line(error),
-                remedy="use dtype bfloat16, a lower max_tokens or a larger device",
-            ) from error
+        while len(out) < len(requests):
+            self._generate(requests, out)
         return [out[number] for number in range(len(requests))]
+
+    def _generate(self, requests: Sequence[Request], out: dict[int, Generated]) -> None:
+        """Put into `out` what is not there yet, up to a batch that does not fit; the next are half of that."""
+        left = [number for number in range(len(requests)) if number not in out]
+        for batch in batches([requests[number] for number in left], self.budget):
+            for part in self._together(requests, [left[place] for place in batch]):
+                try:
+                    out |= zip(part, self._batch([requests[number] for number in part]), strict=True)
+                    continue
+                except torch.OutOfMemoryError as error:
+                    if len(part) == 1:
+                        raise InputError(
+                            "a request does not fit the device's memory",
+                            found=first_line(error),
+                            remedy="use dtype bfloat16, a lower max_tokens or a larger device",
+                        ) from error
+                # Not within `except`: the error holds what did not fit.
+                self.budget, self.rows = self.budget // 2, len(part) // 2
+                memory.give_back()
+                say(f"evaluate: {len(part)} requests at once do not fit the memory; it goes on with {self.rows}")
+                return
 
     def close(self) -> None:
         del self.model
@@ -162,6 +175,11 @@ def _left_padded(requests: Sequence[Request], device: torch.device) -> tuple[tor
         ids[row, longest - len(request.prompt_ids) :] = request.prompt_ids
         mask[row, longest - len(request.prompt_ids) :] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _cache_bytes(device: torch.device) -> int:
+    """Of a batch, with the model in memory."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CACHE_BYTES
 
 
 def _cache_bytes_a_token(config: Any, itemsize: int) -> int:

@@ -149,6 +149,9 @@ def _run(net: Any, tokenizer: Any, rows: list[dict[str, Any]], settings: Setting
         report_to="none",
         disable_tqdm=True,
     )
+    if arguments.n_gpu > 1:
+        # One device: nn.DataParallel would take a batch from each GPU.
+        arguments._n_gpu = 1
     with progress("judge", steps, "steps") as advance:
 
         class Show(transformers.TrainerCallback):

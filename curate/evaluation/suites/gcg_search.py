@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from curate.base import memory
-from curate.base.device import device
+from curate.base.device import as_deterministic_as_before, device
 from curate.base.errors import InputError
 from curate.base.progress import Advance
 from curate.evaluation.suites.base import user
@@ -100,7 +100,6 @@ class Searcher:
         from nanogcg import gcg
 
         self.config.seed = seed
-        deterministic = torch.are_deterministic_algorithms_enabled()
         bar = gcg.tqdm
         gcg.tqdm = self._counted
         try:
@@ -108,7 +107,8 @@ class Searcher:
             attack.not_allowed_ids = torch.tensor(self.barred, device=device())
             # The slot is nanogcg's own: a goal that holds one would be cut there.
             content = goal.replace(SLOT, "") + SEPARATOR + SLOT
-            with memory.passing_over():  # nanogcg collects garbage twice a step
+            # nanogcg turns deterministic kernels on, and collects garbage twice a step.
+            with as_deterministic_as_before(), memory.passing_over():
                 return attack.run(user(content), target)
         except RuntimeError as error:
             if "after decoding and re-encoding" not in str(error):
@@ -121,7 +121,6 @@ class Searcher:
             ) from error
         finally:
             gcg.tqdm = bar
-            torch.use_deterministic_algorithms(deterministic)  # which nanogcg turns on
 
     def _counted(self, steps: Iterable[int]) -> Iterator[int]:
         for step in steps:

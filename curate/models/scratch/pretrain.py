@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.utils import deterministic
 
+from curate.base.device import as_deterministic_as_before
 from curate.base.exits import losing
 from curate.base.files import replacing
 from curate.base.memory import keep_freed
@@ -206,15 +207,13 @@ def _schedule(step: int, steps: int) -> float:
 def _deterministic(params: ReferenceParams) -> Iterator[None]:
     """Seeded, deterministic kernels and a fixed number of threads; as before afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
-    filled, deterministic.fill_uninitialized_memory = deterministic.fill_uninitialized_memory, False
-    with torch.random.fork_rng():
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(), as_deterministic_as_before():
         torch.manual_seed(params.seed)
         torch.use_deterministic_algorithms(True)
+        deterministic.fill_uninitialized_memory = False
         torch.set_num_threads(min(THREADS, len(os.sched_getaffinity(0))))
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0])
-            torch.set_num_threads(before[1])
-            deterministic.fill_uninitialized_memory = filled
+            torch.set_num_threads(threads)

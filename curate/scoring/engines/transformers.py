@@ -40,6 +40,7 @@ class TransformersEngine:
 
     def __init__(self, model: Model, dtype: str, *, packed: bool = True, tell: Callable[[str], None] = say) -> None:
         self.model: Any = load_model(model, dtype).eval()
+        self.path = model.path
         self.device = device()
         config = self.model.config.get_text_config()
         self.budget = BATCH_TOKENS[self.device.type]
@@ -58,8 +59,9 @@ class TransformersEngine:
         """As the protocol says. Where a pass does not fit the device's memory, it goes on with passes of half the size.
 
         Raises:
-            InputError: the smallest do not fit either.
+            InputError: the smallest do not fit either; or a token that the model has no embedding of.
         """
+        self._check_tokens(sequences)
         while True:
             try:
                 logps: np.ndarray = self._logps(sequences)
@@ -75,6 +77,18 @@ class TransformersEngine:
             self.unpacked_budget = min(self.unpacked_budget, self.budget)
             memory.give_back()
             say(f"score: a pass does not fit the device's memory; it goes on with {self.budget:,} tokens a pass")
+
+    def _check_tokens(self, sequences: Sequence[TokenSequence]) -> None:
+        known = len(self.model.get_input_embeddings().weight)
+        highest = max((int(ids.max()) for sequence in sequences for ids in sequence if len(ids)), default=0)
+        if highest >= known:
+            raise InputError(
+                "the tokenizer has tokens that the model does not know",
+                file=self.path,
+                found=f"token {highest}",
+                expected=f"ids below {known}",
+                remedy="give the tokenizer that belongs to the model",
+            )
 
     @torch.inference_mode()
     def _logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:

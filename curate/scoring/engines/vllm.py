@@ -45,11 +45,15 @@ _ON_CPU = {
     # Unset, vLLM gives torch one thread.
     "OMP_NUM_THREADS": str(os.cpu_count() or 1),
 }
+_ON_CUDA = {
+    # `device_type` has asked for CUDA, after which a forked process cannot use it. vLLM looks for less, and would fork.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
 
 
 def prepared() -> None:
     """Set what vLLM reads when it is imported, where the user has not."""
-    for name, value in (_ALWAYS | (_ON_CPU if device_type() == "cpu" else {})).items():
+    for name, value in (_ALWAYS | (_ON_CPU if device_type() == "cpu" else _ON_CUDA)).items():
         os.environ.setdefault(name, value)
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
     warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
@@ -183,7 +187,9 @@ class VllmEngine:
             except Exception as error:  # each of its processes has errors of its own
                 if not _too_large(error):
                     raise failure("vLLM cannot score", error) from error
-                self._smaller(error)
+                if self.step_tokens <= FEWEST_STEP_TOKENS:
+                    raise failure("a batch does not fit the memory, however small vLLM's steps", error) from error
+            self._smaller()  # not within `except`: the error holds the engine, and with it its memory
         return np.array([self.way.read(o, s, cached) for o, s in zip(outputs, sequences, strict=True)])
 
     def _open(self) -> None:
@@ -195,14 +201,8 @@ class VllmEngine:
         self._prompt = vllm.TokensPrompt
         self.way = way_of(self.engine)
 
-    def _smaller(self, error: Exception) -> None:
-        """Begin again with steps of half the tokens: what is in a step decides what memory it takes.
-
-        Raises:
-            InputError: they are as small as can be.
-        """
-        if self.step_tokens <= FEWEST_STEP_TOKENS:
-            raise failure("a batch does not fit the memory, however small vLLM's steps", error) from error
+    def _smaller(self) -> None:
+        """Begin again with steps of half the tokens: what is in a step decides what memory it takes."""
         self.step_tokens = max(self.step_tokens // 2, FEWEST_STEP_TOKENS)
         say(f"score: a step of vLLM does not fit the memory; it goes on with {self.step_tokens:,} tokens a step")
         self.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from curate.base import files
 from curate.base.errors import InputError, first_line
 
 _LOG_BYTES = 2**20  # of the log's end, at most, that are looked at
+_ERROR = re.compile(r"(?:ValueError|RuntimeError|OutOfMemoryError): (.*)")
 
 
 def log_file() -> Path:
@@ -71,7 +73,7 @@ def log_size() -> int:
 
 
 def cause_in_log(start: int) -> str | None:
-    """What the last ValueError says that the log has gained from byte `start` on; None where there is none.
+    """What the last error says that the log has gained from byte `start` on; None where there is none.
 
     On a GPU the model is loaded in a process of its own: what is raised here says only that this process failed.
     """
@@ -81,7 +83,7 @@ def cause_in_log(start: int) -> str | None:
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return None
-    told = [line.partition("ValueError: ")[2].strip() for line in lines if "ValueError: " in line]
+    told = [found[1] for line in lines if (found := _ERROR.search(line)) and "initialization failed" not in line]
     return " ".join(told[-1].split())[:300] if told else None
 
 

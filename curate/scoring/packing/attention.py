@@ -20,6 +20,7 @@ from curate.scoring.packing.packs import Pack
 from curate.scoring.packing.pieces import Plan
 
 TREE = "curate_tree"
+VARIANTS = 64  # of a compiled kernel, at most
 WITHOUT_EFFECT = {
     *("dropout", "is_causal", "use_cache", "output_attentions", "output_hidden_states", "return_dict"),
     *("position_ids", "cache_position", "position_embeddings", "output_router_logits"),
@@ -142,7 +143,13 @@ def _flex(pack: Pack, device: torch.device, compiled: bool = True) -> _Attend:
 
 @cache
 def _compiled_flex() -> tuple[Any, Any]:
-    """Block mask and attention, compiled: uncompiled, the one holds [T, T] and the other [heads, T, T]."""
+    """Block mask and attention, compiled: uncompiled, the one holds [T, T] and the other [heads, T, T].
+
+    With and without gradient, autocast or a window, short and long: of each there is a variant. Beyond its limit, 8,
+    torch would run them uncompiled.
+    """
     from torch.nn.attention import flex_attention as flex
+
+    torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
 
     return torch.compile(flex.create_block_mask, dynamic=True), torch.compile(flex.flex_attention, dynamic=True)

@@ -82,7 +82,7 @@ class Head:
 
     def _rows(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         columns = COLUMNS[states.device.type]
-        norm, own = LogSumExp(), torch.empty(len(states), device=states.device)
+        norm, own = LogSumExp(), torch.full((len(states),), torch.nan, device=states.device)
         for number, tile in enumerate(self._tiles):
             logits = self._logits(tile, states)
             here, at = within(targets, slice(number * columns, number * columns + logits.shape[1]))

@@ -63,6 +63,28 @@ def test_greedy_answers_are_those_of_transformers_own_generate(engine, prompts, 
     assert {answer.finish for answer in answers} == {"stop", "length"}
 
 
+def test_a_batch_that_does_not_fit_the_memory_is_halved(model, stop, prompts, monkeypatch, capsys):
+    engine = TransformersGeneration(model, "float32", stop)
+    requests = [greedy(prompt, 6) for prompt in prompts]
+    expected = engine.generate(requests)
+    batch, sizes = engine._batch, []
+
+    def little(requests):
+        sizes.append(len(requests))
+        if len(requests) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
+        return batch(requests)
+
+    most = 7
+    monkeypatch.setattr(engine, "_batch", little)
+    assert engine.generate(requests) == expected
+    assert sizes[:3] == [24, 12, 6] and max(sizes[2:]) <= 6
+    assert "12 requests at once do not fit the memory; it goes on with 6" in capsys.readouterr().err
+    most = 0
+    with pytest.raises(InputError, match="a request does not fit the device's memory"):
+        engine.generate(requests)
+
+
 @pytest.mark.parametrize("kind", ["gemma2", "gpt2", "llama"])
 def test_other_architectures(kind, tmp_path):
     """Soft-capped with a sliding window shorter than the sequence, learnt positions, grouped queries."""
