@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from curate.base import files
-from curate.models.resolve import REFERENCE_FILE, write_reference
+from curate.models import resolve
 from curate.project.params import Params
 
 from .run import REFERENCE, run
@@ -15,8 +15,8 @@ def main(params: Params) -> None:
 
         train_reference(params.reference, params.data, params.cleaning, Path(REFERENCE))
     else:
-        with files.replacing(REFERENCE, REFERENCE_FILE) as folder:
-            write_reference(folder, params.model)
+        with files.replacing(REFERENCE, resolve.REFERENCE) as folder:
+            resolve.write_reference(folder, params.model)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,19 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curate.base import limits
 from curate.base.credentials import redacted_value
-from curate.base.errors import CurateError, InputError, OutputError
+from curate.base.errors import CurateError, InputError, OutputError, few
 from curate.base.exits import MACHINE
 
 if TYPE_CHECKING:
@@ -32,43 +34,65 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EIN
 """What a file system answers that has no locks."""
 
 
-def check_replaceable(path: str | Path, marker: str | None = None) -> Path:
+class Folder(NamedTuple):
+    """A kind of folder that we write."""
+
+    marks: tuple[str, ...]  # what each of them has: by these one of ours is known
+    others: tuple[str, ...] = ()  # what it may have besides; * stands for anything
+
+    def foreign(self, path: Path) -> list[str]:
+        """What stands in the folder `path` and is not ours: all, where it is of another kind. (DVC's .gitignore is not
+        counted.)"""
+        names = sorted(child.name for child in path.iterdir() if child.name != ".gitignore")
+        if not self.marks or not all((path / mark).exists() for mark in self.marks):
+            return names
+        return [name for name in names if not any(fnmatchcase(name, known) for known in self.marks + self.others)]
+
+
+def check_replaceable(path: str | Path, kind: Folder | None = None) -> Path:
     """`path`, absolute; refuse to replace what we did not make.
 
     Raises:
-        OutputError: `path` is the working folder or holds it; or it is a folder that is not empty, unless it has the
-            file `marker`, which says it is ours (.gitignore, which DVC writes, does not count).
+        OutputError: `path` is the working folder or holds it; or it is a folder, and not one of `kind` with nothing
+            else in it.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow a link)
     if path == Path.cwd() or path in Path.cwd().parents:
         raise OutputError("the working folder cannot be replaced", file=path, remedy="name a file or folder inside it")
-    if not path.is_dir() or (marker and (path / marker).exists()):
-        return path
-    if any(child.name != ".gitignore" for child in path.iterdir()):
+    if path.is_dir() and (lost := (kind or Folder(())).foreign(path)):
+        ours = f", or {', '.join(kind.marks)} and what goes with them" if kind and kind.marks else ""
         raise OutputError(
             "a folder stands where the output goes, and replacing it would lose what it holds",
             file=path,
-            expected=f"no such folder, an empty one, or one with {marker}" if marker else "a file's name",
-            remedy="choose another --out",
+            found=few(lost),
+            expected=f"no such folder, an empty one{ours}" if kind else "a file's name",
+            remedy="choose another --out, or move that away",
         )
     return path
 
 
 @contextmanager
-def replacing(path: str | Path, marker: str | None = None) -> Iterator[Path]:
+def replacing(path: str | Path, kind: Folder | None = None) -> Iterator[Path]:
     """A temporary path beside `path`, renamed onto it if the block succeeds and removed if it does not.
 
-    The block may create a file, or a folder with the file `marker`; an existing folder that has it is replaced,
-    but for a .gitignore, which is kept.
+    The block may create a file, or a folder of `kind`. One of that kind is replaced, but for a .gitignore and for what
+    came into it meanwhile and is not ours: that is kept.
 
     Raises:
         OutputError: `path` is a folder that is not ours, it cannot be written, or the disk is full.
     """
-    path = check_replaceable(path, marker)
+    path = check_replaceable(path, kind)
     with _writing(path), _holder(path) as holder:
         temporary = holder / path.name
-        yield temporary
-        _swap(temporary, path, holder / ".before")
+        try:
+            yield temporary
+        except OutputError as error:
+            if not error.details.get("file", "").startswith(str(temporary)):
+                raise
+            told = str(path) + error.details["file"].removeprefix(str(temporary))
+            raise OutputError(error.what, **error.details | {"file": told}) from error  # type: ignore[arg-type]
+        with _one_at_a_time({path.parent}):
+            _swap(temporary, path, holder / ".before", kind)
 
 
 @contextmanager
@@ -147,6 +171,9 @@ def _holder(path: Path) -> Iterator[Path]:
     """A private folder beside `path`, so that two writers never meet and a crash leaves nothing under a real name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in _abandoned(path):
+        before = abandoned / ".before"
+        if before.is_dir() and not path.exists():  # killed between two renames
+            before.rename(path)
         shutil.rmtree(abandoned, ignore_errors=True)
     prefix = f".{_short_name(path)}.{_process_space()}-{os.getpid()}-"
     holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
@@ -185,18 +212,36 @@ def _short_name(path: Path) -> str:
 _LONG_NAME = 180  # bytes; the private folder's has some 50 more
 
 
-def _swap(new: Path, path: Path, aside: Path) -> None:
-    """Rename `new` to `path`; a folder there is put aside first, and put back should anything fail."""
-    if path.is_dir() and new.is_dir():
-        if (path / ".gitignore").is_file():
-            shutil.copy(path / ".gitignore", new / ".gitignore")
-        path.rename(aside)
-    try:
+def _swap(new: Path, path: Path, aside: Path, kind: Folder | None) -> None:
+    """Rename `new` to `path`. A folder there changes places with it; where the system cannot do that at once it is put
+    aside first, and put back should anything fail."""
+    if not (path.is_dir() and new.is_dir()):
         new.replace(path)
-    except BaseException:
-        if aside.exists():
+        return
+    if (path / ".gitignore").is_file():
+        shutil.copy(path / ".gitignore", new / ".gitignore")
+    if _exchanged(new, path):
+        aside = new
+    else:
+        path.rename(aside)
+        try:
+            new.replace(path)
+        except BaseException:
             aside.rename(path)
-        raise
+            raise
+    for name in (kind or Folder(())).foreign(aside):
+        if not (path / name).exists():
+            (aside / name).rename(path / name)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places at once, so that a kill leaves neither without (Linux's renameat2); False where the
+    system or the file system has no such thing."""
+    import ctypes
+
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 @cache

@@ -69,7 +69,7 @@ def train(
         say(f"judge: {name} side: " + ", ".join(f"{count:,} {what}" for what, count in side.told.items() if count))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
     resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
-    with files.replacing(out, training.RECORD_FILE) as folder:
+    with files.replacing(out, training.JUDGE) as folder:
         told = training.train(resolved, learnt, settings, folder)
         judge = ClassifierJudge(resolve(str(folder)), "float32", training.LABELS[1], files.state_folder())
         found = agreement.agreement(training.labelled(heldout), judge, "harm")

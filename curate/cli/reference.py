@@ -33,12 +33,12 @@ def reference(
     from curate.base import files
     from curate.base.progress import say
     from curate.cli.options import quoted, say_next
-    from curate.models.resolve import REFERENCE_FILE
+    from curate.models.resolve import REFERENCE
     from curate.models.scratch.pretrain import train_reference
     from curate.models.scratch.texts import Kind, kind
     from curate.project.params import check
 
-    files.check_replaceable(out, REFERENCE_FILE)
+    files.check_replaceable(out, REFERENCE)
     source = next((name for name in params.texts if kind(name) == Kind.PREFERENCES), "sample")
     data = check(
         DataParams,

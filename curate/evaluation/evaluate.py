@@ -15,7 +15,7 @@ from curate.base.progress import say
 from curate.base.public import public
 from curate.evaluation import sources, statistics
 from curate.evaluation.items import RESULTS, VALUES
-from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
+from curate.evaluation.record import EVALUATION, ITEMS_FILE, METRICS_FILE, VALUES_FILE, of_prompts, of_table
 from curate.evaluation.suites.base import Metric, Suite
 from curate.models.resolve import Model
 from curate.project.params import EvaluateParams
@@ -50,7 +50,7 @@ def evaluate(
     """
     from curate.evaluation.bench import Workbench
 
-    files.check_replaceable(out, VALUES_FILE)
+    files.check_replaceable(out, EVALUATION)
     statistics.check_installed()
     loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
     bench = Workbench(model, params, state)
@@ -73,7 +73,7 @@ def evaluate(
         },
         "suites": {one.named.suite.name: found.about for one, found in zip(loaded, ran, strict=True)},
     }
-    with files.replacing(out, VALUES_FILE) as folder:
+    with files.replacing(out, EVALUATION) as folder:
         folder.mkdir()
         about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
         files.write_parquet(pl.concat([one.results for one in ran]), folder / ITEMS_FILE, about)

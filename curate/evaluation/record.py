@@ -18,6 +18,7 @@ from curate.pairs.artefact import read_artefact
 METRICS_FILE = "metrics.json"
 ITEMS_FILE = "items.parquet"
 VALUES_FILE = "values.parquet"  # what tells an evaluation from other folders with metrics: a run, a report
+EVALUATION = files.Folder((METRICS_FILE, ITEMS_FILE, VALUES_FILE))
 BASE = "base"
 """What the model before training is called among the arms."""
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -17,7 +17,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.hub import folder as folders
 from curate.hub import licences
-from curate.hub.manifest import MANIFEST, describe, read
+from curate.hub.manifest import CARD, MANIFEST, describe, read
 from curate.pairs.artefact import read_artefact
 from curate.project.params import PublishParams
 
@@ -110,17 +110,18 @@ def _folder(
         with tempfile.TemporaryDirectory(prefix="curate-") as path:
             yield folders.write(Path(path), repo, frame, weights, licence, params, prepared)
         return
-    with files.replacing(out, MANIFEST if _ours(out) else None) as path:
+    with files.replacing(out, _kind(out)) as path:
         path.mkdir()
         yield folders.write(path, repo, frame, weights, licence, params, prepared)
 
 
-def _ours(out: Path) -> bool:
-    """Whether `out` is a folder that was published: a trained model's has a curate.json as well."""
+def _kind(out: Path) -> files.Folder:
+    """Of a folder that was published; without marks, where `out` is none (a trained model's has a curate.json, too)."""
     try:
-        return bool(read(out / MANIFEST, str(out)))
+        named = read(out / MANIFEST, str(out)).files
     except InputError:
-        return False
+        return files.Folder(())
+    return files.Folder((MANIFEST,), (CARD, *{PurePosixPath(name).parts[0] for name in named}))
 
 
 def _prepared(path: Path) -> dict[str, Any]:

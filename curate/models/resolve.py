@@ -26,6 +26,9 @@ _TOKENIZER_FILES = (
     *("tokenizer*", "*.jinja", "additional_chat_templates/*.jinja", "chat_template.json", "special_tokens_map.json"),
     *("added_tokens.json", "*.model", "*.tiktoken", "vocab*", "merges.txt"),
 )
+MODEL_FILES = ("*config.json", "*.safetensors", "*.safetensors.index.json", *_TOKENIZER_FILES)
+"""Names in a model's folder, as transformers saves it; * stands for anything."""
+REFERENCE = files.Folder((REFERENCE_FILE,), MODEL_FILES)
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 
 

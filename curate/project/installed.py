@@ -71,7 +71,7 @@ def write(folder: Path) -> None:
     Raises:
         OutputError: another folder of that name stands there; the package's own, for one.
     """
-    with files.replacing(folder, MARKER) as temporary:
+    with files.replacing(folder, files.Folder((MARKER,), ("code", "sample"))) as temporary:
         (temporary / "code").mkdir(parents=True)
         (temporary / MARKER).write_text(_ABOUT, encoding="utf-8")
         for name, stage in pipeline()["stages"].items():

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.base.files import write_json
+from curate.base.files import Folder, write_json
 from curate.evaluation import compare
 from curate.pairs.schema import WEIGHTS
 from curate.reporting.arms import Arm, arm_metrics, run_frame
@@ -20,6 +20,11 @@ from curate.reporting.inputs import CURVE, Material, Run
 from curate.reporting.tables import by_query_type
 
 PAIRS_FILE = "pairs.json"
+PLOTS = Folder(
+    ("pmi.csv", "gap_histogram.csv", "weights_histogram.csv"), ("curves.csv", "kl.csv", "arms.csv", "evaluation.csv")
+)
+FIGURES = Folder(("mutual-information.svg",), ("*.svg", "*.png"))
+METRICS = Folder((PAIRS_FILE,), ("*.json",))
 
 
 def write_plots(material: Material, arms: Sequence[Arm], folder: Path, points: int) -> None:

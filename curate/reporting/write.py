@@ -49,9 +49,9 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
     with ExitStack() as stack:
         # Each is renamed when the stack closes, the first last. DVC keeps a .gitignore in the folder itself.
         index = stack.enter_context(replacing(out / "index.html"))
-        plots_folder = stack.enter_context(replacing(out / "plots", marker="pmi.csv"))
-        figures_folder = stack.enter_context(replacing(out / "figures", marker="mutual-information.svg"))
-        metrics_folder = stack.enter_context(replacing(out / "metrics", marker=plots.PAIRS_FILE))
+        plots_folder = stack.enter_context(replacing(out / "plots", plots.PLOTS))
+        figures_folder = stack.enter_context(replacing(out / "figures", plots.FIGURES))
+        metrics_folder = stack.enter_context(replacing(out / "metrics", plots.METRICS))
         metrics_folder.mkdir()
         plots.write_metrics(metrics, metrics_folder)
         plots_folder.mkdir()

@@ -12,7 +12,7 @@ from curate.base import files
 from curate.base.errors import UsageError
 from curate.base.light import transformers
 from curate.project.params import TrainParams
-from curate.training.curve import CURVE_FILE
+from curate.training.curve import RUN
 from curate.training.launched import processes, sharded
 from curate.training.plan import Plan
 from curate.training.record import record_of
@@ -26,7 +26,7 @@ def check(plan: Plan) -> None:
             kept.
         OutputError: `out` is a folder that is not ours, or what the run writes cannot be written.
     """
-    files.check_replaceable(plan.out, CURVE_FILE)
+    files.check_replaceable(plan.out, RUN)
     check_processes(plan.params)
     _check_logs(plan.params.report_to)
     _check_save(plan)

@@ -7,11 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from curate.base.files import Folder
 from curate.training.trainer import METRICS
 
 SIDES = ("train", "heldout")
 METRICS_FILE = "metrics.json"
 CURVE_FILE = "curve.csv"  # what tells a run from other folders with metrics: an evaluation, a report
+RUN = Folder((CURVE_FILE, METRICS_FILE, "model"), ("rewards.parquet",))
 
 
 def curve_of(history: list[dict[str, Any]], steps: int, steps_an_epoch: int) -> pl.DataFrame:

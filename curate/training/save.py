@@ -13,7 +13,7 @@ from curate.models.load import load_model
 from curate.models.resolve import Model
 from curate.training import card, checkpoints
 from curate.training.build import Built, held_in, with_adapters
-from curate.training.curve import CURVE_FILE, METRICS_FILE
+from curate.training.curve import CURVE_FILE, METRICS_FILE, RUN
 from curate.training.measure import REWARDS_FILE
 from curate.training.plan import Plan
 from curate.training.policy import as_plain
@@ -38,7 +38,7 @@ def save(plan: Plan, built: Built, trained: Trained) -> None:
             policy = with_adapters(policy, plan.params)
             policy.load_state_dict(gathered)
         record = record_of(plan)
-        with files.replacing(plan.out, CURVE_FILE) as folder:
+        with files.replacing(plan.out, RUN) as folder:
             _save_model(trainer.accelerator.unwrap_model(policy), folder / "model", plan)
             built.tokenizer.save_pretrained(folder / "model")
             files.write_json(record, folder / "model" / "curate.json")

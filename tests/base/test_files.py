@@ -12,6 +12,8 @@ from curate.base import files
 from curate.base.errors import InputError, OutputError
 from curate.pairs.artefact import read_artefact
 
+KIND = files.Folder(("marker",), ("one", "two"))
+
 
 def test_a_failure_inside_leaves_the_old_file_and_nothing_else(tmp_path):
     out = tmp_path / "out.json"
@@ -25,7 +27,7 @@ def test_a_failure_inside_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_folder_is_replaced_whole(tmp_path):
     for content in ("one", "two"):
-        with files.replacing(tmp_path / "run", "marker") as folder:
+        with files.replacing(tmp_path / "run", KIND) as folder:
             folder.mkdir()
             (folder / "marker").write_text(content)
             (folder / content).write_text(content)
@@ -38,17 +40,92 @@ def test_the_working_folder_is_never_replaced(tmp_path, monkeypatch, out):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "marker").write_text("")
     monkeypatch.chdir(tmp_path / "work")
-    with pytest.raises(OutputError, match="working folder"), files.replacing(out, "marker"):
+    with pytest.raises(OutputError, match="working folder"), files.replacing(out, KIND):
         raise AssertionError("the block must not run")
     assert (tmp_path / "work" / "marker").exists()
+
+
+@pytest.mark.parametrize("theirs", ["notes.txt", "seed-0/marker"])
+def test_a_folder_of_ours_with_something_of_the_users_in_it_is_not_replaced(tmp_path, theirs):
+    """Their notes, or another run within."""
+    out, path = tmp_path / "run", tmp_path / "run" / theirs
+    path.parent.mkdir(parents=True)
+    path.write_text("theirs")
+    (out / "marker").write_text("old")
+    (out / "one").write_text("old")
+    with pytest.raises(OutputError, match="would lose what it holds") as caught, files.replacing(out, KIND):
+        raise AssertionError("the block must not run")
+    assert caught.value.details["found"] == theirs.split("/")[0] and path.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_comes_into_a_folder_while_it_is_made_anew_is_kept(tmp_path, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    for content in ("one", "two"):
+        with files.replacing(tmp_path / "run", KIND) as folder:
+            folder.mkdir()
+            (folder / "marker").write_text(content)
+            if content == "two":
+                (tmp_path / "run" / "notes.txt").write_text("theirs")
+    assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == {
+        "marker": "two",
+        "notes.txt": "theirs",
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_kill_between_two_renames_loses_no_folder(tmp_path):
+    """Where the system cannot exchange two folders at once: the next writer puts the old one back, even if it fails."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "marker").write_text("old")
+    killed = """
+import os, sys
+from curate.base import files
+files._exchanged = lambda *_: False
+files.Path.replace = lambda *_: os.kill(os.getpid(), 9)
+with files.replacing(sys.argv[1], files.Folder(("marker",))) as new:
+    new.mkdir()
+    (new / "marker").write_text("new")
+"""
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "run")], check=False)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RuntimeError), files.replacing(tmp_path / "run", KIND):
+        raise RuntimeError
+    assert (tmp_path / "run" / "marker").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_writers_of_one_folder_at_once(tmp_path):
+    """One after the other: no error, and what stands is one of theirs, whole."""
+    write = """
+import sys
+from curate.base import files
+for number in range(60):
+    with files.replacing(sys.argv[1], files.Folder(("marker",), ("other",))) as new:
+        new.mkdir()
+        for name in ("marker", "other"):
+            (new / name).write_text(f"{sys.argv[2]} {number}")
+"""
+    run = [sys.executable, "-c", write, str(tmp_path / "run")]
+    writers = [subprocess.Popen([*run, name], stderr=subprocess.PIPE, text=True) for name in "abc"]
+    assert [writer.communicate()[1] for writer in writers] == [""] * 3
+    assert (tmp_path / "run" / "marker").read_text() == (tmp_path / "run" / "other").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_error_within_names_the_output_not_what_stands_for_it(tmp_path):
+    with pytest.raises(OutputError) as caught, files.replacing(tmp_path / "run", KIND) as new:
+        raise OutputError("cannot write the output", file=new / "items.parquet")
+    assert caught.value.details["file"] == str(tmp_path / "run" / "items.parquet")
 
 
 def test_the_old_folder_comes_back_when_the_rename_fails(tmp_path, monkeypatch):
     old = tmp_path / "run"
     old.mkdir()
     (old / "marker").write_text("old")
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     monkeypatch.setattr(files.Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt), files.replacing(old, "marker") as new:
+    with pytest.raises(KeyboardInterrupt), files.replacing(old, KIND) as new:
         new.mkdir()
         (new / "marker").write_text("new")
     assert (old / "marker").read_text() == "old"
@@ -57,17 +134,17 @@ def test_the_old_folder_comes_back_when_the_rename_fails(tmp_path, monkeypatch):
 def test_dvcs_gitignore_is_no_stranger_and_is_kept(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".gitignore").write_text("/model")
-    with files.replacing(tmp_path / "run", "marker") as new:
+    with files.replacing(tmp_path / "run", KIND) as new:
         new.mkdir()
         (new / "marker").write_text("")
     assert (tmp_path / "run" / ".gitignore").read_text() == "/model"
 
 
-@pytest.mark.parametrize("marker", [None, "marker"])
-def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, marker):
+@pytest.mark.parametrize("kind", [None, files.Folder(()), KIND])
+def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, kind):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1").write_text("years of work")
-    with pytest.raises(OutputError, match="would lose what it holds"), files.replacing(tmp_path / "thesis", marker):
+    with pytest.raises(OutputError, match="would lose what it holds"), files.replacing(tmp_path / "thesis", kind):
         raise AssertionError("the block must not run")
     assert (tmp_path / "thesis" / "chapter1").read_text() == "years of work"
 

@@ -15,19 +15,21 @@ import torch
 
 from curate.base.device import device
 from curate.base.errors import InputError
+from curate.base.files import Folder
 from curate.base.progress import progress, say
 from curate.evaluation.judges.agreement import HARMFUL, HARMLESS, Labelled
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.classifier import inputs_of
 from curate.models.classifiers import load_tokenizer
 from curate.models.faults import loading
-from curate.models.resolve import Model
+from curate.models.resolve import MODEL_FILES, Model
 from curate.pairs.identity import draw_order
 from curate.pairs.schema import Split
 
 LABELS = {0: "safe", 1: "unsafe"}
 RECORD_FILE = "judge.json"
-"""How it was made, and its agreement on held-out prompts; marks the folder as ours."""
+"""How it was made, and its agreement on held-out prompts."""
+JUDGE = Folder((RECORD_FILE, "config.json"), MODEL_FILES)
 
 
 class Settings(NamedTuple):

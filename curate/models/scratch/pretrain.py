@@ -27,7 +27,7 @@ from curate.base.progress import progress, say
 from curate.models.products.cores import Cores, together
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
-from curate.models.resolve import REFERENCE_FILE, write_reference
+from curate.models.resolve import REFERENCE, write_reference
 from curate.models.scratch.batches import IGNORED, Batch, Reading, batches, windows
 from curate.models.scratch.plain import Document
 from curate.models.scratch.texts import Text, gather
@@ -55,7 +55,7 @@ def train_reference(params: ReferenceParams, data: DataParams, cleaning: Cleanin
     """
     from curate.base.light import silence
 
-    with losing(LOST), replacing(out, REFERENCE_FILE) as folder:
+    with losing(LOST), replacing(out, REFERENCE) as folder:
         texts = gather(params, data, cleaning)
         documents = list(chain.from_iterable(text.documents for text in texts))
         tokenizer = train_tokenizer(documents, params.vocab_size, params.context)
