@@ -33,8 +33,8 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for items.parquet, values.parquet and metrics.json [default: evaluations/NAME, with "
-            "/seed-SEED of a trained model]."
+            help="Folder for items.parquet, values.parquet and metrics.json; an evaluation there is replaced [default: "
+            "evaluations/NAME, with /seed-SEED of a trained model, where no evaluation of another kind may stand]."
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the model is called beside others [default: its arm].")] = None,
@@ -62,7 +62,9 @@ def evaluate(
     made: dict[str, Any] = files.read_json_object(record) if record.is_file() else {}
     name = name or made.get("arm") or BASE
     seed = made.get("seed")
-    out = out or Path("evaluations", _folder_name(name), *([] if seed is None else [f"seed-{seed}"]))
+    if out is None:
+        out = Path("evaluations", _folder_name(name), *([] if seed is None else [f"seed-{seed}"]))
+        evaluation.check_same(out, resolved, checked)
     metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, seed, made)
     for suite_name, found in metrics["suites"].items():
         for metric, value in found["metrics"].items():

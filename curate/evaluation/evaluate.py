@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 
 from curate import __version__
 from curate.base import files
+from curate.base.errors import OutputError, few
 from curate.base.progress import say
 from curate.base.public import public
 from curate.evaluation import sources, statistics
@@ -22,6 +24,36 @@ from curate.project.params import EvaluateParams
 
 if TYPE_CHECKING:
     from curate.evaluation.bench import Workbench
+
+
+def check_same(out: Path, model: Model, params: EvaluateParams) -> None:
+    """For a folder that the user has not named: refuse to replace an evaluation of another model, suites or settings.
+
+    Raises:
+        OutputError: there is one.
+    """
+    file = out / METRICS_FILE
+    if not file.is_file():
+        return
+    wanted = json.loads(json.dumps({"model": model.record(), "params": _settings(params)}))
+    theirs, ours = (
+        {"model": (one.get("model") or {}).get("digest"), **(one.get("params") or {})}
+        for one in (files.read_json_object(file), wanted)
+    )
+    if differing := [name for name in ours if ours[name] != theirs.get(name)]:
+        raise OutputError(
+            "another evaluation stands here already",
+            file=out,
+            field=few(differing),
+            found=few([str(theirs.get(name)) for name in differing]),
+            remedy=f"name another --out; --out {out} replaces it",
+        )
+
+
+def _settings(params: EvaluateParams) -> dict[str, Any]:
+    """What an evaluation records of its params."""
+    settings: dict[str, Any] = public(params.model_dump(exclude={"watch", "judge_url", "attacker_url"}))
+    return settings
 
 
 def evaluate(
@@ -65,7 +97,7 @@ def evaluate(
         "version": __version__,
         "model": model.record(),
         "made": public(dict(made or {})),
-        "params": public(params.model_dump(exclude={"watch", "judge_url", "attacker_url"})),
+        "params": _settings(params),
         "with": record,
         "sources": {
             one.named.suite.name: {"name": public(one.named.source), "sha256": one.digest, "repeated": one.repeated}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,11 +48,14 @@ def train(
         UsageError: a setting that the objective does not have, or a batch that the processes cannot share.
         InputError: no pairs, labels or ratings that the objective needs, reference log-probs that are not this
             model's, or a run that diverges.
-        OutputError: `out` or `state` cannot be written, or another process trains the very same.
+        OutputError: `out` or `state` cannot be written, or another process trains the very same, or into
+            the same folder.
     """
     planned = plan(weights, model, params, arm, name, out, state, provenance, seed)
     check(planned)
-    with checkpoints.alone(state, planned.key):
+    folder = hashlib.sha256(os.fsencode(planned.out.absolute())).hexdigest()[:16]
+    writes = f"trains into {planned.out}"
+    with checkpoints.alone(state, planned.key), checkpoints.alone(state, f"out-{folder}", writes):
         built = build(planned, train)
         trained = run(planned, built)
         save(planned, built, trained)

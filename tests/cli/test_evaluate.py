@@ -94,6 +94,21 @@ def test_the_name_is_the_arm_s_unless_one_is_given(curate, reference_model, stat
     assert record.read_one(tmp_path / "out").name == HOSTILE
 
 
+def test_an_evaluation_of_another_kind_is_replaced_only_by_name(curate, reference_model, state, tmp_path, monkeypatch):
+    """Another model of the same arm and seed, or other suites."""
+    monkeypatch.setenv("CURATE_STATE", str(state))
+    monkeypatch.chdir(tmp_path)
+    call = ("evaluate", reference_model, "--suite", "sample", *SMALL[:2], *SMALL[4:])
+    assert curate(*call)[0] == curate(*call)[0] == 0
+    before = (tmp_path / "evaluations/base/metrics.json").read_bytes()
+    other = save_model(tmp_path / "other")
+    for changed, field in (((*call[:1], other, *call[2:]), "model"), ((*call, "--max-tokens", "7"), "max_tokens")):
+        code, _, said = curate(*changed)
+        assert code == 1 and "another evaluation stands here already" in said and field in said
+        assert (tmp_path / "evaluations/base/metrics.json").read_bytes() == before
+    assert curate(*call, "--max-tokens", "7", "--out", "evaluations/base")[0] == 0
+
+
 def test_an_adapter_s_name_and_seed_are_its_own_not_its_base_s(curate, tmp_path, monkeypatch):
     """The record lies beside the adapter. The base has one too, of another arm."""
     from curate.evaluation import evaluate as evaluation

@@ -266,6 +266,25 @@ def test_another_run_of_the_same_is_refused_before_anything_loads(weights, model
     assert "goes on from there" in caught.value.details["remedy"] and not planned.checkpoints.exists()
 
 
+def test_two_runs_at_once_do_not_share_a_folder(weights, model, tmp_path):
+    """Of other settings: the one that ends last would replace the other."""
+
+    def begin(arm, settings, name):
+        train(weights, model, settings, ARMS[arm], arm, tmp_path / name, tmp_path / "state")
+
+    class Ended(Exception):
+        pass
+
+    def meanwhile(*_):
+        with pytest.raises(OutputError, match="another process trains into"):
+            begin("bdpo", SHORT, "run")
+        raise Ended
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Ended):
+        patch.setattr("curate.training.train.build", meanwhile)
+        begin("dpo", SHORT, "run")
+
+
 def test_the_same_params_and_seed_give_the_same_bytes_and_another_seed_does_not(weights, model, tmp_path):
     metrics = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 0)):
