@@ -348,7 +348,7 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
     """`read_json` of a file that holds an object. Raises `InputError` where it holds something else."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError("not the JSON that belongs there", file=path, found=type(value).__name__, expected="an object")
+        raise InputError("the JSON file does not hold an object", file=path, found=type(value).__name__)
     return value
 
 

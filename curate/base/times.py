@@ -6,19 +6,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from curate.base import limits
+from curate.base import files, limits
 from curate.base.errors import InputError
 from curate.base.progress import say
 
-FILE = Path(".curate/times.jsonl")
+
+def file() -> Path:
+    """Where the notes lie, a line each."""
+    return files.state_folder() / "times.jsonl"
 
 
 def record(stage: str, seconds: float) -> None:
     """Note that `stage` has run. A note that cannot be written is not worth failing for."""
     try:
-        FILE.parent.mkdir(exist_ok=True)
-        with FILE.open("a", encoding="utf-8") as file:  # one line, one write: stages may end at the same time
-            file.write(json.dumps({"stage": stage, "seconds": round(seconds, 1)}) + "\n")
+        path = file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as notes:  # one line, one write: stages may end at the same time
+            notes.write(json.dumps({"stage": stage, "seconds": round(seconds, 1)}) + "\n")
     except OSError as error:
         say(f"the run time of {stage} could not be noted: {error}")
 
@@ -27,7 +31,7 @@ def read() -> dict[str, float]:
     """Seconds by stage; of one that ran more than once, the last time."""
     found = {}
     try:
-        lines = limits.read_bytes(FILE).decode().splitlines()
+        lines = limits.read_bytes(file()).decode().splitlines()
     except (InputError, UnicodeDecodeError):
         return {}
     for line in lines:

@@ -53,9 +53,8 @@ def agreement(
     from curate.cli.options import check_beside, with_keys
     from curate.evaluation.judges import agreement as measure
 
-    if out is not None and (out.suffix != ".json" or out.is_dir() or files.real(out) == files.real(labels)):
-        found = "the labels themselves" if files.real(out) == files.real(labels) else out.name
-        raise UsageError("--out must name a JSON file", field="out", found=found, expected="a file *.json")
+    if out is not None and (out.suffix != ".json" or out.is_dir()):
+        raise UsageError("--out must name a JSON file", field="out", found=out.name, expected="a file *.json")
     if out is not None:
         check_beside(out, labels, with_keys("accuracy", "confusion", "provenance"))
     labelled = measure.read_labels(labels, task, threshold)

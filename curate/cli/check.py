@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-from curate.project.params import ScoreParams
 
 
 def check(
@@ -20,7 +18,10 @@ def check(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
-    dtype: Annotated[str, typer.Option(help="Of the weights and activations, as `curate score` has it.")] = "float32",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="Of the weights and activations, as `curate score` has it."),
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Say whether a model can be used, how fast, and what to mend.
@@ -33,9 +34,7 @@ def check(
     from curate.base import machine
     from curate.base.progress import safe, say
     from curate.cli import inputs
-    from curate.project import params
 
-    dtype = params.check(ScoreParams, {"dtype": dtype}).dtype
     frame = None
     if pairs is not None:
         with inputs.pairs(pairs) as found:

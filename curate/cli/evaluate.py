@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -75,7 +75,7 @@ def evaluate(
     say_next(f"curate show {quoted(out)}", "curate compare FOLDERS of several models")
 
 
-def _no_suite(model: str) -> list[str]:
+def _no_suite(model: str) -> NoReturn:
     from curate.base.errors import UsageError
 
     raise UsageError(

@@ -20,7 +20,11 @@ def train(
     model: Annotated[str, typer.Option(help="The model that scored the pairs: a folder or a Hub id.")],
     params: TrainParams,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; no finished one is replaced [default: runs/ARM/seed-SEED].")
+        Path | None,
+        typer.Option(
+            help="Folder of the run; a run there is replaced [default: runs/ARM/seed-SEED, where no finished run may "
+            "stand]."
+        ),
     ] = None,
     weights: Annotated[
         str | None,

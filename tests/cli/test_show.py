@@ -152,7 +152,7 @@ def test_what_is_not_ours_is_an_error(root, tmp_path):
     for name, says in (
         ("none.parquet", "no such file"),
         ("notes.txt", "cannot tell what this is"),
-        ("list.json", "not the JSON that belongs there"),
+        ("list.json", "does not hold an object"),
         ("torn.parquet", "not a readable Parquet file"),
         ("other.parquet", "no artefact of ours"),
         (".", "cannot tell what this folder is"),

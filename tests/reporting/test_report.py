@@ -198,13 +198,25 @@ def test_date_and_run_time_stand_on_the_page_alone(root, tmp_path):
 
 def test_stages_times_are_those_of_their_last_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CURATE_STATE", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     assert now(["score"]).took == "not recorded"
     for stage, seconds in (("score", 50.0), ("train dpo 0", 4000.0), ("score", 10.0), ("train old 0", 9.0)):
         times.record(stage, seconds)
-    with times.FILE.open("a") as file:
+    with times.file().open("a") as file:
         file.write('{"stage": "torn')
     found = now(["score", "split", "train dpo 0"])
     assert found.seconds == 4010 and found.took == "1 h 6 min, longest: train dpo 0 1 h 6 min"
+
+
+def test_times_lie_in_the_state_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variable, state in (("DVC_ROOT", "project/.curate"), ("CURATE_STATE", "deep/state")):
+        monkeypatch.setenv(variable, str(tmp_path / (state.removesuffix("/.curate"))))
+        assert not times.read()
+        times.record("score", 1.0)
+        assert times.read() == {"score": 1.0} and (tmp_path / state / "times.jsonl").is_file()
+    assert not (tmp_path / ".curate").exists()
 
 
 def test_no_folder_and_no_password_is_on_the_page(root, tmp_path):

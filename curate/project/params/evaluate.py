@@ -44,7 +44,9 @@ class EvaluateParams(Section):
     limit: Count = Field(0, description="a draw of so many prompts of each part of a suite (0: all)")
     seed: Seed = Field(0, description="of the draws: items, answers, attacks")
     engine: Literal["auto", "vllm", "transformers"] = Field(
-        "auto", description="that generates: auto (vllm on a GPU, transformers on a CPU), vllm or transformers"
+        "auto",
+        description="what generates: auto (on a GPU vllm where it is installed and runs the model, else transformers), "
+        "vllm or transformers",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the model under test")
     max_tokens: Positive = Field(96, description="of an answer, at most")

@@ -261,6 +261,7 @@ def test_the_command_with_a_classifier(labels, tmp_path, monkeypatch, capsys):
         (("l.jsonl", "--judge", "rubric", "--judge-model", "m", "--judge-url", "h"), "not the address of a server"),
         (("l.jsonl", "--judge", "refusals", "--judge-model", "m"), "string matching takes no such option"),
         (("l.jsonl", "--judge", "refusals", "--out", "l.jsonl"), "--out must name a JSON file"),
+        (("l.json", "--judge", "refusals", "--out", "./l.json"), "what is written would replace the input"),
         (("l.jsonl", "--judge", "refusals", "--out", "o.parquet"), "--out must name a JSON file"),
         (("l.jsonl", "--judge", "classifier", "--judge-model", "/no/model"), "no such model"),
     ],
