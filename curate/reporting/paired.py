@@ -166,9 +166,9 @@ def family(rewards: Mapping[str, Rewards], wanted: Sequence[tuple[str, str, Meas
     return [Compared(*one, float(p)) for one, p in zip(found, corrected, strict=True)]
 
 
-def interval(rewards: Rewards, measure: Measure, *, draws: int = DRAWS, seed: int = 0) -> Interval:
+def interval(rewards: Rewards, measure: Measure, *, draws: int = DRAWS) -> Interval:
     """The 95% interval of a measure of one arm, over seeds and prompts."""
-    return Interval(*map(float, np.quantile(_resampled(rewards, measure, _draws(rewards, draws, seed)), TAILS)))
+    return Interval(*map(float, np.quantile(_resampled(rewards, measure, _draws(rewards, draws, 0)), TAILS)))
 
 
 def table(rewards: Mapping[str, Rewards], others: Sequence[str]) -> Table | None:

@@ -39,7 +39,7 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class Rater:
-    """A rating model on `device()`: `rate_pairs` and `rate_responses` take it.
+    """A rating model on `device()`: `rate_pairs` takes it.
 
     Raises:
         InputError: the folder holds no sequence-classification model with one output, or it cannot be loaded.
@@ -133,16 +133,6 @@ class Rater:
             found=f"roles {[message['role'] for message in messages]}: {reason}",
             remedy="drop the pair, or use a rating model that takes these roles",
         )
-
-
-def rate_responses(rater: Rater, prompts: Sequence[Messages], responses: Sequence[str]) -> np.ndarray:
-    """The rating of each response to its prompt: float64, [responses]. Raises as `Rater.rate`."""
-    conversations = [
-        [*prompt, {"role": "assistant", "content": response}]
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
-    ratings: np.ndarray = rater.rate(conversations, [f"response {row}" for row in range(len(responses))])
-    return ratings
 
 
 def rate_pairs(rater: Rater, pairs: pl.DataFrame, what: str = "rate") -> tuple[np.ndarray, np.ndarray]:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from curate.base.errors import InputError, UsageError
-from curate.pairs.identity import draw_order
 from curate.pairs.schema import GAPS, RATINGS
 
 RELABELLED = "relabelled"
@@ -89,14 +88,10 @@ def safedpo(frame: pl.DataFrame) -> Relabelled:
     return _swapped(kept, chosen.not_() & rejected, dropped=frame.height - kept.height)
 
 
-def cdpo(
-    frame: pl.DataFrame, lambda_: float, draw: Literal["argmax", "bernoulli"] = "argmax", seed: int = 0
-) -> Relabelled:
+def cdpo(frame: pl.DataFrame, lambda_: float) -> Relabelled:
     """C-DPO's relabelling by r_lambda = r - lambda c (arXiv 2403.02475).
 
-    argmax     the response of higher r_lambda is chosen; equal ones stay as they are [ours]
-    bernoulli  a is chosen over b with probability sigmoid(r_lambda(a) - r_lambda(b)) [ours]; the draw is a hash of
-               seed and pair_id, so that the order of the rows does not matter
+    The response of higher r_lambda is chosen; equal ones stay as they are. [ours]
 
     Args:
         frame: columns of schema.PAIRS and schema.RATINGS at least.
@@ -108,17 +103,10 @@ def cdpo(
     """
     _check_ratings(frame)
     _check_lambda(lambda_)
-    advantage = _advantage(lambda_)
-    if draw == "argmax":
-        return _swapped(frame, advantage < 0)
-    # 53 bits: what a double in [0, 1) holds exactly.
-    uniform = [(int.from_bytes(key[:8]) >> 11) / 2**53 for key in draw_order(frame["pair_id"], seed)]
-    return _swapped(frame, pl.lit(pl.Series(uniform, dtype=pl.Float64)) >= _sigmoid(advantage))
+    return _swapped(frame, _advantage(lambda_) < 0)
 
 
-def dual_ascent(
-    frame: pl.DataFrame, limit: float, eta: float, rounds: int, start: float = 0.0
-) -> tuple[float, pl.DataFrame]:
+def dual_ascent(frame: pl.DataFrame, limit: float, eta: float, rounds: int) -> tuple[float, pl.DataFrame]:
     """The lambda of the constraint E[c] <= limit, by lambda <- max(0, lambda + eta (E_lambda[c] - limit)). [digest]
 
     [ours] The expectation is over each pair's two responses, a with probability sigmoid(r_lambda(a) - r_lambda(b)):
@@ -136,15 +124,14 @@ def dual_ascent(
         eta: step, lambda per unit of cost; > 0.
 
     Returns:
-        lambda, and a row for each value it took, the first one `start`: round (from 0), lambda, expected_reward and
+        lambda, and a row for each value it took, the first one 0: round (from 0), lambda, expected_reward and
         expected_cost (under that lambda).
 
     Raises:
         InputError: a rating is missing or not finite, there is no pair, or no lambda keeps the limit.
-        UsageError: eta, rounds or start makes no sense.
+        UsageError: eta or rounds makes no sense.
     """
     _check_ratings(frame)
-    _check_lambda(start)
     if not (eta > 0 and rounds >= 0):
         found = f"eta {eta}, rounds {rounds}"
         raise UsageError("dual ascent cannot step", found=found, expected="eta > 0, rounds >= 0")
@@ -160,7 +147,7 @@ def dual_ascent(
             remedy="raise the limit, or add pairs with a response of lower cost",
         )
     history: list[tuple[int, float, float, float]] = []
-    lambda_ = start
+    lambda_ = 0.0
     for number in range(rounds + 1):
         reward, cost = expected_ratings(frame, lambda_)
         history.append((number, lambda_, reward, cost))
@@ -200,7 +187,7 @@ def _sigmoid(x: pl.Expr) -> pl.Expr:
 
 def _check_lambda(lambda_: float) -> None:
     if not 0 <= lambda_ < float("inf"):
-        raise UsageError("lambda is no price", field="lambda", found=lambda_, expected="a number >= 0")
+        raise UsageError("lambda must be 0 or more", field="lambda", found=lambda_, expected="a finite number >= 0")
 
 
 def _check_ratings(frame: pl.DataFrame) -> None:

@@ -131,7 +131,6 @@ def select(
     arm: ArmParams,
     settings: Settings,
     weigh_params: WeighParams,
-    seed: int,
     validation: float = 0.0,
 ) -> Pairs:
     """The arm's training and held-out pairs.
@@ -175,7 +174,7 @@ def select(
         training, swapped, dropped = relabelling.safedpo(training)
         record = {"swapped": swapped, "dropped": dropped}
     elif arm.objective == "cdpo":
-        training, record = _by_cost(training, settings, seed)
+        training, record = _by_cost(training, settings)
     elif arm.objective in ("door", "w-door") and not training["harmful"].sum():
         raise InputError(
             f"{arm.objective} trains refusals, and no training pair has a response known to be harmful",
@@ -188,7 +187,7 @@ def select(
     return Pairs(training, heldout, record)
 
 
-def _by_cost(training: pl.DataFrame, settings: Settings, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _by_cost(training: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, dict[str, Any]]:
     """C-DPO's pairs: chosen by r - lambda c, lambda given or found (docs/training.md, Objectives)."""
     data = settings.data
     lambda_, limit = data["lambda"], data["cost_limit"]
@@ -198,5 +197,5 @@ def _by_cost(training: pl.DataFrame, settings: Settings, seed: int) -> tuple[pl.
         last = history.row(-1, named=True)
         say(f"train: cost limit {limit:g}: lambda {lambda_:.3f}, expected cost {last['expected_cost']:.3f}")
         record = {"cost_limit": limit, "expected_cost": last["expected_cost"], "rounds": history.height}
-    training, swapped, dropped = relabelling.cdpo(training, lambda_, "argmax", seed)
+    training, swapped, dropped = relabelling.cdpo(training, lambda_)
     return training, record | {"lambda": lambda_, "swapped": swapped, "dropped": dropped}

@@ -79,6 +79,6 @@ def plan(
     params = arm.training(params)
     settings = arms.settings(arm, params)
     weighing = provenance.get("params", {}) if provenance.get("stage") == "weigh" else {}
-    pairs = arms.select(weights, arm, settings, WeighParams.model_validate(weighing), seed, params.validation_fraction)
+    pairs = arms.select(weights, arm, settings, WeighParams.model_validate(weighing), params.validation_fraction)
     key = checkpoints.key(pairs, model, params, arm, seed)
     return Plan(weights, model, params, arm, name, out, state, provenance, seed, settings, pairs, key)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaForSequenceClassification
 
 from curate.base.errors import InputError
 from curate.models.resolve import resolve
-from curate.scoring.rating import Rater, rate_pairs, rate_responses
+from curate.scoring.rating import Rater, rate_pairs
 
 HELLO = [{"role": "user", "content": "hello"}]
 REPLIES = ["a brown fox", "no", "quick " * 20, "", "a brown fox!", "nö"]
@@ -36,9 +36,15 @@ def alone(folder, text: str) -> float:
         return model.score(model.model(ids).last_hidden_state)[0, -1, 0].item()
 
 
+def rate(rater: Rater, prompts: list, replies: list[str]) -> np.ndarray:
+    """The rating of each reply to its prompt."""
+    turns = [[*prompt, {"role": "assistant", "content": reply}] for prompt, reply in zip(prompts, replies, strict=True)]
+    return rater.rate(turns, [f"response {row}" for row in range(len(replies))])
+
+
 def test_a_rating_is_the_models_output_on_the_chat_template(rater, folder):
     text = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>\n"
-    ratings = rate_responses(rater, [HELLO] * len(REPLIES), REPLIES)
+    ratings = rate(rater, [HELLO] * len(REPLIES), REPLIES)
     assert ratings.dtype == np.float64
     assert ratings == pytest.approx([alone(folder, text.format(reply)) for reply in REPLIES], abs=1e-5)
     assert len(set(ratings)) == len(REPLIES)
@@ -47,12 +53,12 @@ def test_a_rating_is_the_models_output_on_the_chat_template(rater, folder):
 def test_a_batchs_composition_does_not_matter(rater):
     prompts = [[{"role": "user", "content": f"question {i % 3}"}] for i in range(40)]
     replies = [REPLIES[i % len(REPLIES)] + str(i % 5) for i in range(40)]
-    together = rate_responses(rater, prompts, replies)
-    single = [rate_responses(rater, [prompt], [reply])[0] for prompt, reply in zip(prompts, replies, strict=True)]
-    backwards = rate_responses(rater, prompts[::-1], replies[::-1])[::-1]
+    together = rate(rater, prompts, replies)
+    single = [rate(rater, [prompt], [reply])[0] for prompt, reply in zip(prompts, replies, strict=True)]
+    backwards = rate(rater, prompts[::-1], replies[::-1])[::-1]
     assert together == pytest.approx(single, abs=1e-5)
     assert together == pytest.approx(backwards, abs=1e-5)
-    assert rate_responses(rater, [], []).shape == (0,)
+    assert rate(rater, [], []).shape == (0,)
 
 
 def test_pairs_are_rated_as_their_responses_are(rater, monkeypatch):
@@ -60,7 +66,7 @@ def test_pairs_are_rated_as_their_responses_are(rater, monkeypatch):
     ten = many(10)
     for side, found in zip(("chosen", "rejected"), rate_pairs(rater, ten), strict=True):
         replies = [turns[0]["content"] for turns in ten[side].to_list()]
-        assert found == pytest.approx(rate_responses(rater, ten["prompt"].to_list(), replies), abs=1e-5)
+        assert found == pytest.approx(rate(rater, ten["prompt"].to_list(), replies), abs=1e-5)
 
 
 def test_what_is_wrong_shows_before_the_first_pair_is_rated(rater, monkeypatch):
@@ -77,9 +83,9 @@ def test_without_a_template_the_format_is_safe_rlhfs(tmp_path, capsys):
     assert "no chat template" in capsys.readouterr().err
     conversation = [*HELLO, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Bye"}]
     text = "BEGINNING OF CONVERSATION: USER: hello ASSISTANT:Hi.<|im_end|>USER: Bye ASSISTANT:no<|im_end|>"
-    assert rate_responses(rater, [conversation], ["no"])[0] == pytest.approx(alone(folder, text), abs=1e-5)
+    assert rate(rater, [conversation], ["no"])[0] == pytest.approx(alone(folder, text), abs=1e-5)
     with pytest.raises(InputError, match="refuses this conversation") as error:
-        rate_responses(rater, [HELLO, [{"role": "system", "content": "s"}, *HELLO]], ["a", "b"])
+        rate(rater, [HELLO, [{"role": "system", "content": "s"}, *HELLO]], ["a", "b"])
     assert error.value.details["field"] == "response 1" and "system" in error.value.details["found"]
 
 
@@ -98,7 +104,7 @@ def test_safe_rlhfs_own_class_is_read(tmp_path, bias):
     if bias is not None:
         weights["score_head.bias"] = torch.tensor([bias])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert rate_responses(Rater(resolve(folder)), [HELLO], ["no"])[0] == pytest.approx(expected, abs=1e-5)
+    assert rate(Rater(resolve(folder)), [HELLO], ["no"])[0] == pytest.approx(expected, abs=1e-5)
     (folder / "config.json").write_text(json.dumps(config | {"do_normalize": True}))
     with pytest.raises(InputError, match="normalises"):
         Rater(resolve(folder))
@@ -122,12 +128,12 @@ def test_models_that_give_no_rating_are_refused(tmp_path):
     weights["score.weight"] *= torch.nan
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="no finite number"):
-        rate_responses(Rater(resolve(broken)), [HELLO], ["a"])
+        rate(Rater(resolve(broken)), [HELLO], ["a"])
 
 
 def test_what_is_too_long_is_named(rater):
     with pytest.raises(InputError, match="longer than the rating model's context") as error:
-        rate_responses(rater, [HELLO] * 3, ["a", "b" * 500, "c"])
+        rate(rater, [HELLO] * 3, ["a", "b" * 500, "c"])
     assert error.value.details["field"] == "response 1" and "at most 256" in error.value.details["expected"]
 
 
@@ -136,5 +142,5 @@ def test_a_template_that_refuses_names_the_response(tmp_path):
     folder = save_rater(tmp_path)
     byte_tokenizer(template).save_pretrained(folder)
     with pytest.raises(InputError, match="refuses the messages") as error:
-        rate_responses(Rater(resolve(folder)), [[{"role": "system", "content": "s"}, *HELLO]], ["a"])
+        rate(Rater(resolve(folder)), [[{"role": "system", "content": "s"}, *HELLO]], ["a"])
     assert "no system" in error.value.details["found"]

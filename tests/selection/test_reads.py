@@ -80,7 +80,7 @@ def test_the_training_pairs_are_those_of_the_whole_file(name):
     settings, shared = arms.settings(arm, TrainParams()), WeighParams.model_validate(made["params"])
     pairs, before = read(weights, made, arm)
     own = WeighParams.model_validate(before["params"]) if before["stage"] == "weigh" else WeighParams()
-    whole, part = (arms.select(one, arm, settings, p, 0) for one, p in ((weights, shared), (pairs, own)))
+    whole, part = (arms.select(one, arm, settings, p) for one, p in ((weights, shared), (pairs, own)))
     columns = ["pair_id", "chosen_weight", "rejected_weight", "pair_scale", "harmful", "ref_chosen_logps"]
     for side in ("training", "heldout"):
         assert getattr(part, side).select(columns).equals(getattr(whole, side).select(columns)), side

@@ -114,18 +114,6 @@ def test_cdpo_chooses_the_higher_and_once_is_enough(rows, lambda_):
     assert cdpo(frame, lambda_).swapped == 0
 
 
-def test_a_draw_goes_by_the_sigmoid_and_not_by_the_order_of_the_rows():
-    """r_w - r_l = ln 3: kept with probability 3/4; 4000 draws: sd 0.0068."""
-    frame = rated(*[(math.log(3), 0.0, 0.0, 0.0)] * 4000)
-    drawn = cdpo(frame, 1, "bernoulli", seed=3)
-    assert drawn.swapped / 4000 == pytest.approx(0.25, abs=0.03)
-    mixed = cdpo(frame.sample(fraction=1, shuffle=True, seed=1), 1, "bernoulli", seed=3).frame
-    assert mixed.sort("pair_id").equals(drawn.frame)
-    assert not cdpo(frame, 1, "bernoulli", seed=4).frame.equals(drawn.frame)
-    sure = rated((50.0, 0.0, 0.0, 0.0), (-50.0, 0.0, 0.0, 0.0), (-1e9, 1e9, 0.0, 0.0))
-    assert cdpo(sure, 1, "bernoulli").frame["relabelled"].to_list() == [False, True, True]
-
-
 @pytest.mark.parametrize(
     ("frame", "field", "found"),
     [
@@ -144,10 +132,8 @@ def test_cdpo_needs_every_rating(frame, field, found):
 
 @pytest.mark.parametrize("lambda_", [-0.1, math.nan, math.inf])
 def test_lambda_is_a_price(lambda_):
-    with pytest.raises(UsageError, match="lambda"):
+    with pytest.raises(UsageError, match="lambda must be 0 or more"):
         cdpo(rated((1.0, 2.0, 3.0, 4.0)), lambda_)
-    with pytest.raises(UsageError, match="lambda"):
-        dual_ascent(rated((1.0, 2.0, 3.0, 4.0)), 5, 0.1, 5, start=lambda_)
 
 
 def test_one_step_of_the_ascent_by_hand():
@@ -167,14 +153,11 @@ def test_the_ascent_ends_where_the_cost_is_the_limit():
     assert lambda_ == pytest.approx((1 + math.log(3)) / 4, abs=1e-5)
     assert history.height < 500 and history["expected_cost"][-1] == pytest.approx(1, abs=2e-6)
     assert expected_ratings(frame, lambda_)[1] == history["expected_cost"][-1]
-    from_above, _ = dual_ascent(frame, limit=1, eta=0.3, rounds=500, start=3)
-    assert from_above == pytest.approx(lambda_, abs=1e-5)
 
 
 def test_a_limit_that_holds_anyway_costs_nothing():
     lambda_, history = dual_ascent(rated((1.0, 2.0, 0.0, 4.0)), limit=3, eta=0.3, rounds=50)
     assert lambda_ == 0 and history.height == 1
-    assert dual_ascent(rated((1.0, 2.0, 0.0, 4.0)), limit=3, eta=0.3, rounds=50, start=0.5)[0] == 0
 
 
 def test_what_no_lambda_can_do_is_an_error():

@@ -32,9 +32,9 @@ def settings(shared=SHARED, **arm):
     return arms.settings(ArmParams(**arm), shared)
 
 
-def select(frame, arm=None, seed=0, **options):
+def select(frame, arm=None, **options):
     arm = arm or ArmParams(**options)
-    return arms.select(frame, arm, arms.settings(arm, SHARED), WEIGH, seed)
+    return arms.select(frame, arm, arms.settings(arm, SHARED), WEIGH)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_an_arm_has_a_form_of_the_gap_of_its_own(weights):
     made = weights.with_columns(balance_gap=pl.col("pmi_gap") * 0.5)
     arm = ArmParams(objective="bdpo", weigh={"alpha": 3.0})
     shared = WeighParams(alpha=20, normalisation="sqrt")
-    found = arms.select(made, arm, arms.settings(arm, TrainParams()), shared, 0).training
+    found = arms.select(made, arm, arms.settings(arm, TrainParams()), shared).training
     halved = weigh(weights.with_columns(pmi_gap=pl.col("pmi_gap") * 0.5), WeighParams(alpha=3.0))
     assert found["chosen_weight"].equals(halved.filter(pl.col("split") == "train")["chosen_weight"])
     with pytest.raises(ValueError, match="as_split is what an arm has"):

@@ -106,7 +106,7 @@ def test_its_parameters_are_yaml_that_is_read_back(run):
 def test_the_digest_is_of_the_pairs_whatever_their_order(weights):
     def digest(frame, **arm):
         arm = ArmParams(**arm)
-        return data_of(arms.select(frame, arm, arms.settings(arm, OPTIONS), params.WeighParams(), 0))["digest"]
+        return data_of(arms.select(frame, arm, arms.settings(arm, OPTIONS), params.WeighParams()))["digest"]
 
     whole = digest(weights)
     assert digest(weights.sort("pair_id", descending=True)) == whole == digest(weights, objective="bdpo")

@@ -50,7 +50,7 @@ def sides(weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def frame(weights):
     """The training pairs as our own trainer takes them."""
-    return arms.select(weights, ARM, arms.settings(ARM, TrainParams()), params.WeighParams(), 0).training
+    return arms.select(weights, ARM, arms.settings(ARM, TrainParams()), params.WeighParams()).training
 
 
 @pytest.fixture

@@ -83,8 +83,8 @@ def test_validation_prompts_are_of_the_training_side(weights):
     """The held-out pairs are not read; what is validated is not trained on, and no prompt is on both sides."""
     arm = ARMS["dpo"]
     settings = arms.settings(arm, SHORT)
-    whole = arms.select(weights, arm, settings, params.WeighParams(), 0)
-    found = arms.select(weights, arm, settings, params.WeighParams(), 0, validation=0.25)
+    whole = arms.select(weights, arm, settings, params.WeighParams())
+    found = arms.select(weights, arm, settings, params.WeighParams(), validation=0.25)
     ids = [set(frame["pair_id"]) for frame in (found.training, found.heldout)]
     assert ids[0] | ids[1] == set(whole.training["pair_id"]) and not ids[0] & ids[1]
     prompts = [set(frame["prompt_key"]) for frame in (found.training, found.heldout)]
@@ -146,7 +146,7 @@ def test_a_draw_is_the_same_whatever_the_order(weights):
 
 def harmful(weights):
     """Three training pairs as an arm has them, the first of a harmless query."""
-    one = arms.select(weights, ARMS["bdpo"], arms.settings(ARMS["bdpo"], SHORT), params.WeighParams(), 0).training
+    one = arms.select(weights, ARMS["bdpo"], arms.settings(ARMS["bdpo"], SHORT), params.WeighParams()).training
     return pl.concat([one.filter(pl.col("harmful") == 0).head(1), one.filter(pl.col("harmful") == 1).head(2)])
 
 

@@ -48,7 +48,7 @@ def test_dpo_is_trls_dpo(tmp_path):
     settings = arms.settings(arm, TrainParams(beta=0.1))
     # Every pair trains; one of them, again, is held out.
     weights = pl.concat([weights.with_columns(split=pl.lit(s)).head(n) for s, n in (("train", 8), ("heldout", 1))])
-    dataset = PairDataset(tokenizer, arms.select(weights, arm, settings, params.WeighParams(), 0).training)
+    dataset = PairDataset(tokenizer, arms.select(weights, arm, settings, params.WeighParams()).training)
     pair_trainer = PairTrainer.__new__(PairTrainer)
     pair_trainer.objective, pair_trainer.settings = settings.objective, settings.loss
     inputs = Collator()([dataset[row] for row in range(8)])

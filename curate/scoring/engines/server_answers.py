@@ -23,13 +23,7 @@ class Server(Endpoint):
     model = ""
 
 
-def server_version(
-    urls: Sequence[str],
-    by_context: Model | None = None,
-    served_name: str | None = None,
-    *,
-    timeout: float = CONNECT_SECONDS,
-) -> str:
+def server_version(urls: Sequence[str], by_context: Model | None = None, served_name: str | None = None) -> str:
     """What the servers run, as the score store's key and provenance have it: "vllm 0.32.0 (server)".
 
     "openai-compatible server" when they do not tell. No URL is in it.
@@ -37,14 +31,13 @@ def server_version(
     Args:
         by_context: the model, where its numbers go by the context that it is served with: then that is told, too.
         served_name: as `served_name_of` has it.
-        timeout: seconds for one answer.
 
     Raises:
         UsageError: no URL, or one that is none.
         InputError: a server that cannot be reached or refuses the key, or servers that differ.
     """
     versions = {}
-    with client(timeout) as asking:
+    with client(CONNECT_SECONDS) as asking:
         for server in servers_of(urls):
             versions[server.label] = _version_of(asking, server)
             if by_context:
