@@ -100,6 +100,15 @@ class OutputError(CurateError):
     """A result that cannot be written (disk full, folder not writable); exit code 1, nothing half-written."""
 
 
-def first_line(error: Exception) -> str:
+def causes(error: BaseException | None) -> list[BaseException]:
+    """An exception, what led to it, and so on."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def first_line(error: BaseException) -> str:
     """What a library's exception says, one line of it; its kind, where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

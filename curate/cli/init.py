@@ -10,16 +10,9 @@ import typer
 
 from curate.base.errors import InputError, UsageError
 from curate.base.files import real
-from curate.cli.options import Fields, Keep, assignments, one_of, with_params
+from curate.cli.options import Fields, Keep, assignments, one_of, preset_names, with_params
 from curate.project.params import DataParams, is_file
 from curate.project.params import check as checked
-
-
-def _preset_names() -> list[str]:
-    from curate.project import presets
-
-    return list(presets.presets())
-
 
 _SKIP = ("source", "watch", "fields", "keep", "limit", "sample_pairs", "heldout_fraction", "seed")
 
@@ -31,7 +24,7 @@ def init(
     preset: Annotated[
         str,
         typer.Option(
-            help="Where params.yaml starts from; `curate presets` lists them.", autocompletion=one_of(_preset_names)
+            help="Where params.yaml starts from; `curate presets` lists them.", autocompletion=one_of(preset_names)
         ),
     ] = "default",
     data: Annotated[

@@ -116,6 +116,12 @@ def _formats() -> list[str]:
     return ["auto", *FORMATS]
 
 
+def preset_names() -> list[str]:
+    from curate.project.presets import presets
+
+    return list(presets())
+
+
 Fields = Annotated[
     list[str] | None, typer.Option("--field", metavar="OURS=THEIRS", help="As --field prompt=question; may repeat.")
 ]

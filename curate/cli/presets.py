@@ -6,20 +6,14 @@ from typing import Annotated
 
 import typer
 
-from curate.cli.options import one_of
-
-
-def _names() -> list[str]:
-    from curate.project.presets import presets
-
-    return list(presets())
+from curate.cli.options import one_of, preset_names
 
 
 def presets(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Print this one's params.yaml.", show_default="list them all", autocompletion=one_of(_names)
+            help="Print this one's params.yaml.", show_default="list them all", autocompletion=one_of(preset_names)
         ),
     ] = None,
 ) -> None:

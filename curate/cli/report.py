@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Optional = Annotated[Path | None, typer.Option(help="The summary that this step wrote (JSON).")]
+SummaryFile = Annotated[Path | None, typer.Option(help="The summary that this step wrote (JSON).")]
 
 
 def report(
@@ -19,11 +19,11 @@ def report(
     evaluations: Annotated[
         Path | None, typer.Option(help="Folder of evaluations: ARM/seed-SEED, or of `curate evaluate`.")
     ] = None,
-    prepare: Optional = None,
-    reference: Optional = None,
-    score: Optional = None,
-    split: Optional = None,
-    weigh: Optional = None,
+    prepare: SummaryFile = None,
+    reference: SummaryFile = None,
+    score: SummaryFile = None,
+    split: SummaryFile = None,
+    weigh: SummaryFile = None,
     params: Annotated[Path | None, typer.Option(help="The params.yaml that made it all; shown on the page.")] = None,
 ) -> None:
     """Write the report, one self-contained page, and its figures.

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from curate.base.credentials import redacted
-from curate.base.errors import CurateError, OutputError
+from curate.base.errors import CurateError, OutputError, causes
 from curate.base.progress import console, say
 
 try:
@@ -128,7 +128,9 @@ def token_for(repo: str) -> str:
         )
     if not token.isascii() or not token.isprintable() or " " in token:
         # Where it is put into a header, the error would show it.
-        raise OutputError("no token has such characters", file=f"hub:{repo}", field="HF_TOKEN", remedy="set it anew")
+        raise OutputError(
+            "the token holds characters that no token has", file=f"hub:{repo}", field="HF_TOKEN", remedy="set it anew"
+        )
     return token
 
 
@@ -168,7 +170,7 @@ def talking(repo: str, token: str, patience: float) -> Iterator[hub.HfApi]:
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that led to `error`; None where the Hub did not answer."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, GaveUp):
             return cause.status
         if isinstance(cause, errors.HfHubHTTPError) and cause.response is not None:
@@ -179,18 +181,18 @@ def status_of(error: BaseException) -> int | None:
 def unanswered(error: BaseException) -> bool:
     """Whether the Hub's answer is not known: the request may have been carried out."""
     status = status_of(error)
-    return any(isinstance(cause, (GaveUp, *FAILURES)) for cause in _causes(error)) or bool(status and status >= 500)
+    return any(isinstance(cause, (GaveUp, *FAILURES)) for cause in causes(error)) or bool(status and status >= 500)
 
 
 def explain(error: Exception, repo: str, token: str) -> OutputError:
     """What failed and what to do."""
     status = status_of(error)
-    causes = _causes(error)
-    cause = next((c for c in causes if isinstance(c, (GaveUp, errors.HfHubHTTPError, *FAILURES))), causes[-1])
+    led = causes(error)
+    cause = next((c for c in led if isinstance(c, (GaveUp, errors.HfHubHTTPError, *FAILURES))), led[-1])
     remedy: str | None
-    if any(isinstance(c, errors.OfflineModeIsEnabled) for c in causes):
+    if any(isinstance(c, errors.OfflineModeIsEnabled) for c in led):
         what, remedy = "the Hub is switched off: HF_HUB_OFFLINE is set", "unset it to publish"
-    elif any(isinstance(c, errors.HFValidationError) for c in causes):
+    elif any(isinstance(c, errors.HFValidationError) for c in led):
         what, remedy = "this cannot be a repository's name", "give owner/name"
     elif status == 401:
         what, remedy = "the Hub does not accept the token", "set HF_TOKEN to a token that may write, or `hf auth login`"
@@ -219,11 +221,3 @@ def _clean(text: str, token: str) -> str:
     """`text` without the token, and addresses without their signatures."""
     text = redacted(text.replace(token, "(token)"))
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    causes: list[BaseException] = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__
-    return causes

@@ -13,7 +13,7 @@ from curate.base.files import ROW_GROUP
 from curate.pairs.schema import GAPS, MESSAGES, OPTIONAL, STAGES, Split, columns
 
 DEFAULT = "default"
-SUBSETS = ("balanced", "imbalanced")
+PUBLISHED_SUBSETS = ("balanced", "imbalanced")
 SPLIT_NAMES = {Split.TRAIN: "train", Split.HELDOUT: "test"}
 """Our splits, by the names that the Hub has for them."""
 SHARD_ROWS = 200_000
@@ -50,7 +50,7 @@ def write(frame: pl.DataFrame, folder: Path) -> Configs:
     configs: Configs = {DEFAULT: {}}
     sides = {"train": training, "test": frame.filter(split=Split.HELDOUT.value)}
     configs[DEFAULT] = {side: _write(rows, folder, side) for side, rows in sides.items() if rows.height}
-    for subset in SUBSETS:
+    for subset in PUBLISHED_SUBSETS:
         rows = training.filter(pl.col(subset)) if subset in frame.columns else training.clear()
         if rows.height:
             configs[subset] = configs[DEFAULT] | {"train": _write(rows, folder, subset)}

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from curate.base.errors import OutputError
-from curate.hub.dataset import DEFAULT, SUBSETS
+from curate.hub.dataset import DEFAULT, PUBLISHED_SUBSETS
 
 BEGIN = "<!-- curate: what follows is written by `curate publish` and replaced by the next one -->"
 END = "<!-- curate: end; what follows is kept -->"
@@ -105,7 +105,7 @@ def _combined(key: str, ours: Any, theirs: Any) -> Any:
         return [*given, *(tag for tag in ours if tag not in given)]
     if key in ("configs", "dataset_info"):
         given = theirs if isinstance(theirs, list) else []
-        names = {DEFAULT, *SUBSETS}
+        names = {DEFAULT, *PUBLISHED_SUBSETS}
         named = [entry for entry in given if isinstance(entry, dict)]
         others = [entry for entry in named if entry.get("config_name", DEFAULT) not in names]
         return [*ours, *others]

@@ -178,10 +178,7 @@ def render_responses(
     """
     if not responses:
         return []
-    turns = [[{"role": "assistant", "content": response}] for response in responses]
-    turn, texts = _prompt_texts(tokenizer, prompts, names)
-    prompt_ids = _prompt_ids(tokenizer, texts, names)
-    whole = _whole_texts(tokenizer, turn, prompts, texts, turns, names)
+    texts, prompt_ids, whole = _answered(tokenizer, prompts, responses, names)
     rendered = _cut_all(tokenizer, texts, [w.scored for w in whole], prompt_ids, names)
     return [
         TokenSequence(*(np.asarray(ids, dtype=np.int32) for ids in row))
@@ -200,10 +197,7 @@ def prefill_token_ids(
     if not prefills:
         return []
     names = [f"{name}, prefill" for name in names]
-    turns = [[{"role": "assistant", "content": prefill}] for prefill in prefills]
-    turn, texts = _prompt_texts(tokenizer, prompts, names)
-    prompt_ids = _prompt_ids(tokenizer, texts, names)
-    whole = _whole_texts(tokenizer, turn, prompts, texts, turns, names)
+    texts, prompt_ids, whole = _answered(tokenizer, prompts, prefills, names)
     return _cut_all(tokenizer, texts, [w.said for w in whole], prompt_ids, names)
 
 
@@ -271,6 +265,16 @@ def _whole_texts(
     return [
         _whole(tokenizer, turn, *row) for row in zip(rendered, texts, [r[-1] for r in responses], names, strict=True)
     ]
+
+
+def _answered(
+    tokenizer: Any, prompts: Sequence[Messages], responses: Sequence[str], names: Sequence[str]
+) -> tuple[list[str], list[list[int]], list[_Whole]]:
+    """Each prompt's text and its ids, and the text of both prompt and response; `names` are of the responses."""
+    turns = [[{"role": "assistant", "content": response}] for response in responses]
+    turn, texts = _prompt_texts(tokenizer, prompts, names)
+    prompt_ids = _prompt_ids(tokenizer, texts, names)
+    return texts, prompt_ids, _whole_texts(tokenizer, turn, prompts, texts, turns, names)
 
 
 def _whole(tokenizer: Any, turn: Turn, text: str, before: str, response: Mapping[str, str], name: str) -> _Whole:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate.base import files, limits
-from curate.base.errors import InputError
+from curate.base.errors import InputError, few
 from curate.base.public import last_part
 from curate.models import adapters
 from curate.models.faults import check_digest
@@ -54,7 +54,7 @@ class Model(NamedTuple):
         return self.adapter or self.path
 
     @property
-    def words(self) -> str:
+    def tokenizer_digest(self) -> str:
         """sha256 over the files that turn conversations into tokens and end an answer, hex: no part of `digest`, for
         the score store goes by the tokens themselves."""
         digest = hashlib.sha256()
@@ -68,7 +68,8 @@ class Model(NamedTuple):
         """What provenance says of the model: a Hub id, or of a folder its last part."""
         name = self.name if self.commit else last_part(self.name)
         context = None if self.context == UNBOUNDED else self.context
-        return {"name": name, "commit": self.commit, "digest": self.digest, "tokenizer": self.words, "context": context}
+        digests = {"digest": self.digest, "tokenizer": self.tokenizer_digest}
+        return {"name": name, "commit": self.commit, **digests, "context": context}
 
 
 def is_hub_id(name: str) -> bool:
@@ -160,12 +161,12 @@ def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
         digest,
         remedy="run the reference stage again (every score will be computed anew)",
     )
-    if (words := record.get("tokenizer")) is not None:  # a record of before has none
+    if (recorded := record.get("tokenizer")) is not None:  # a record of before has none
         check_digest(
             "the tokenizer or its chat template has changed since the reference stage recorded the model",
             model.tokenizer,
-            model.words,
-            str(words),
+            model.tokenizer_digest,
+            str(recorded),
             remedy="run the reference stage again (what is rendered as before is not scored again)",
         )
     return model
@@ -203,7 +204,7 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
         raise InputError(
             "no safetensors weights here",
             file=path,
-            found=", ".join(sorted(p.name for p in path.iterdir())[:12]) or "an empty folder",
+            found=few(sorted(p.name for p in path.iterdir()), 12) or "an empty folder",
             expected="*.safetensors (pickled weights can run code and are not read)",
             remedy="convert them: model.save_pretrained(folder) with a recent transformers",
         )
@@ -238,13 +239,19 @@ def _context(described: dict[str, Any], path: Path) -> int:
 
 
 def parameters(model: Model) -> int:
-    """How many numbers the model's weights are, as the heads of its files say."""
-    count = 0
-    for file in model.path.glob("*.safetensors"):
-        with file.open("rb") as opened:
-            head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-        count += sum(math.prod(part["shape"]) for name, part in head.items() if name != "__metadata__")
-    return count
+    """How many numbers the model's weights are. Raises `InputError` as `shapes` does."""
+    return sum(map(math.prod, shapes(model.path)))
+
+
+def shapes(folder: Path) -> Iterator[list[int]]:
+    """Of every weight, from the heads of the safetensors files. Raises `InputError` where one cannot be read."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            yield from (entry["shape"] for name, entry in head.items() if name != "__metadata__")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+            raise InputError("cannot read the model's weights", file=path, found=type(error).__name__) from error
 
 
 def _content_digest(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from curate.base import limits
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.base.files import existing
 from curate.pairs.schema import LARGEST, MADE_BY, MESSAGES, OPTIONAL, STAGES, check_columns
 
@@ -130,5 +130,4 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 
 def _unreadable(path: str | Path, error: BaseException) -> InputError:
-    found = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError("not a readable Parquet file", file=path, found=found, remedy="write it again")
+    return InputError("not a readable Parquet file", file=path, found=first_line(error), remedy="write it again")

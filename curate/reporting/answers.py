@@ -34,10 +34,12 @@ def answers(
     compared: Sequence[Comparison],
     pairs_error: tuple[int, float] | None,
 ) -> Answers:
-    """Args:
-    known: of these pairs.
-    scored: the pairs whose MI is finite, weighted; at least one.
-    pairs_error: how many held-out pairs accuracies are of, and the largest standard error of one.
+    """The first screen's sentences.
+
+    Args:
+        known: of these pairs.
+        scored: the pairs whose MI is finite, weighted; at least one.
+        pairs_error: how many held-out pairs accuracies are of, and the largest standard error of one.
     """
     words = FIRST_TERMS + (TRAINED_TERMS if arms else ())
     return Answers(

@@ -156,7 +156,9 @@ def read_run(folder: Path) -> Run:
     absent = [side for side in SIDES if not isinstance(metrics.get(side), dict)]
     absent += [name for name, kind in (("arm", str), ("seed", int)) if not isinstance(metrics.get(name), kind)]
     if absent:
-        raise InputError("no metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy)
+        raise InputError(
+            "not the metrics of a run", file=folder / "metrics.json", field=", ".join(absent), remedy=remedy
+        )
     path = existing(folder / "curve.csv", remedy)
     try:
         curve = pl.read_csv(limits.read_bytes(path), infer_schema_length=None, schema_overrides={"kl": pl.Float64})
@@ -166,7 +168,7 @@ def read_run(folder: Path) -> Run:
         curve = curve.with_columns(kl=pl.lit(None, pl.Float64))
     missing = [name for name in CURVE if name not in curve.columns]
     if missing:
-        raise InputError("no curve of a run", file=path, field=", ".join(missing), expected=", ".join(CURVE))
+        raise InputError("not the curve of a run", file=path, field=", ".join(missing), expected=", ".join(CURVE))
     made = folder / "model" / "curate.json"
     record = read_json_object(made) if made.is_file() else {}
     return Run(metrics["arm"], metrics["seed"], curve, metrics, record, _rewards(folder / REWARDS_FILE))
@@ -181,10 +183,12 @@ def _rewards(path: Path) -> pl.DataFrame | None:
         return None
     rewards = read_artefact(path)
     if wrong := [name for name, dtype in REWARDS.items() if rewards.schema.get(name) != dtype]:
-        raise InputError("no rewards of a run", file=path, field=", ".join(wrong))
+        raise InputError("not the rewards of a run", file=path, field=", ".join(wrong))
     rewards = rewards.select(*REWARDS)
     if sum(rewards.null_count().row(0)) or not rewards["margin"].is_finite().all():
-        raise InputError("no rewards of a run", file=path, found="nulls, NaN or infinity", expected="a number a pair")
+        raise InputError(
+            "not the rewards of a run", file=path, found="nulls, NaN or infinity", expected="a number a pair"
+        )
     return rewards
 
 

@@ -100,8 +100,10 @@ def subset_sizes(frame: pl.DataFrame) -> Table:
 
 
 def weight_quantiles(frame: pl.DataFrame, named: Callable[[str], str] = str) -> Table:
-    """Args:
-    named: how a column is called in the table.
+    """Quantiles of the weights, a row a column.
+
+    Args:
+        named: how a column is called in the table.
     """
     rows = [[*_quantile_row(named(name), frame[name]), frame[name].sum()] for name in WEIGHTS]
     return Table("Weights", [*_QUANTILE_COLUMNS, "sum"], rows)

@@ -39,7 +39,8 @@ class Built(NamedTuple):
 
 
 def build(plan: Plan, train: Train) -> Built:
-    """
+    """Load the model, check it against the stored scores, and make the trainer.
+
     Args:
         train: for an objective that has a model trained first.
 

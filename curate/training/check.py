@@ -20,7 +20,8 @@ from curate.training.room import check_room
 
 
 def check(plan: Plan) -> None:
-    """
+    """Refuse what can be refused before a model loads.
+
     Raises:
         UsageError: a batch that the processes cannot share, FSDP without GPUs or of version 1, a log that cannot be
             kept.
@@ -46,7 +47,7 @@ def check_processes(params: TrainParams) -> None:
         raise UsageError("FSDP needs GPUs", field="train.accelerate", remedy="use configs/ddp.yaml on a CPU")
     if sharded() and os.environ.get("FSDP_VERSION", "1") != "2":
         raise UsageError(
-            "of FSDP's versions training knows the second",
+            "training needs FSDP version 2",
             field="train.accelerate",
             found=f"fsdp_version {os.environ.get('FSDP_VERSION', '1')}",
             expected="fsdp_version: 2, as in configs/fsdp.yaml",
@@ -69,7 +70,7 @@ def _check_logs(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise UsageError(
-                "cannot log there",
+                "this logging integration is not installed",
                 field="train.report_to",
                 found=name,
                 expected=f"what is installed: {', '.join(known) or 'nothing is'}",

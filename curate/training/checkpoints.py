@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from curate.objectives.registry import OBJECTIVES
 from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
 from curate.training import code
 from curate.training.arms import Pairs
-from curate.training.launched import processes, sharded
+from curate.training.launched import first, processes, sharded
 from curate.training.pairs import NUMBERS
 from curate.training.trainer import stopped
 
@@ -37,7 +36,7 @@ def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: i
     """
     digest = hashlib.sha256()
     shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate", "save"})
-    record: list[Any] = [model.digest, model.words, shared, arm.model_dump(exclude={"train"}), seed]
+    record: list[Any] = [model.digest, model.tokenizer_digest, shared, arm.model_dump(exclude={"train"}), seed]
     if sharded():
         record.append("in shards")
     if OBJECTIVES[arm.objective].of_batch and processes() > 1:
@@ -56,7 +55,7 @@ def alone(state: Path, key: str, doing: str = "trains this very arm", *, wait: b
     Raises:
         locks.Held: another has it.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not first():
         yield
         return
     with locks.held(state / "locks" / key, doing, wait=wait):
@@ -68,7 +67,7 @@ def remove_superseded(folder: Path, state: Path) -> None:
 
     But for what a run holds just now: one of another installed version.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not first():
         return
     for other in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
         if other.name != folder.name:

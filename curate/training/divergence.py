@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from curate.models.rendering import TokenSequence, render_pairs, stop_token_ids
 from curate.models.resolve import Model
 from curate.project.params import TrainParams
 from curate.scoring.packing.forward import pad, response_logits
-from curate.training.launched import sharded
+from curate.training.launched import first, sharded
 from curate.training.pairs import draw
 from curate.training.policy import device_of, own_attention
 from curate.training.work import PACK_TOKENS
@@ -158,7 +157,7 @@ def divergence_from(
     rendered = render_pairs(tokenizer, rows.head(params.kl_prompts))
     prompts = [np.array(ids, dtype=np.int32) for ids in rendered["prompt_ids"]]
     autocast = params.dtype == "bfloat16"
-    estimates = not params.lora_rank and os.environ.get("RANK", "0") == "0"
+    estimates = not params.lora_rank and first()
     reference = _reference(policy, model, autocast) if estimates else None
     ends = sorted(stop_token_ids(tokenizer, model))
     return Divergence(prompts, ends, params.kl_tokens, model.context, seed, autocast, reference)

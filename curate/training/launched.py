@@ -10,6 +10,11 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def first() -> bool:
+    """Whether this is the first of the processes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def sharded() -> bool:
     """Whether they hold the model in shards (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from curate.base.errors import InputError, OutputError
+from curate.base.errors import OutputError
+from curate.models.resolve import parameters, shapes
 from curate.training.checkpoints import KEPT
 from curate.training.plan import Plan
 
@@ -17,7 +16,8 @@ ADAM_BYTES = 12  # of a weight that trains, in a checkpoint: itself and two mome
 
 
 def check_room(plan: Plan) -> None:
-    """
+    """Refuse a run that the disk has no room for.
+
     Raises:
         OutputError: `out` or `state` cannot be written, or the disk is too full for checkpoints and model.
     """
@@ -49,35 +49,20 @@ def check_room(plan: Plan) -> None:
 
 def checkpoint_bytes(plan: Plan) -> int:
     """Of one checkpoint, but for some kilobytes."""
-    return ADAM_BYTES * (_adapter_weights(plan) if plan.params.lora_rank else _weights(plan))
+    return ADAM_BYTES * (_adapter_weights(plan) if plan.params.lora_rank else parameters(plan.model))
 
 
 def model_bytes(plan: Plan) -> int:
     """Of the folder that `train.save` asks for, but for its tokenizer."""
     params = plan.params
     each = 2 if params.lora_rank and params.dtype == "bfloat16" else 4
-    whole = each * _weights(plan) if params.save != "adapter" else 0
+    whole = each * parameters(plan.model) if params.save != "adapter" else 0
     return whole + (4 * _adapter_weights(plan) if params.save != "merged" else 0)
-
-
-def _weights(plan: Plan) -> int:
-    return sum(map(math.prod, _shapes(plan.model.path)))
 
 
 def _adapter_weights(plan: Plan) -> int:
     """At most: of adapters on every matrix."""
-    return plan.params.lora_rank * sum(sum(shape) for shape in _shapes(plan.model.path) if len(shape) == 2)
-
-
-def _shapes(folder: Path) -> Iterator[list[int]]:
-    """Of every weight, from the heads of the safetensors files. Raises `InputError` where one cannot be read."""
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            yield from (entry["shape"] for name, entry in head.items() if name != "__metadata__")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
-            raise InputError("cannot read the model's weights", file=path, found=type(error).__name__) from error
+    return plan.params.lora_rank * sum(sum(shape) for shape in shapes(plan.model.path) if len(shape) == 2)
 
 
 def _ground(path: Path) -> Path:

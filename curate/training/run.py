@@ -24,7 +24,8 @@ class Trained(NamedTuple):
 
 
 def run(plan: Plan, built: Built) -> Trained:
-    """
+    """Train from the last checkpoint on; the curve, the pairs' rewards and the metrics.
+
     Raises:
         InputError: a run that diverges, or that does not fit the device.
         OutputError: a checkpoint cannot be written.

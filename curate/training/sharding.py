@@ -20,7 +20,8 @@ def in_shards(model: torch.nn.Module) -> bool:
 
 
 def check_one_pass(policy: Any) -> None:
-    """
+    """Refuse a model whose passes FSDP cannot count alike.
+
     Raises:
         UsageError: a policy that cannot run any sequences together in one pass.
     """

@@ -175,7 +175,7 @@ def test_the_owners_card_is_kept(hub, publish):
         ("hf_unknown", "me/data", "does not accept the token"),
         ("hf_reader", "me/data", "may not make a dataset there"),
         ("hf_writer", "nobody/data", "may not make a dataset there"),
-        ("hf_écrit", "me/data", "no token has such characters"),
+        ("hf_écrit", "me/data", "the token holds characters that no token has"),
         ("hf_writer", "me/da--ta", "cannot be a repository's name"),
     ],
 )

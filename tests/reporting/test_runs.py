@@ -96,11 +96,11 @@ def test_a_run_that_is_missing_or_broken_is_named(root, tmp_path):
     artefacts.write_run(tmp_path / "dpo", "dpo")
     metrics = (tmp_path / "dpo/metrics.json").read_text()
     (tmp_path / "dpo/metrics.json").write_text(metrics.replace('"seed"', '"sed"'))
-    with pytest.raises(InputError, match=r"(?s)no metrics of a run.*seed"):
+    with pytest.raises(InputError, match=r"(?s)not the metrics of a run.*seed"):
         read_run(tmp_path / "dpo")
     (tmp_path / "dpo/metrics.json").write_text(metrics)
     (tmp_path / "dpo/curve.csv").write_text("step,loss\n0,1\n")
-    with pytest.raises(InputError, match="no curve of a run"):
+    with pytest.raises(InputError, match="not the curve of a run"):
         read_run(tmp_path / "dpo")
     (tmp_path / "dpo/curve.csv").unlink()
     os.mkfifo(tmp_path / "dpo/curve.csv")

@@ -256,7 +256,7 @@ def test_fsdp_is_the_second(monkeypatch):
     monkeypatch.setenv("FSDP_VERSION", "2")
     check_processes(params.TrainParams())
     monkeypatch.setenv("FSDP_VERSION", "1")
-    with pytest.raises(UsageError, match="knows the second") as caught:
+    with pytest.raises(UsageError, match="needs FSDP version 2") as caught:
         check_processes(params.TrainParams())
     assert caught.value.details["found"] == "fsdp_version 1"
 

@@ -363,7 +363,7 @@ def test_a_log_that_cannot_be_kept(name, weights, model, tmp_path):
     if importlib.util.find_spec(name):
         pytest.skip("it is installed")
     options = SHORT.model_copy(update={"report_to": [name]})
-    with pytest.raises(UsageError, match="cannot log there") as caught:
+    with pytest.raises(UsageError, match="this logging integration is not installed") as caught:
         train(weights, model, options, ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
     assert caught.value.details["field"] == "train.report_to" and not (tmp_path / "state").exists()
 

@@ -145,10 +145,8 @@ class TransformersGeneration:
             going = int(live.sum())
             if not going:
                 break
-            ids, positions = (
-                tokens[:, None],
-                positions[:, -1:] + live[:, None],
-            )  # a finished row stays within the context
+            # A finished row stays within the context.
+            ids, positions = tokens[:, None], positions[:, -1:] + live[:, None]
             mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
             if going <= COMPACT * len(live):
                 keep = live.nonzero()[:, 0]

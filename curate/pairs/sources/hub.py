@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, causes
 
 OFFLINE = (
     "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is cached; or download a file and give its path"
@@ -72,12 +72,12 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
     from huggingface_hub import errors as hub
 
     def led_by(*types: type[Exception]) -> bool:
-        return any(isinstance(cause, types) for cause in _causes(error))
+        return any(isinstance(cause, types) for cause in causes(error))
 
     if led_by(hub.GatedRepoError) or "gated dataset" in str(error):
         terms = f"accept its terms at https://huggingface.co/datasets/{name}, then `hf auth login`"
         return "access to this dataset must be granted", terms
-    refused = any(getattr(getattr(cause, "response", None), "status_code", None) == 401 for cause in _causes(error))
+    refused = any(getattr(getattr(cause, "response", None), "status_code", None) == 401 for cause in causes(error))
     if refused and not led_by(hub.RepositoryNotFoundError):
         return "the Hub refuses the token", "set HF_TOKEN to a valid token, or `hf auth login`"
     if led_by(hub.RevisionNotFoundError):
@@ -87,14 +87,6 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
     if isinstance(error, ValueError):  # what `datasets` raises for a configuration or split that is not there
         return "the dataset has no such configuration or split", "check hub_config (or a folder) and hub_split"
     return "cannot read the dataset from the Hub", OFFLINE
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    causes = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__
-    return causes
 
 
 def _first_line(error: Exception) -> str:

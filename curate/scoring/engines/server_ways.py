@@ -18,6 +18,7 @@ import numpy as np
 from curate.base.endpoint import Fault, message, shown
 from curate.base.errors import InputError
 from curate.models.rendering import TokenSequence
+from curate.pairs.artefact import HIGHEST_LOGP
 from curate.scoring.engines.server_answers import Server, refused
 
 if TYPE_CHECKING:
@@ -89,10 +90,7 @@ class ResponseRows:
             raise _no_scores(server, "none")
         if scores.shape != (len(sequence.response_ids), 1):
             raise _no_scores(server, f"of shape {list(scores.shape)}")
-        logps = [float(score) for score in scores[:, 0]]
-        for position, logp in enumerate(logps):
-            check_logp(server, logp, position, len(logps))
-        return float(np.sum(np.array(logps, dtype=np.float64)))
+        return _summed(server, [float(score) for score in scores[:, 0]])
 
     @staticmethod
     def request(model: str, sequence: TokenSequence, cached: bool) -> dict[str, Any]:
@@ -208,7 +206,11 @@ def _response_sum(server: Server, answer: Any, sequence: TokenSequence) -> float
         )
     start = len(sequence.prompt_ids)
     entries = [at[token] for token, at in zip(ids[start:], answer[start:], strict=True)]
-    logps = [entry.get("logprob") if isinstance(entry, dict) else entry for entry in entries]
+    return _summed(server, [entry.get("logprob") if isinstance(entry, dict) else entry for entry in entries])
+
+
+def _summed(server: Server, logps: Sequence[Any]) -> float:
+    """Of a response's tokens, in float64. Raises `InputError` where one is no log-probability."""
     for position, logp in enumerate(logps):
         check_logp(server, logp, position, len(logps))
     return float(np.sum(np.array(logps, dtype=np.float64)))
@@ -216,7 +218,7 @@ def _response_sum(server: Server, answer: Any, sequence: TokenSequence) -> float
 
 def check_logp(server: Server, logp: Any, position: int, tokens: int) -> None:
     """Raise `InputError` where the number of a response token, at `position` of `tokens`, is no log-probability."""
-    if isinstance(logp, int | float) and CLAMPED < logp <= 1e-3:
+    if isinstance(logp, int | float) and CLAMPED < logp <= HIGHEST_LOGP:
         return
     positive = isinstance(logp, int | float) and math.isfinite(logp) and logp > 0
     raise InputError(
