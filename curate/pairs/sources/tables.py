@@ -201,7 +201,7 @@ def _values(column: pl.Series) -> list[Any]:
 
 def _within(column: pl.Series, least: int, most: int) -> list[Any]:
     numbers = column.to_physical()
-    held = (numbers >= least) & (numbers <= min(most, 2**63 - 1))
+    held = (numbers >= max(least, -(2**63))) & (numbers <= min(most, 2**63 - 1))
     if held.all(ignore_nulls=True):
         return list(column.to_list())
     values = column.to_frame("at").select(pl.when(held).then(pl.col("at")))["at"].to_list()

@@ -237,6 +237,16 @@ def test_points_in_time_that_python_cannot_hold(tmp_path):
     assert [row["nested"]["day"] for row in rows] == [0, 2_000_000_000, None]
 
 
+def test_points_in_time_in_nanoseconds(tmp_path):
+    """As pandas has them; every 64-bit number of them is within Python's years."""
+    moments = pl.Series([1_500, -(2**63), 2**63 - 1, None])
+    frame = pl.DataFrame({"at": moments.cast(pl.Datetime("ns")), "long": moments.cast(pl.Duration("ns"))})
+    frame.write_parquet(tmp_path / "a.parquet")
+    rows = read_file(tmp_path / "a.parquet")
+    assert [str(row["at"])[:10] for row in rows] == ["1970-01-01", "1677-09-21", "2262-04-11", "None"]
+    assert [row["long"] and row["long"].days for row in rows] == [0, -106_752, 106_751, None]
+
+
 def test_keys_that_differ_and_nulls_within_objects_stay_as_they_are(tmp_path):
     rows = [{"prompt": "Q", "x": [None, ["a"], {"k": None}]}, {"prompt": "R", "x": {"other": 1}}]
     assert read_file(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))) == rows
