@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -55,7 +56,7 @@ def _called(name: str) -> Format:
         raise UsageError(
             "unknown format", field="format", found=name, expected=f"auto, {', '.join(FORMATS)}, dataset_info"
         )
-    return known
+    return replace(known, parse=known.when_named or known.parse)
 
 
 @lru_cache(maxsize=256)

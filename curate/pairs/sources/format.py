@@ -19,6 +19,7 @@ class Format:
     parse: Callable[[Record], Parsed | Replies]  # raises `Refused` where the record gives no pair
     reads: frozenset[str] = frozenset()  # fields read besides, where there
     looks: Callable[[Record], bool] | None = None  # what detection asks of a record besides its fields' names
+    when_named: Callable[[Record], Parsed | Replies] | None = None  # parse where the user named the format
     detected: bool = True  # whether `auto` may choose it
     pooled: bool = False  # whether the rows of one prompt are paired with each other
     refusal: str = ""  # why such a file is not read at all

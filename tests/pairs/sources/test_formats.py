@@ -8,6 +8,7 @@ from curate.pairs.identity import pair_id
 from curate.pairs.schema import OPTIONAL, QueryType, Split
 from curate.pairs.sources import FORMATS
 from curate.pairs.sources.base import Malformed, NullPrompt, Parsed, Ratings, Refused
+from curate.pairs.sources.choosing import choose
 from tests.pairs.sources.rows import ROWS, turn
 
 
@@ -206,13 +207,31 @@ def test_trl_standard_and_conversational_say_the_same():
     ],
 )
 def test_trl_implicit_text_prompt_ends_at_white_space(chosen, rejected, prompt, replies):
-    assert said(parse("trl", {"chosen": chosen, "rejected": rejected})) == ([("user", prompt)], *replies)
+    record = {"chosen": chosen, "rejected": rejected}
+    assert said(choose("trl", [], "f").parse(record)) == ([("user", prompt)], *replies)
+    with pytest.raises(Malformed, match="prompt is missing"):
+        parse("trl", record)
 
 
-@pytest.mark.parametrize("name", ["question", "instruction", "Query", "input"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("question", "instruction", "Query", "input", "system", "system_prompt", "Prompt", "prompts", "prompt_text"),
+        *("user", "user_prompt", "userPrompt", "user-input", "message", "messages", "conversations", "dialogue"),
+        "instructions",
+    ],
+)
 def test_trl_makes_no_prompt_of_the_responses_where_a_field_could_be_it(name):
-    with pytest.raises(Malformed, match=f"prompt is missing; expected prompt, or --field prompt=NAME .*{name}"):
-        parse("trl", {name: "Q", "chosen": "It is 1", "rejected": "It is 2"})
+    for known in (FORMATS["trl"], choose("trl", [], "f")):
+        with pytest.raises(Malformed, match=f"prompt is missing; expected prompt, or --field prompt=NAME .*{name}"):
+            known.parse({name: "Q", "chosen": "It is 1", "rejected": "It is 2"})
+
+
+def test_trl_names_that_are_no_prompt_s_and_numbers_do_not_stand_against_one_from_the_responses():
+    beside = dict.fromkeys(["prompt_id", "source", "chosen_text", "user_id", "query_type", "id"], "") | {"turns": 1}
+    assert choose("trl", [], "f").parse({"chosen": "It is 1", "rejected": "It is 2", **beside}).prompt == [
+        turn("user", "It is")
+    ]
 
 
 @pytest.mark.parametrize("form", ["trl", "query", "alpaca", "pku_ranked", "hh"])
@@ -347,7 +366,7 @@ def test_trl_labels():
 )
 def test_trl_refuses(record, rule):
     with pytest.raises(Refused) as error:
-        parse("trl", record)
+        choose("trl", [], "f").parse(record)
     assert error.value.rule == rule
 
 

@@ -151,6 +151,18 @@ def test_rows_that_give_no_pair(form, change, rule):
     assert error.value.rule == rule
 
 
+@pytest.mark.parametrize("form", ["trl", "skywork", "argilla_mix", "ultrafeedback", "tulu", "argilla_ultrafeedback"])
+@pytest.mark.parametrize("start", ["I am ", "\n\nHuman: Hi\n\nAssistant: "])
+def test_plain_texts_without_a_prompt_are_rejects_in_a_file_whose_other_rows_show_its_format(form, start):
+    row = {"prompt": "Q", "chosen": "a", "rejected": "b"} if form == "trl" else ROWS[form]
+    records = [row, row, {"chosen": f"{start}sorry", "rejected": f"{start}happy"}]
+    known = choose("auto", records, "f")
+    assert known.name == form
+    refused = parse(Source("f", "f", records, ""), known, strict=False).refused
+    assert refused.select("row", "rule").rows() == [(2, "malformed")]
+    assert refused["reason"][0].startswith("prompt is missing")
+
+
 def test_helpsteer_turns():
     marked = "A\n<extra_id_1>Assistant\nB\n<extra_id_1>User\nC"
     pair = FORMATS["helpsteer2_preference"].parse(ROWS["helpsteer2_preference"] | {"prompt": marked})
