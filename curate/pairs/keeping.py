@@ -9,7 +9,7 @@ import polars as pl
 
 from curate.base.errors import InputError, UsageError
 from curate.pairs.schema import GAPS, OPTIONAL, STAGES, columns
-from curate.pairs.sources.base import named
+from curate.pairs.sources.base import Unreadable, named
 from curate.pairs.sources.text import as_json, unix_lines
 
 EXACT = 2**53
@@ -43,7 +43,8 @@ def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str
         if isinstance(record, dict):
             have |= record.keys()
         if row in places:
-            values[row] = [record.get(column) for _, column in wanted]
+            held = [record.get(column) for _, column in wanted]
+            values[row] = [str(value) if isinstance(value, Unreadable) else value for value in held]
     missing = [column for _, column in wanted if column not in have]
     if missing:
         raise InputError(

@@ -241,6 +241,43 @@ def test_odd_cells_of_tables(tmp_path):
     assert (pairs["chosen_reward"].to_list(), rejects.height) == ([1.5, None], 0)
 
 
+TALKS = [[{"id": 1, "role": "user", "content": "Q"}, {"role": "assistant", "content": said}] for said in ("yes", "no")]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [json.dumps, str, lambda talk: f"array({talk},\n      dtype=object)".replace("}, {", "},\n       {")],
+    ids=["json", "python", "numpy"],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("prompt", [{}, {"prompt": "Q"}], ids=["whole", "beside a prompt"])
+def test_turns_that_a_field_has_as_text_are_read(tmp_path, written, suffix, prompt):
+    path = tmp_path / f"raw.{suffix}"
+    row = prompt | {"chosen": written(TALKS[0]), "rejected": written(TALKS[1])}
+    if suffix == "jsonl":
+        path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"chosen": written(TALKS[0])[:-12]}))
+    else:
+        getattr(pl.DataFrame([row, row | {"chosen": written(TALKS[0])[:-12]}]), f"write_{suffix}")(path)
+    prepared = check(prepare(DataParams(source=str(path)), CleaningParams()))
+    pair = prepared.pairs.row(0, named=True)
+    assert pair["prompt"] == [{"role": "user", "content": "Q"}]
+    assert [pair[side][0]["content"] for side in ("chosen", "rejected")] == ["yes", "no"]
+
+
+def test_what_begins_as_turns_refuses_the_row_where_it_is_read_and_an_answer_may_be_json(tmp_path):
+    broken = '[{"role": "user", "content": "Q"}, {"role": '
+    answers = ['{"name": "Ann", "role": "admin"}', '[{"from": "A", "to": "B"}]', '{"content": 3}', '[{"a": 1, "a": 2}']
+    rows = [trl(f"Q{n}", said) for n, said in enumerate(answers)]
+    rows += [trl("R") | {"note": broken}, trl("S", broken), trl("T", broken.replace("{", "{{")), trl("U", f"[{broken}")]
+    pairs, rejects, _ = run(tmp_path, rows, keep=["note"])
+    assert pairs["chosen"].list.first().struct.field("content").to_list()[:4] == answers
+    assert pairs["note"].to_list() == [None] * 4 + [broken] + [None] * 2
+    assert rejects.select("source_row", "reason").rows() == [
+        (5, "chosen is text that begins as turns do and is not JSON; expected turns as JSON")
+    ]
+    assert json.loads(rejects["row"][0]) == rows[5]
+
+
 @pytest.mark.parametrize("key", ["(1, 2)", "3", "None", "b'x'"])
 def test_a_cell_of_turns_whose_keys_are_no_texts_is_one_reject(tmp_path, key):
     turns = "[{'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'yes'}]"

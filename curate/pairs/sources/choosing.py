@@ -15,6 +15,7 @@ from curate.pairs.sources import FORMATS, RENAMED
 from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.decoding import lists_of_rows
 from curate.pairs.sources.format import Format
+from curate.pairs.sources.told import with_turns
 
 REMEDY = "name the format with --format"
 
@@ -32,7 +33,7 @@ def choose(name: str, records: Iterable[Any], source: str) -> Format:
     if name != "auto":
         return _called(name)
     votes: Counter[tuple[str, ...]] = Counter(
-        found for record in records if isinstance(record, dict) and (found := _candidates(record))
+        found for record in map(with_turns, records) if isinstance(record, dict) and (found := _candidates(record))
     )
     if not votes:
         first, *more = islice(records, 2)

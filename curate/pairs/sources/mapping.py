@@ -10,6 +10,7 @@ from curate.pairs.sources import trl
 from curate.pairs.sources.base import Malformed, Parsed, Record, named
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import COSTS, LABELS, RATED, SIDES, SYSTEM
+from curate.pairs.sources.told import with_turns
 
 TARGETS = ("prompt", SYSTEM[0], *SIDES, *LABELS, *RATED[0], *COSTS, "margin")
 
@@ -42,7 +43,7 @@ def mapped(fields: Mapping[str, str]) -> Format:
 def check_asked(records: Iterable[Any], asked: frozenset[str], source: str) -> None:
     """Raise `InputError` where no row has a column that the user named. No more rows are read than tell."""
     left, have = set(asked), set[str]()
-    for record in records if left else ():
+    for record in map(with_turns, records) if left else ():
         if isinstance(record, dict):
             have |= record.keys()
             left = {path for path in left if _found(record, path) is _NOTHING}

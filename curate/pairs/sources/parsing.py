@@ -18,6 +18,7 @@ from curate.pairs.sources.format import Format
 from curate.pairs.sources.pairing import Pairing, Replies, Reply, meetings, paired
 from curate.pairs.sources.reading import Source
 from curate.pairs.sources.text import unix_lines
+from curate.pairs.sources.told import with_turns
 
 PARSED = {
     "row": pl.Int64,
@@ -70,7 +71,7 @@ class _Growing:
 
 
 class _Reading(dict[str, Any]):
-    """A record that notes which of its fields are read."""
+    """A record that notes which of its fields are read. One that is `Unreadable` refuses the row when it is."""
 
     def __init__(self, record: dict[str, Any], seen: set[str]) -> None:
         super().__init__(record)
@@ -78,11 +79,17 @@ class _Reading(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         self.seen.add(name)
-        return super().__getitem__(name)
+        return _readable(name, super().__getitem__(name))
 
     def get(self, name: str, default: Any = None) -> Any:
         self.seen.add(name)
-        return super().get(name, default)
+        return _readable(name, super().get(name, default))
+
+
+def _readable(name: str, value: Any) -> Any:
+    if isinstance(value, Unreadable):
+        raise Malformed(name, value.found, "turns as JSON")
+    return value
 
 
 class _Group(NamedTuple):
@@ -116,13 +123,13 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
         if isinstance(record, dict):
             fields.update(dict.fromkeys(record))
         try:
-            plain, result = _parsed(record, form, seen)
+            changed, result = _parsed(record, form, seen)
         except Refused as error:
             if strict and isinstance(error, Malformed | NullPrompt):
                 raise _stopped(source, form, at, error) from error
             refused.add((at, error.rule, error.reason))
             continue
-        if plain != record:
+        if changed:
             crlf.add(at)
         if isinstance(result, Parsed):
             add((at,), result)
@@ -147,17 +154,18 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
     return Frames(row, whole, of, refused.whole(), crlf, unrated, labels.whole().unique(), unused)
 
 
-def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[dict[str, Any], Parsed | Replies]:
-    """The record with LF line breaks, and what it gives. Raises `Refused`."""
+def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[bool, Parsed | Replies]:
+    """Whether the record had CRLF line breaks, and what it gives. Raises `Refused`."""
     if isinstance(record, Unreadable):
         raise Malformed("the row", record.found, "an object")
     if not isinstance(record, dict):
         raise Malformed("the row", kind(record), "object")
-    plain = unix_lines(record)
+    told = with_turns(record)
+    plain = unix_lines(told)
     result = form.parse(_Reading(plain, seen))
     if isinstance(result, Replies) and not result.replies:
         raise Refused("unpaired", "the row has no reply")
-    return plain, result
+    return plain != told, result
 
 
 def misfit(source: Source, form: Format) -> str | None:

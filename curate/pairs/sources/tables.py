@@ -9,7 +9,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +83,23 @@ def written(value: str) -> list[Any] | dict[str, Any]:
     """The list or object that a cell has as text, in JSON or as Python writes it.
 
     Raises:
-        RecursionError: more than BRACKETS in it.
+        RecursionError: it is nested too deeply, or as Python writes it has more than BRACKETS.
         Twice: a field stands twice in an object.
         ValueError: it is neither.
     """
-    if value.count("[") + value.count("{") > BRACKETS:
-        raise RecursionError
-    for read in (loads, _literal):
-        try:
-            found = read(value)
-        except Twice:
-            raise
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(found, list | dict):
-            return found
-    raise ValueError("neither a list nor an object")
+    found: Any = None
+    try:
+        found = loads(value)
+    except Twice:
+        raise
+    except ValueError:
+        if value.count("[") + value.count("{") > BRACKETS:
+            raise RecursionError from None
+        with suppress(SyntaxError, RecursionError, MemoryError):
+            found = _literal(value)
+    if not isinstance(found, list | dict):
+        raise ValueError("neither a list nor an object")
+    return found
 
 
 def _literal(text: str) -> Any:

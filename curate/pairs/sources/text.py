@@ -14,13 +14,11 @@ def unix_lines(value: Any, name: str = "", depth: int = 0) -> Any:
     """The record with every CRLF in it made LF.
 
     Raises:
-        Malformed: a text holds half of a surrogate pair, which no UTF-8 file can store; a cell cannot be read; or
-            the record is nested more than DEEPEST deep.
+        Malformed: a text holds half of a surrogate pair, which no UTF-8 file can store; or the record is
+            nested more than DEEPEST deep.
     """
     if depth > DEEPEST:
         raise Malformed(name, f"nested more than {DEEPEST} deep", "a flatter value")
-    if isinstance(value, Unreadable):
-        raise Malformed(name, value.found, "turns as JSON")
     if isinstance(value, str):
         if not _is_unicode(value):
             raise Malformed(name, "text with a lone surrogate", "text that UTF-8 can hold")
