@@ -30,6 +30,8 @@ only tells CSV from TSV.
 - **Roles** by any of these names: {roles}. Content may be a list of text parts, which are joined; an image, a tool
   call, reasoning in a field of its own or a null is a reject that says so. Tools that an OpenAI prompt comes with are
   left out, and counted; so are replies without a rating beside others that have one.
+- **Transcripts** as HH-RLHF has them ("\\n\\nHuman: ...\\n\\nAssistant:") are turns as a prompt, too, and as replies
+  that repeat it. Lines within a turn that begin as another turn does are counted.
 - **Turns that a field holds as text**, as JSON or as Python writes lists, are read; what begins as turns do and is
   neither refuses the row where it is read.
 

@@ -29,6 +29,7 @@ from curate.pairs.sources.mapping import check_asked, mapped
 from curate.pairs.sources.parsing import Frames, parse
 from curate.pairs.sources.reading import First, Source, read
 from curate.pairs.sources.text import as_json
+from curate.pairs.sources.turns import IN_A_TURN
 from curate.project.params import CleaningParams, DataParams
 
 ROWS_NAMED = 5
@@ -43,6 +44,7 @@ MARKS = {
     "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
     "unrated_replies": "replies without a rating beside others that have one; no pair has them",
     "rated_alike": "pairs whose two responses have the same rating",
+    "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",
 }
@@ -237,11 +239,18 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def _marks(kept: pl.DataFrame, found: Frames) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
+    counts["markers_in_a_turn"] = kept.filter(_marked("prompt") | _marked("chosen") | _marked("rejected")).height
     rows = set(kept["at"])
     counts["crlf"] = len(found.crlf & rows)
     counts["unrated_replies"] = sum(count for row, count in found.unrated.items() if row in rows)
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
     return {mark: counts[mark] for mark in MARKS if counts[mark]}
+
+
+def _marked(side: str) -> pl.Expr:
+    """Whether a turn of the side has a line that begins as a transcript's turn does."""
+    content = pl.element().struct.field("content")
+    return pl.col(side).list.eval(content.str.contains(IN_A_TURN)).list.any()
 
 
 def _labels(read: pl.DataFrame, kept: pl.DataFrame) -> dict[str, dict[str, int]]:

@@ -71,6 +71,15 @@ def test_replies_without_a_rating_are_counted_where_the_others_make_a_pair(tmp_p
     assert run(tmp_path, asked).summary["marks"]["unrated_replies"] == 1
 
 
+def test_pairs_with_a_transcript_s_marker_within_a_turn_are_counted(tmp_path):
+    start, odd = "\n\nHuman: Hi\n\nAssistant:", "yes\nHuman: q2\nAssistant: more"
+    rows = [{"chosen": f"{start} {one}", "rejected": f"{start} {other}"} for one, other in ((odd, "no"), ("no", odd))]
+    rows += [{"chosen": f"{start} As a Human: yes", "rejected": f"{start} no"}]
+    assert run(tmp_path, rows, KEEP).summary["marks"]["markers_in_a_turn"] == 2
+    nectar = {"prompt": "Human: q\nAssistant:", "answers": [{"answer": str(n), "rank": n} for n in (1, 2)]}
+    assert run(tmp_path, [nectar]).summary["marks"]["markers_in_a_turn"] == 1
+
+
 def test_a_bit_of_everything(tmp_path, capsys):
     records = [
         trl(),
@@ -492,6 +501,7 @@ def test_real_native_rows():
 def test_real_transcripts():
     prepared = real("hh_harmless_base_test_dev.jsonl.gz")
     assert (prepared.summary["format"], prepared.summary["read"]) == ("hh", 1382)
+    assert prepared.summary["marks"]["markers_in_a_turn"] == 24  # of 23 a turn of the assistant begins so
     assert counts(prepared) == {"diverging_transcript": 4, "empty_response": 2}
     empty = prepared.rejects.filter(pl.col("rule") == "empty_response")
     assert set(empty["reason"]) == {"chosen is empty"}

@@ -21,7 +21,7 @@ from curate.pairs.sources.base import (
     text,
     user,
 )
-from curate.pairs.sources.turns import message, messages, one_reply
+from curate.pairs.sources.turns import LAST, MARKER, is_transcript, message, messages, one_reply, prompt_of, transcript
 
 SIDES = ("chosen", "rejected")
 SYSTEM = ("system", "system_prompt")
@@ -45,19 +45,21 @@ Side = str | list[Message]
 
 
 def asked(record: Record, name: str) -> list[Message]:
-    """The prompt: one text is a user's turn."""
+    """The prompt: one text is a user's turn, or a transcript as HH-RLHF has them."""
     value = field(record, name, "text or list of messages")
     if value is None:
         raise NullPrompt(name)
     if isinstance(value, str):
-        return [user(value)]
+        return prompt_of(value) or [user(value)]
     if not isinstance(value, list):
         raise Malformed(name, kind(value), "text or list of messages")
     return messages(value, name)
 
 
 def answered(record: Record, prompt: list[Message], chosen: str = "chosen", rejected: str = "rejected") -> Parsed:
-    """The pair of `prompt` with its two replies; whole conversations may repeat the prompt (UltraFeedback and its kin).
+    """The pair of `prompt` with its two replies.
+
+    Whole conversations, or transcripts, may repeat the prompt (UltraFeedback and its kin; mirrors of HH-RLHF).
 
     Labels, ratings and a system text beside them are taken over; without `query_type` it follows from the two
     labels (docs/columns.md).
@@ -66,10 +68,13 @@ def answered(record: Record, prompt: list[Message], chosen: str = "chosen", reje
         Refused: the record gives no pair.
     """
     one, other = reply(record, chosen), reply(record, rejected)
+    if isinstance(one, str) and isinstance(other, str) and (is_transcript(one) or is_transcript(other)):
+        shared, one, other = transcripts_parted(one, other, chosen, rejected)
+        _check_within([turn | {"content": turn["content"].strip()} for turn in prompt], shared, chosen)
+        return finished(record, shared, one, other, chosen, rejected)
     if isinstance(one, list) and isinstance(other, list) and len(one) > 1:
         shared, one, other = parted(one, other)
-        if not _within(prompt, shared):
-            raise Malformed("prompt", f"not what {chosen} starts with", "the turns that chosen and rejected share")
+        _check_within(prompt, shared, chosen)
         return finished(record, shared, one, other, chosen, rejected)
     return finished(record, prompt, _turns(one), _turns(other), chosen, rejected)
 
@@ -117,6 +122,31 @@ def parted(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message
     return chosen[:n], chosen[n:], rejected[n:]
 
 
+def transcripts_parted(chosen: str, rejected: str, *names: str) -> tuple[list[Message], list[Message], list[Message]]:
+    """HH-RLHF's transcripts: the prompt is everything up to the last shared "\\n\\nAssistant:"; then the responses.
+
+    A response that holds a further turn means that the transcripts part before their last turn: the two
+    replies then answer different things, and the row is refused as `diverging_transcript`. Every turn is
+    stripped of the white space around it, which belongs to the transcript's layout.
+    """
+    one, other = _transcript(chosen, names[0]), _transcript(rejected, names[1])
+    cut = one.rfind(LAST, 0, shared_start(one, other))
+    if cut < 0:
+        raise Refused("diverging_transcript", "the transcripts share no turn of the assistant")
+    replies = [whole[cut + len(LAST) :] for whole in (one, other)]
+    if any(MARKER.search(said) for said in replies):
+        raise Refused("diverging_transcript", "the transcripts part before their last turn")
+    preferred, worse = ([assistant(said.strip())] for said in replies)
+    return transcript(one[:cut]), preferred, worse
+
+
+def _transcript(text: str, name: str) -> str:
+    said = "\n\n" + text.lstrip()
+    if not MARKER.match(said):
+        raise Malformed(name, "text without a turn at its start", 'a transcript that starts with "Human:"')
+    return said
+
+
 def with_system(record: Record, prompt: list[Message]) -> list[Message]:
     """The prompt, before it the system text that stands in a field of its own."""
     told = None
@@ -148,9 +178,10 @@ def _turns(side: Side) -> list[Message]:
     return [assistant(side)] if isinstance(side, str) else side
 
 
-def _within(prompt: list[Message], shared: list[Message]) -> bool:
+def _check_within(prompt: list[Message], shared: list[Message], chosen: str) -> None:
     n = len(prompt)
-    return any(shared[at : at + n] == prompt for at in range(len(shared) - n + 1))
+    if not any(shared[at : at + n] == prompt for at in range(len(shared) - n + 1)):
+        raise Malformed("prompt", f"not what {chosen} starts with", "the turns that chosen and rejected share")
 
 
 def _query_type(record: Record, chosen_safe: bool | None, rejected_safe: bool | None) -> QueryType:

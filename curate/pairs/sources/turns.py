@@ -104,6 +104,9 @@ def one_reply(turns: list[Message], name: str) -> list[Message]:
 
 
 MARKER = re.compile(r"\n\n(Human|Assistant):")
+LAST = "\n\nAssistant:"
+IN_A_TURN = r"(?m)^(Human|Assistant):"
+"""A line that begins as a transcript's turn does, within a turn: another one may stand in it."""
 
 
 def transcript(text: str) -> list[Message]:
@@ -113,3 +116,17 @@ def transcript(text: str) -> list[Message]:
         {"role": ROLES[who.lower()], "content": content.strip()}
         for who, content in zip(parts[::2], parts[1::2], strict=True)
     ]
+
+
+def prompt_of(text: str) -> list[Message]:
+    """The turns of a prompt that is a transcript, without the assistant's marker at its end; none where it is not."""
+    said = "\n\n" + text.lstrip()
+    if not said.startswith("\n\nHuman:") or (LAST not in said and not text.startswith("\n\n")):
+        return []
+    turns = transcript(said)
+    return turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns
+
+
+def is_transcript(text: str) -> bool:
+    """Whether a reply is one, by its start; an answer may begin with Human: where nobody answers in it."""
+    return text.startswith("\n\nHuman:") or (text.lstrip().startswith("Human:") and LAST in text)

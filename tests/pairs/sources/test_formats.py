@@ -180,6 +180,42 @@ def test_hh_diverging_transcripts():
         assert error.value.rule == "diverging_transcript"
 
 
+SAID = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: q2\n\nAssistant:"
+
+
+@pytest.mark.parametrize("prompt", [SAID, SAID.strip(), SAID + " "])
+@pytest.mark.parametrize(("form", "field"), [("trl", "prompt"), ("orca", "question"), ("query", "query")])
+def test_a_prompt_that_is_a_transcript_is_its_turns(form, field, prompt):
+    """As full-hh-rlhf and rm-static have it; with plain replies, or with the whole transcripts again."""
+    turns = [("user", "hi"), ("assistant", "yes?"), ("user", "q2")]
+    for start in ("", SAID):
+        pair = parse(form, {field: prompt, "chosen": f"{start}yes", "rejected": f"{start}no"})
+        assert said(pair) == (turns, "yes", "no")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Human: hi", "Complete it:\n\nHuman: hi\n\nAssistant:", "Assistant: do", "Human beings?\n\nAssistant:"]
+)
+def test_a_prompt_that_only_looks_like_a_transcript_is_a_user_s_turn(prompt):
+    answer = "Human: may be\nno"
+    assert said(parse("trl", TRL | {"prompt": prompt, "chosen": answer})) == ([("user", prompt)], answer, "no")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"prompt": "Other"}, "prompt is not what chosen starts with"),
+        ({"rejected": "no"}, "rejected is text without a turn"),
+        ({"rejected": "\n\nHuman: Q\n\nAssistant: a\n\nHuman: b\n\nAssistant: no"}, "part before their last turn"),
+    ],
+)
+def test_transcripts_beside_a_prompt_must_agree_with_it(change, reason):
+    record = {side: f"\n\nHuman: Q\n\nAssistant: {word}" for side, word in (("chosen", "yes"), ("rejected", "no"))}
+    assert parse("trl", {"prompt": " Q\n"} | record) == parse("trl", TRL)
+    with pytest.raises(Refused, match=reason):
+        parse("trl", {"prompt": "Q"} | record | change)
+
+
 def test_hh_wants_transcripts():
     with pytest.raises(Malformed, match="rejected is text without a turn"):
         parse("hh", HH | {"rejected": "plain"})
