@@ -50,8 +50,9 @@ their own, which is `data.watch`.
 
 Rankings, and single replies with a mark (KTO, BeaverTails), are paired within a prompt. `--pairing best` (the
 default) sets each worse reply against a best one, `adjacent` against one a step better, `all` against every better
-one. Replies that are equally good take turns. Rows read are rows used and rows rejected; a reply that meets no
-other is rejected as `unpaired`. Pairs made and kept are counted besides.
+one. Replies that are equally good take turns. A single reply that repeats an earlier one, mark included, goes by
+`--duplicates` as a pair does: else it would weigh double. Rows read are rows used and rows rejected; a reply that
+meets no other is rejected as `unpaired`. Pairs made and kept are counted besides.
 
 ## The formats
 

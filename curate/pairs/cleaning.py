@@ -32,7 +32,7 @@ RULES = {
     "identical_responses": "the responses are the same but for white space around them",
     "no_user_turn": "the prompt does not end with a user turn",
     "both_unsafe": "both responses are unsafe",
-    "duplicate": "the pair repeats an earlier one exactly",
+    "duplicate": "the pair, or single reply, repeats an earlier one exactly",
     "contradiction": "the same two responses are preferred the other way round elsewhere",
     "prompt_cap": "the prompt has max_pairs_per_prompt pairs already",
     "query_type_cap": "the draw of max_pairs_per_query_type pairs passed it over",

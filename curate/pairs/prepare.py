@@ -78,7 +78,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         source = source._replace(records=First(source.records, data.limit))
     form = format_of(data, source)
     check_asked(source.records, form.asked, source.path)
-    found = parse(source, form, data.pairing, strict=strict)
+    found = parse(source, form, data.pairing, strict=strict, duplicates=cleaning.duplicates)
     kept, more = clean(found.parsed, cleaning)
     refused, used = _rejected(found, kept, more)
     if used + refused.height != found.read:

@@ -315,11 +315,11 @@ def single(prompt, response, safe) -> dict:
 
 
 def test_rows_that_are_single_replies_are_paired_and_accounted_for(tmp_path, capsys):
-    """Q: 2 safe over 2 unsafe, of which one pair repeats; R: one alone; S: one text labelled both ways."""
+    """Q: safe over unsafe, each of which stands twice; R: one alone; S: one text labelled both ways."""
     records = [single("Q", "a", True), single("Q", "x", False), single("Q", "a", True), single("Q", "x", False)]
     records += [single("R", "a", True), single("S", "y", True), single("S", "y", False), single("Q", None, True)]
     pairs, rejects, summary = run(tmp_path, records)
-    assert (summary["format"], pairs.height, summary["used"], summary["made"]) == ("beavertails", 1, 2, 3)
+    assert (summary["format"], pairs.height, summary["used"], summary["made"]) == ("beavertails", 1, 2, 2)
     assert dict(rejects.select("source_row", "rule").iter_rows()) == {
         2: "duplicate",
         3: "duplicate",
@@ -329,10 +329,21 @@ def test_rows_that_are_single_replies_are_paired_and_accounted_for(tmp_path, cap
         7: "empty_response",
     }
     assert [json.loads(row) for row in rejects["row"]] == [records[row] for row in rejects["source_row"]]
-    assert rejects["reason"][0] == "the same pair as row 0"
-    assert summary["rules_of_pairs"] == {"duplicate": 1, "identical_responses": 1}
+    assert rejects["reason"][:2].to_list() == [f"the same reply, rated the same, as row {row}" for row in (0, 1)]
+    assert summary["rules_of_pairs"] == {"identical_responses": 1}
     assert summary["labels"]["read"] == {"responses": 4, "both_ways": 1}
-    assert "read 8 = used 2 + rejected 6; pairs made 3, kept 1" in capsys.readouterr().err
+    assert "read 8 = used 2 + rejected 6; pairs made 2, kept 1" in capsys.readouterr().err
+
+
+def test_a_single_reply_that_stands_twice_weighs_once_unless_duplicates_are_kept(tmp_path):
+    """Two good replies and a bad one that stands twice: one pair, for the bad one has no other to meet."""
+    records = [single("Q", *said) for said in (("g1", True), ("g2", True), ("b", False), ("b", False))]
+    pairs, rejects, summary = run(tmp_path, records)
+    assert (pairs.height, summary["made"]) == (1, 1)
+    assert rejects.select("source_row", "rule").rows() == [(1, "unpaired"), (3, "duplicate")]
+    assert run(tmp_path, records, KEEP).pairs["chosen"].list.first().struct.field("content").to_list() == ["g1", "g2"]
+    rated = [record | {"severity_level": nth} for nth, record in enumerate(records)]
+    assert run(tmp_path, rated).pairs.height == 2  # rated anew, a reply is another
 
 
 def test_prompts_that_the_split_takes_for_one_are_not_paired_with_each_other(tmp_path):

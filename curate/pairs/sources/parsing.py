@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -98,10 +98,21 @@ class _Group(NamedTuple):
     prompt: list[Message]
     replies: list[Reply]
     rows: list[int]
+    first: dict[Reply, int]  # the row in which each reply stood first, where rows are pooled
 
 
-def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bool) -> Frames:
+def parse(
+    source: Source,
+    form: Format,
+    pairing: Pairing = "best",
+    *,
+    strict: bool,
+    duplicates: Literal["drop", "keep"] = "drop",
+) -> Frames:
     """Parse every record of `source` and pair what is no pair yet; line breaks are made LF first.
+
+    Args:
+        duplicates: what becomes of single replies that repeat one; pairs that do are cleaning's.
 
     Raises:
         InputError: (`strict`) a record is malformed or its prompt null; it names file, row and field.
@@ -134,7 +145,9 @@ def parse(source: Source, form: Format, pairing: Pairing = "best", *, strict: bo
         if isinstance(result, Parsed):
             add((at,), result)
         else:
-            _pool(groups, at, result, pooled=form.pooled)
+            before = _pool(groups, at, result, pooled=form.pooled, drop=duplicates == "drop")
+            if before is not None:
+                refused.add((at, "duplicate", f"the same reply, rated the same, as row {before}"))
             if result.unrated:
                 unrated[at] = result.unrated
         for label in _labels(result):
@@ -181,10 +194,14 @@ def misfit(source: Source, form: Format) -> str | None:
     return reasons[0] if reasons else None
 
 
-def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: bool) -> None:
-    group = groups.setdefault(_as_said(found.prompt) if pooled else row, _Group(found.prompt, [], []))
+def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: bool, drop: bool) -> int | None:
+    """Put the row's replies to those of its prompt; the earlier row, where (`drop`) it repeats one and is left out."""
+    group = groups.setdefault(_as_said(found.prompt) if pooled else row, _Group(found.prompt, [], [], {}))
+    if pooled and drop and (first := group.first.setdefault(found.replies[0], row)) != row:
+        return first
     group.replies.extend(found.replies)
     group.rows.extend([row] * len(found.replies))
+    return None
 
 
 def _as_said(prompt: list[Message]) -> str:
