@@ -97,6 +97,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     beside = kept_columns(source.records, kept["at"].to_list(), data.keep, source.path)
     pairs = pairs.with_columns(beside)
     unused = [name for name in found.unused if name not in {asked.rpartition("=")[2] for asked in data.keep}]
+    unused += [name for name in source.beside if name not in unused]
     rejects = refused.with_columns(
         source=pl.lit(source.name),
         source_row="row",

@@ -389,6 +389,22 @@ def test_columns_are_named_or_kept(tmp_path):
             run(tmp_path, rows, keep=[name])
 
 
+def test_what_stands_beside_the_rows_of_a_wrapped_file_is_named_or_refused(tmp_path):
+    rows = [trl(), None, trl("R") | {"role": "x"}]
+    plain = run(tmp_path, rows)
+    beside = {"version": 1, "tags": ["a", "b"], "system": "", "role": {}}
+    wrapped = run(tmp_path, beside | {"data": rows})
+    assert wrapped.pairs.equals(plain.pairs) and wrapped.rejects.equals(plain.rejects)
+    assert (plain.summary["columns"]["unused"], wrapped.summary["columns"]["unused"]) == (
+        ["role"],
+        ["role", *beside][:4],
+    )
+    for name, value in {"system": "Be brief.", "labels": [1], "chosen_safe": True, "tags": [1, 2, 3]}.items():
+        with pytest.raises(InputError, match="beside the rows") as error:
+            run(tmp_path, {name: value, "data": rows})
+        assert error.value.details["field"] == name
+
+
 @pytest.mark.parametrize(
     ("values", "kept"),
     [

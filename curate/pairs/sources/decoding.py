@@ -17,6 +17,17 @@ from curate.pairs.sources.base import Unreadable, named
 
 JSON_REMEDY = "mend the file; expected are a JSON array of objects, or one object a line"
 WRAPPERS = ("data", "rows", "examples", "instances", "records", "train")
+OF_ROWS = (
+    "prompt",
+    "chosen",
+    "rejected",
+    "question",
+    "instruction",
+    "response",
+    "completion",
+    "conversations",
+    "messages",
+)
 LONGEST = 4300  # digits of a whole number, Python's own bound
 DEEP = "JSON that is nested too deeply"
 
@@ -159,6 +170,14 @@ def _closing(text: str, at: int) -> int | None:
     return None
 
 
+class Wrapped(list[Any]):
+    """The rows of a file that is one object around them, and what stands beside them in it."""
+
+    def __init__(self, rows: list[Any], beside: dict[str, Any]) -> None:
+        super().__init__(rows)
+        self.beside = beside
+
+
 def _unwrapped(records: list[Any]) -> list[Any]:
     """The rows of a file that is one object around them: `{"data": [...]}`."""
     if len(records) != 1 or not isinstance(records[0], dict):
@@ -166,7 +185,7 @@ def _unwrapped(records: list[Any]) -> list[Any]:
     (record,) = records
     lists = lists_of_rows(record)
     if len(lists) == 1 and (len(record) == 1 or lists[0] in WRAPPERS):
-        return list(record[lists[0]])
+        return Wrapped(record[lists[0]], {name: value for name, value in record.items() if name != lists[0]})
     return records
 
 
@@ -176,9 +195,12 @@ def lists_of_rows(record: dict[str, Any]) -> list[str]:
 
 
 def _is_rows(value: object) -> bool:
-    """Whether it is a list of objects that are no turns of a conversation."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(one, dict) and "role" not in one and "from" not in one for one in value)
-    )
+    """Whether it is a list with objects, which are no turns of a conversation; other values in it are rejects."""
+    if not isinstance(value, list):
+        return False
+    return any(isinstance(one, dict) for one in value) and not any(_is_turn(one) for one in value)
+
+
+def _is_turn(one: object) -> bool:
+    """Whether it is an object with a role and no field of a row, which may have one, too."""
+    return isinstance(one, dict) and ("role" in one or "from" in one) and not one.keys() & set(OF_ROWS)

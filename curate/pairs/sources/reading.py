@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 from curate.base.errors import InputError
 from curate.base.files import file_digest
+from curate.pairs.sources.base import kind
+from curate.pairs.sources.decoding import Wrapped
 from curate.pairs.sources.files import open_file
 from curate.pairs.sources.hub import read_hub
+from curate.pairs.sources.replies import BESIDE, SIDES
 from curate.pairs.sources.text import as_json
 from curate.project.params import DataParams
 
@@ -23,6 +26,11 @@ class Source(NamedTuple):
     path: str  # as the user wrote it, for errors
     records: Iterable[Any]  # can be gone over several times; of large files they are read anew each time
     digest: str  # sha256 of the file, or of the records' JSON
+    beside: tuple[str, ...] = ()  # fields beside the list of rows, in a file that is one object around it
+
+
+OF_PAIRS = BESIDE | {*SIDES, "prompt", "instruction", "question", "query", "label", "labels", "is_safe"}
+"""Fields that speak of a pair, and so of each of the rows, where they stand beside them."""
 
 
 class First(Iterable[Any]):
@@ -46,7 +54,24 @@ def read(data: DataParams) -> Source:
         records = read_hub(name, data.hub_config, data.hub_split, data.hub_revision)
         return _named(name, data.source, records)
     records = open_file(data.source)
-    return Source(Path(data.source).name, data.source, records, file_digest(data.source))
+    beside = _beside(records, data.source) if isinstance(records, Wrapped) else ()
+    return Source(Path(data.source).name, data.source, records, file_digest(data.source), beside)
+
+
+def _beside(rows: Wrapped, path: str) -> tuple[str, ...]:
+    """The fields beside the rows. Raises `InputError` where one says something of the pairs."""
+    for name, value in rows.beside.items():
+        a_row_each = isinstance(value, list) and len(value) == len(rows) > 1
+        if a_row_each or (name in OF_PAIRS and value not in (None, "", [], {})):
+            raise InputError(
+                "what stands beside the rows may be theirs, and would be dropped",
+                file=path,
+                field=name,
+                found=f"a list as long as the rows, {len(rows)}" if a_row_each else kind(value),
+                expected="rows that have all that is said of them",
+                remedy="put it into the rows, or take it out of the file",
+            )
+    return tuple(rows.beside)
 
 
 def _named(name: str, path: str, records: Iterable[Any]) -> Source:
