@@ -40,7 +40,8 @@ only tells CSV from TSV.
 `curate prepare quiz.jsonl --field prompt=question --field chosen=answers.0.text --field rejected=answers.1.text`:
 ours stands left, the file's right; a dot goes into objects and lists. A column that no row has is an error.
 Ours are: {targets}. In params.yaml: `data:
-{{fields: {{prompt: question, chosen: better, rejected: worse}}}}`.
+{{fields: {{prompt: question, chosen: better, rejected: worse}}}}`. A name that is not given stands for itself; but
+where another column stands for a response, its labels and ratings are read only where they are given, too.
 
 LLaMA-Factory's `dataset_info.json` beside the file says the same where `--format dataset_info` asks for it: its entry
 with the file's name and `ranking: true`, with `columns` and `tags`. In a pipeline both need a folder of

@@ -71,6 +71,7 @@ def table(summary: dict[str, Any]) -> str:
     from curate.pairs.cleaning import RULES
     from curate.pairs.prepare import MARKS
     from curate.pairs.sources.base import named
+    from curate.pairs.sources.mapping import TARGETS
 
     how = "detected" if summary["format_detected"] else "as told"
     lines = [f"{summary['source']}: format {summary['format']} ({how})"]
@@ -89,6 +90,10 @@ def table(summary: dict[str, Any]) -> str:
     lines += [f"  {'':<22}{count:>8,}  {MARKS[mark]}" for mark, count in told.items()]
     if summary["columns"]["unused"]:
         lines.append(f"  columns not used: {named(summary['columns']['unused'])} (--keep COLUMN keeps one)")
+    if left := [name for name in summary["columns"]["unused"] if name in TARGETS and summary["format"] == "mapped"]:
+        lines.append(
+            f"  of these, by their names another response's: {named(left)} (--field {left[0]}={left[0]} reads it)"
+        )
     if summary["labels"]:
         read, kept = ("{both_ways:,} of {responses:,}".format(**summary["labels"][at]) for at in ("read", "kept"))
         lines.append(f"  responses labelled both safe and unsafe: {read}; of those kept, {kept}")

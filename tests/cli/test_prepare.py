@@ -96,6 +96,16 @@ def test_fields_and_columns(tmp_path, monkeypatch, capsys):
     assert (code, "not OURS=THEIRS" in seen) == (2, True)
 
 
+def test_labels_of_responses_that_trade_places_are_named_with_what_reads_them(tmp_path, monkeypatch, capsys):
+    path, out = tmp_path / "raw.jsonl", tmp_path / "p.parquet"
+    row = {"prompt": "Q", "chosen": "no", "rejected": "yes", "chosen_safe": False, "rejected_safe": True}
+    path.write_text("\n".join(json.dumps(row | {"prompt": f"Q{i}"}) for i in range(4)))
+    turned = ("--field", "chosen=rejected", "--field", "rejected=chosen")
+    code, seen = call(monkeypatch, capsys, path, "--out", out, *turned)
+    assert (code, pl.read_parquet(out)["chosen_safe"].null_count()) == (0, 4)
+    assert "chosen_safe, rejected_safe (--field chosen_safe=chosen_safe reads it)" in seen
+
+
 def test_faults_are_messages_with_exit_codes(raw, tmp_path, monkeypatch, capsys):
     out = tmp_path / "p.parquet"
     for code, part, arguments in (

@@ -12,12 +12,17 @@ from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import COSTS, LABELS, RATED, SIDES, SYSTEM
 from curate.pairs.sources.told import with_turns
 
+OF_SIDE = {side: (f"{side}_safe", f"{side}_reward", f"{side}_cost", "margin") for side in SIDES}
+"""What is said of a response by the names that it and its column have."""
+
 TARGETS = ("prompt", SYSTEM[0], *SIDES, *LABELS, *RATED[0], *COSTS, "margin")
 
 
 def mapped(fields: Mapping[str, str]) -> Format:
     """The format in which our names are theirs; a name that is not mapped stands for itself where a row has it.
 
+    But of a response for which another column stands, labels and ratings are read where they are mapped, too: by their
+    names they are the other response's. So is a system text that is the prompt, or another field, already.
     A dot goes into objects and lists: `answers.0.text`.
 
     Raises:
@@ -27,8 +32,12 @@ def mapped(fields: Mapping[str, str]) -> Format:
     if odd:
         raise UsageError("no such field of a pair", field="field", found=", ".join(odd), expected=", ".join(TARGETS))
 
+    moved = [side for side in SIDES if fields.get(side, side).partition(".")[0] != side]
+    unread = {name for side in moved for name in OF_SIDE[side]} | {SYSTEM[0]} & set(fields.values())
+    paths = {name: fields.get(name, name) for name in TARGETS if name in fields or name not in unread}
+
     def parse(record: Record) -> Parsed:
-        ours = {name: value for name in TARGETS if (value := _found(record, fields.get(name, name))) is not _NOTHING}
+        ours = {name: value for name, path in paths.items() if (value := _found(record, path)) is not _NOTHING}
         for name in SIDES:
             if name not in ours:
                 raise Malformed(fields.get(name, name), "missing", f"the {name} response")
