@@ -44,6 +44,9 @@ MARKS = {
     "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
     "unrated_replies": "replies without a rating beside others that have one; no pair has them",
     "rated_alike": "pairs whose two responses have the same rating",
+    "rated_below": "pairs whose chosen response has the lower rating of the two",
+    "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
+    "query_type_is_not_the_labels": "pairs whose query_type, safe or unsafe, is not what their two safety labels say",
     "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",
@@ -240,12 +243,22 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def _marks(kept: pl.DataFrame, found: Frames) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
+    counts["rated_below"] = kept.filter(pl.col("chosen_reward") < pl.col("rejected_reward")).height
+    counts["margin_below_zero"] = kept.filter(pl.col("margin") < 0).height
+    counts["query_type_is_not_the_labels"] = kept.filter(_unlike_labels()).height
     counts["markers_in_a_turn"] = kept.filter(_marked("prompt") | _marked("chosen") | _marked("rejected")).height
     rows = set(kept["at"])
     counts["crlf"] = len(found.crlf & rows)
     counts["unrated_replies"] = sum(count for row, count in found.unrated.items() if row in rows)
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())
     return {mark: counts[mark] for mark in MARKS if counts[mark]}
+
+
+def _unlike_labels() -> pl.Expr:
+    """Whether a query type that is known is another than the labels' (docs/columns.md), where both of these are."""
+    labels = pl.when(pl.col("chosen_safe") != pl.col("rejected_safe")).then(pl.lit("unsafe")).otherwise(pl.lit("safe"))
+    known = (pl.col("query_type") != "unknown") & pl.col("chosen_safe").is_not_null()
+    return known & pl.col("rejected_safe").is_not_null() & (pl.col("query_type").cast(pl.String) != labels)
 
 
 def _marked(side: str) -> pl.Expr:

@@ -60,6 +60,22 @@ def test_pairs_whose_responses_are_rated_alike_are_counted_and_kept(tmp_path):
     assert pairs.height == 4 and summary["marks"]["rated_alike"] == 2
 
 
+def test_what_a_row_says_against_its_own_preference_is_counted_and_stays(tmp_path):
+    said = [
+        {"chosen_reward": 1, "rejected_reward": 2},
+        {"margin": -0.5},
+        {"query_type": "safe", "chosen_safe": True, "rejected_safe": False},
+        {"query_type": "unsafe", "chosen_safe": True, "rejected_safe": True},
+        {"query_type": "unknown", "chosen_safe": True, "rejected_safe": True},
+        {"query_type": "unsafe", "chosen_safe": False, "rejected_safe": True, "margin": 0},
+        {"query_type": "safe", "chosen_safe": True, "chosen_reward": 1, "margin": 2},
+    ]
+    pairs, _, summary = run(tmp_path, [trl(f"Q{n}") | row for n, row in enumerate(said)])
+    counted = {"rated_below": 1, "margin_below_zero": 1, "query_type_is_not_the_labels": 2}
+    assert summary["marks"] == counted | {"most_pairs_of_a_prompt": 1}
+    assert pairs["query_type"].to_list()[2:] == [row["query_type"] for row in said[2:]]
+
+
 def test_replies_without_a_rating_are_counted_where_the_others_make_a_pair(tmp_path):
     """Of the last row one reply is left, which makes none: that row is refused, and says why."""
     ratings = [[1, 2, None, None], [1, 2, 3, ""], [1, 2, 3, 4], [1, None, None, None]]
