@@ -44,7 +44,7 @@ MARKS = {
     "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
     "unrated_replies": "replies without a rating beside others that have one; no pair has them",
     "rated_alike": "pairs whose two responses have the same rating",
-    "rated_below": "pairs whose chosen response has the lower rating of the two",
+    "rated_below": "pairs whose chosen response is rated below the rejected one, and is not the only safe one",
     "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
     "query_type_is_not_the_labels": "pairs whose query_type, safe or unsafe, is not what their two safety labels say",
     "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
@@ -243,7 +243,8 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def _marks(kept: pl.DataFrame, found: Frames) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
-    counts["rated_below"] = kept.filter(pl.col("chosen_reward") < pl.col("rejected_reward")).height
+    by_safety = (pl.col("chosen_safe") & ~pl.col("rejected_safe")).fill_null(False)
+    counts["rated_below"] = kept.filter((pl.col("chosen_reward") < pl.col("rejected_reward")) & ~by_safety).height
     counts["margin_below_zero"] = kept.filter(pl.col("margin") < 0).height
     counts["query_type_is_not_the_labels"] = kept.filter(_unlike_labels()).height
     counts["markers_in_a_turn"] = kept.filter(_marked("prompt") | _marked("chosen") | _marked("rejected")).height

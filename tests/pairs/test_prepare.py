@@ -63,6 +63,7 @@ def test_pairs_whose_responses_are_rated_alike_are_counted_and_kept(tmp_path):
 def test_what_a_row_says_against_its_own_preference_is_counted_and_stays(tmp_path):
     said = [
         {"chosen_reward": 1, "rejected_reward": 2},
+        {"chosen_reward": 1, "rejected_reward": 2, "chosen_safe": True, "rejected_safe": False},
         {"margin": -0.5},
         {"query_type": "safe", "chosen_safe": True, "rejected_safe": False},
         {"query_type": "unsafe", "chosen_safe": True, "rejected_safe": True},
@@ -73,7 +74,7 @@ def test_what_a_row_says_against_its_own_preference_is_counted_and_stays(tmp_pat
     pairs, _, summary = run(tmp_path, [trl(f"Q{n}") | row for n, row in enumerate(said)])
     counted = {"rated_below": 1, "margin_below_zero": 1, "query_type_is_not_the_labels": 2}
     assert summary["marks"] == counted | {"most_pairs_of_a_prompt": 1}
-    assert pairs["query_type"].to_list()[2:] == [row["query_type"] for row in said[2:]]
+    assert pairs["query_type"].to_list()[3:] == [row["query_type"] for row in said[3:]]
 
 
 def test_replies_without_a_rating_are_counted_where_the_others_make_a_pair(tmp_path):
