@@ -7,7 +7,8 @@ the columns of `curate.pairs.schema.PAIRS` that a record gives, and besides:
     row         number of the pair, unique; where a row of the source is a pair, its 0-based row
     at          0-based row of the source that a reason names
     pair_id     identity of the pair
-    reverse_id  identity that the pair would have, were its responses swapped
+    bare_id     identity of the pair but for white space around its texts (`identity.EDGES`)
+    reverse_id  bare_id that the pair would have, were its responses swapped
     prompt_key  identity of the prompt
 """
 
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from curate.pairs.identity import draw_order
+from curate.pairs.identity import EDGES, draw_order
 from curate.project.params import CleaningParams
 
 RULES = {
@@ -117,11 +118,11 @@ def _duplicates(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def _contradictions(pairs: pl.DataFrame, both: bool) -> pl.DataFrame:
     """Pairs that stand in both directions: all of them, or (not `both`) those of the direction seen later."""
-    opposite = pairs.group_by(reverse_id="pair_id").agg(other=pl.col("at").min())
+    opposite = pairs.group_by(reverse_id="bare_id").agg(other=pl.col("at").min())
     found = pairs.join(opposite, on="reverse_id", how="inner", maintain_order="left")
     if not both:
-        direction = pl.min_horizontal("pair_id", "reverse_id")
-        found = found.filter(pl.col("pair_id") != pl.col("pair_id").first().over(direction))
+        direction = pl.min_horizontal("bare_id", "reverse_id")
+        found = found.filter(pl.col("bare_id") != pl.col("bare_id").first().over(direction))
     why = pl.format("row {} prefers the same two responses the other way round", "other")
     return _as_refused(found.select("row", rule=pl.lit("contradiction"), reason=why))
 
@@ -149,5 +150,5 @@ def _as_refused(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _bare(turn: pl.Expr) -> pl.Expr:
-    """A turn's content without the white space around it."""
-    return turn.struct.field("content").str.strip_chars()
+    """A turn's content without the white space around it (`identity.EDGES`)."""
+    return turn.struct.field("content").str.strip_chars(EDGES)

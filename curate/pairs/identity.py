@@ -14,6 +14,11 @@ Messages = Sequence[Mapping[str, str]]
 DIGITS = 32  # hex digits kept of a sha256: 128 bits, no collision in any data set
 
 
+EDGES = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""White space, and characters that nobody sees: a text of these alone is empty, and two texts that differ in such at
+their edges are the same."""
+
+
 def digest(value: object) -> str:
     """sha256 of the value's canonical JSON (UTF-8, sorted keys, no spaces), the first 32 hex digits.
 
@@ -26,6 +31,11 @@ def digest(value: object) -> str:
 def pair_id(prompt: Messages, chosen: Messages, rejected: Messages) -> str:
     """The identity of a pair: every role and character of it, in order."""
     return digest([prompt, chosen, rejected])
+
+
+def bare(turns: Messages) -> list[dict[str, str]]:
+    """The turns without EDGES around each."""
+    return [{"role": turn["role"], "content": turn["content"].strip(EDGES)} for turn in turns]
 
 
 def prompt_key(prompt: Messages) -> str:

@@ -39,6 +39,10 @@ def refused(pairs: pl.DataFrame, params: CleaningParams) -> list[tuple[int, str]
         (pair(chosen=" "), "empty_response", "chosen is empty"),
         (pair(rejected=""), "empty_response", "rejected is empty"),
         (pair(chosen="", rejected="\n"), "empty_response", "chosen and rejected are empty"),
+        (pair(prompt="\u200b \ufeff"), "empty_prompt", "empty"),
+        (pair(chosen="\u200b"), "empty_response", "chosen is empty"),
+        (pair(rejected="\ufeff\n\u2060"), "empty_response", "rejected is empty"),
+        (pair(chosen="no\u200b", rejected="no"), "identical_responses", "same"),
         (pair(chosen="no ", rejected="\nno"), "identical_responses", "same"),
         (pair(prompt=[{"role": "assistant", "content": "A"}]), "no_user_turn", "a turn of assistant"),
         (pair(prompt=[{"role": "system", "content": ""}]), "no_user_turn", "a turn of system"),
@@ -83,6 +87,12 @@ def test_contradictions():
     assert refused(pairs, first) == [(2, "contradiction")]
     assert refused(pairs, CleaningParams(duplicates="keep")) == [(row, "contradiction") for row in (1, 2, 3)]
     assert refused(pairs, KEEP) == []
+
+
+def test_contradictions_are_seen_through_white_space_around_the_texts():
+    pairs = frame(pair(), pair(" Q", "no\n", "\ufeffyes"), pair("Q", "yes ", "no"), pair("Q", "n o", "yes"))
+    assert refused(pairs, CleaningParams()) == [(row, "contradiction") for row in range(3)]
+    assert refused(pairs, CleaningParams(contradictions="keep_first")) == [(1, "contradiction")]
 
 
 def test_prompt_cap_counts_what_is_left_and_by_normalised_prompt():

@@ -380,11 +380,11 @@ def test_a_best_reply_that_is_left_over_says_so(tmp_path, pairing):
 
 
 def test_a_row_of_which_one_pair_is_refused_is_used(tmp_path):
-    row = {"prompt": "Q", "responses": ["a", "b", " a"], "scores": [3, 2, 1]}
+    row = {"prompt": "Q", "responses": ["a", " a", "b"], "scores": [3, 2, 1]}
     pairs, rejects, summary = run(tmp_path, [row, row | {"prompt": "R", "scores": [1, 1, 1]}], pairing="all")
     assert (pairs.height, rejects["rule"].to_list()) == (2, ["unpaired"])
     assert (summary["made"], summary["rules_of_pairs"]) == (3, {"identical_responses": 1})
-    assert pairs.select("chosen_reward", "rejected_reward").rows() == [(3.0, 2.0), (2.0, 1.0)]
+    assert pairs.select("chosen_reward", "rejected_reward").rows() == [(3.0, 1.0), (2.0, 1.0)]
 
 
 def test_columns_are_named_or_kept(tmp_path):

@@ -152,7 +152,7 @@ def optional_number(record: Record, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise Malformed(name, kind(value), "a finite number")
     try:
-        number = float(value)
+        number = float("" if isinstance(value, str) and "_" in value else value)  # (1_0 is 10 in Python alone)
     except (ValueError, ArithmeticError):  # an integer beyond the largest float overflows
         raise Malformed(name, kind(value), "a finite number") from None
     if not math.isfinite(number):

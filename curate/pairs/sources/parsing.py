@@ -11,7 +11,7 @@ import polars as pl
 
 from curate.base.errors import InputError
 from curate.pairs.cleaning import REFUSED, RULES
-from curate.pairs.identity import digest, pair_id, prompt_key
+from curate.pairs.identity import bare, digest, pair_id, prompt_key
 from curate.pairs.schema import OPTIONAL, PAIRS
 from curate.pairs.sources.base import Malformed, Message, NullPrompt, Parsed, Refused, Unreadable, kind
 from curate.pairs.sources.format import Format
@@ -25,6 +25,7 @@ PARSED = {
     "at": pl.Int64,
     **PAIRS,
     **OPTIONAL,
+    "bare_id": pl.String,
     "reverse_id": pl.String,
     "marks": pl.List(pl.String),
 }
@@ -207,7 +208,7 @@ def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: 
 def _as_said(prompt: list[Message]) -> str:
     """What makes rows those of one prompt: its turns but for white space around them. (prompt_key is of the split:
     it takes 10² for 102.)"""
-    return digest([[turn["role"], turn["content"].strip()] for turn in prompt])
+    return digest(bare(prompt))
 
 
 def _unpaired(group: _Group) -> str:
@@ -250,6 +251,7 @@ def _stopped(source: Source, form: Format, row: int, error: Malformed | NullProm
 
 def _as_row(row: int, at: int, pair: Parsed, source: str, form: str) -> tuple[Any, ...]:
     prompt, chosen, rejected, query_type, chosen_safe, rejected_safe, marks, origin, ratings = pair
+    texts = [bare(turns) for turns in (prompt, chosen, rejected)]
     split, *where = origin or (None, source, form, at)
     return (
         row,
@@ -265,6 +267,7 @@ def _as_row(row: int, at: int, pair: Parsed, source: str, form: str) -> tuple[An
         split and split.value,
         *where,
         *ratings,
-        pair_id(prompt, rejected, chosen),
+        pair_id(*texts),
+        pair_id(texts[0], texts[2], texts[1]),
         list(marks),
     )

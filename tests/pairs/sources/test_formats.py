@@ -468,6 +468,7 @@ def test_ratings_are_taken_over(form):
         ("inf", "a number that is not finite"),
         (-1e300, "a number beyond 1e+99"),
         ("high", "text"),
+        ("1_0", "text"),
         (True, "boolean"),
         ([1.0], "list"),
         (10**400, "integer"),
