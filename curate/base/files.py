@@ -169,14 +169,17 @@ def _entered(path: Path) -> Iterator[Path]:
 @contextmanager
 def _holder(path: Path) -> Iterator[Path]:
     """A private folder beside `path`, so that two writers never meet and a crash leaves nothing under a real name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in _abandoned(path):
-        before = abandoned / ".before"
-        if before.is_dir() and not path.exists():  # killed between two renames
-            before.rename(path)
-        shutil.rmtree(abandoned, ignore_errors=True)
     prefix = f".{_short_name(path)}.{_process_space()}-{os.getpid()}-"
-    holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in _abandoned(path):
+            before = abandoned / ".before"
+            if before.is_dir() and not path.exists():  # killed between two renames
+                before.rename(path)
+            shutil.rmtree(abandoned, ignore_errors=True)
+        holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
+    except FileNotFoundError as error:  # where no file can be made (/proc); of the block itself it says nothing of us
+        raise _output_error(path, error) from error
     try:
         yield holder
     finally:

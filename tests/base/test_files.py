@@ -156,6 +156,13 @@ def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
     assert caught.value.exit_code == 1 and "nothing was written" in str(caught.value)
 
 
+@pytest.mark.parametrize("path", ["/proc/out.json", "/proc/none/out.json"])
+def test_where_no_file_can_be_made_is_said(path):
+    with pytest.raises(OutputError, match="cannot write the output") as caught:
+        files.write_json({}, path)
+    assert caught.value.details["file"] == path
+
+
 def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path):
     """A limit on the size of a written file is the full disk that needs no administrator."""
     code = """

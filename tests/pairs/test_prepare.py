@@ -222,6 +222,20 @@ def test_same_params_same_bytes_and_row_order_does_not_move_the_split(tmp_path):
     assert dict(turned.select("pair_id", "split").iter_rows()) == here
 
 
+@pytest.mark.parametrize("suffix", [b".jsonl", b".parquet"])
+def test_a_name_of_bytes_that_are_no_utf8(tmp_path, suffix):
+    path = os.fsdecode(bytes(tmp_path) + b"/caf\xe9" + suffix)
+    rows = pl.DataFrame([trl(), trl("R"), trl("S", "")])
+    rows.write_ndjson(tmp_path / "a") if suffix == b".jsonl" else rows.write_parquet(tmp_path / "a")
+    (tmp_path / "a").rename(path)
+    prepared = check(prepare(DataParams(source=path), CleaningParams()))
+    name = f"caf\\xe9{suffix.decode()}"
+    assert (prepared.summary["source"], set(prepared.pairs["source"]), set(prepared.rejects["source"])) == (
+        (name, {name}, {name})
+    )
+    write(prepared, *(tmp_path / name for name in ("p.parquet", "r.parquet", "s.json")))
+
+
 @pytest.mark.parametrize("depth", [150, 500, 900, 5000])
 def test_a_row_nested_deep_is_one_reject(tmp_path, depth):
     path = tmp_path / "raw.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ from curate.project.params import DataParams
 class Source(NamedTuple):
     """Where the records come from."""
 
-    name: str  # file name, Hub id or "sample"
+    name: str  # file name (bytes of it that are no UTF-8 as \\xff), Hub id or "sample"
     path: str  # as the user wrote it, for errors
     records: Iterable[Any]  # can be gone over several times; of large files they are read anew each time
     digest: str  # sha256 of the file, or of the records' JSON
@@ -55,7 +56,8 @@ def read(data: DataParams) -> Source:
         return _named(name, data.source, records)
     records = open_file(data.source)
     beside = _beside(records, data.source) if isinstance(records, Wrapped) else ()
-    return Source(Path(data.source).name, data.source, records, file_digest(data.source), beside)
+    name = os.fsencode(Path(data.source).name).decode(errors="backslashreplace")
+    return Source(name, data.source, records, file_digest(data.source), beside)
 
 
 def _beside(rows: Wrapped, path: str) -> tuple[str, ...]:
