@@ -5,6 +5,7 @@ JSON lines and Parquet are read a block at a time, as often as they are gone ove
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -25,15 +26,40 @@ BOM = b"\xef\xbb\xbf"
 MANY_LINES = 10_000  # between two looks whether they are too many
 PACKED = {".gz": "gzipped", ".zst": "zstandard-compressed"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+UNPACK = "unpack it first: `{} FILE`"
+ARROW = (
+    "write it as Parquet, in Python: `pyarrow.parquet.write_table(pyarrow.ipc.open_{}(FILE).read_all(), 'a.parquet')`"
+)
 FOREIGN = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive",
-    b"ARROW1": "an Arrow file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
+    rb"\x89PNG": ("a PNG image", None),
+    rb"\xff\xd8\xff": ("a JPEG image", None),
+    rb"%PDF": ("a PDF document", None),
+    rb"PK\x03\x04": ("a zip archive", UNPACK.format("unzip")),
+    rb"(?s).{257}ustar": ("a tar archive", UNPACK.format("tar -xf")),
+    rb"BZh[1-9]1AY&SY": ("a bzip2-compressed file", UNPACK.format("bunzip2")),
+    rb"\xfd7zXZ": ("an xz-compressed file", UNPACK.format("unxz")),
+    rb"7z\xbc\xaf": ("a 7z archive", UNPACK.format("7z x")),
+    rb"\x04\x22M\x18|\x02\x21L\x18": ("an lz4-compressed file", UNPACK.format("unlz4")),
+    rb"\x1f\x8b": ("a gzipped file in a compressed one", "unpack it once, and name what comes out"),
+    rb"\x28\xb5\x2f\xfd": (
+        "a zstandard-compressed file in a compressed one",
+        "unpack it once, and name what comes out",
+    ),
+    rb"PARE": ("an encrypted Parquet file", "write it without encryption"),
+    rb"ARROW1": ("an Arrow file", ARROW.format("file")),
+    rb"\xff\xff\xff\xff": ("an Arrow stream", ARROW.format("stream")),
+    rb"\x80[\x02-\x05]": (
+        "a pickle of Python's",
+        "where you trust it (opening it may run code), write its rows as JSON lines",
+    ),
+    rb"\x93NUMPY": ("an array of numpy's", "write its rows as JSON lines"),
+    rb"\x89HDF": ("an HDF5 file", "write its rows as Parquet or JSON lines"),
+    rb"SQLite format 3": ("an SQLite database", "write the table as CSV"),
+    rb"Obj\x01": ("an Avro file", "write its rows as Parquet or JSON lines"),
+    rb"ORC": ("an ORC file", "write its rows as Parquet or JSON lines"),
+    rb"\xff\xfe|\xfe\xff": ("UTF-16 text", "convert it: `iconv -f utf-16 -t utf-8`"),
 }
+"""How files begin that are none of KINDS, as patterns: what they are, and what makes one of KINDS of them."""
 
 
 class Rows(Iterable[Any]):
@@ -163,9 +189,9 @@ def _held(data: bytes, path: Path, packed: int) -> list[Any]:
     suffix = _suffix(path)
     if len(data) > packed:
         limits.check_rows(data.count(b"\n"), path, packed)
-    for magic, what in FOREIGN.items():
-        if data.startswith(magic):
-            raise InputError("the file is not what its name says", file=path, found=what, expected=KINDS)
+    for magic, (what, remedy) in FOREIGN.items():
+        if re.match(magic, data):
+            raise InputError("this kind of file is not read", file=path, found=what, expected=KINDS, remedy=remedy)
     text = _decode(data.removeprefix(BOM), path, 0, 0)
     start = text.lstrip()[:1]
     if not start:
@@ -197,6 +223,12 @@ def _decode(data: bytes, path: Path, at: int, lines: int) -> str:
             expected=KINDS,
             remedy="convert it, e.g. `iconv -f latin1 -t utf-8`",
         ) from error
-    if "\0" in text:
-        raise InputError("the file is binary", file=path, found="zero bytes", expected=KINDS)
+    if (zero := text.find("\0")) >= 0:
+        raise InputError(
+            "the file is binary, or a damaged text",
+            file=path,
+            found=f"a zero byte in line {lines + text.count(chr(10), 0, zero) + 1}",
+            expected=KINDS,
+            remedy="write the file again; `tr -d '\\000'` takes such bytes out of a text",
+        )
     return text

@@ -1,9 +1,13 @@
 """Reading files: what they hold decides, and every broken one is an error that says where."""
 
+import bz2
 import csv
 import gzip
+import io
 import json
+import lzma
 import os
+import pickle
 import tracemalloc
 from datetime import date
 from pathlib import Path
@@ -108,7 +112,38 @@ def test_not_what_the_name_says(tmp_path):
     assert "a PNG image" in fault(write(tmp_path / "a.csv", b"\x89PNG\r\n\x1a\n\0\0"))
     assert "UTF-16" in fault(write(tmp_path / "b.csv", LINES.encode("utf-16")))
     assert "binary" in fault(write(tmp_path / "c.csv", b"a,b\0,c\n"))
+    for name in ("d.jsonl", "d.json"):
+        assert "a zero byte in line 3" in fault(write(tmp_path / name, LINES + '\n{"a": "b\0"}\n{}\n'))
     assert "what kind of file" in fault(write(tmp_path / "a.txt", "plain words"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("make", "what", "remedy"),
+    [
+        (bz2.compress, "bzip2", "bunzip2"),
+        (lzma.compress, "an xz-", "unxz"),
+        (lambda data: pa.compress(data, "lz4", asbytes=True), "an lz4-", "unlz4"),
+        (pickle.dumps, "a pickle", "may run code"),
+        (lambda data: b"PARE" + data, "encrypted Parquet", "without encryption"),
+        (lambda _: as_arrow(pa.ipc.new_stream), "an Arrow stream", "open_stream"),
+        (lambda _: as_arrow(pa.ipc.new_file), "an Arrow file", "open_file"),
+        (lambda data: gzip.compress(gzip.compress(data)), "a gzipped file in a compressed one", "once"),
+        (lambda data: gzip.compress(pa.compress(data, "zstd", asbytes=True)), "file in a compressed one", "once"),
+        (lambda data: f"{'a.json':\0<257}ustar".encode() + data, "a tar archive", "tar -xf"),
+    ],
+)
+def test_a_kind_that_is_not_read_is_named_with_what_to_do(tmp_path, make, what, remedy, packed):
+    data = make(LINES.encode())
+    text = fault(write(tmp_path / "a.jsonl", gzip.compress(data) if packed else data))
+    assert what in text and remedy in text.split("remedy:")[1]
+
+
+def as_arrow(writer) -> bytes:
+    table, sink = pa.Table.from_pylist(ROWS), io.BytesIO()
+    with writer(sink, table.schema) as into:
+        into.write_table(table)
+    return sink.getvalue()
 
 
 def test_not_utf8_names_byte_and_line(tmp_path):
