@@ -222,6 +222,22 @@ def test_same_params_same_bytes_and_row_order_does_not_move_the_split(tmp_path):
     assert dict(turned.select("pair_id", "split").iter_rows()) == here
 
 
+@pytest.mark.parametrize(
+    ("source", "remedy"),
+    [
+        ("owner/name", "hub:owner/name"),
+        ("https://huggingface.co/datasets/owner/name", "hub:owner/name"),
+        ("https://x.org/a.jsonl", "download it"),
+        ("data/none.jsonl", "check the path"),
+        ("none", "check the path"),
+    ],
+)
+def test_what_is_no_file_s_name_may_be_the_hub_s(source, remedy):
+    with pytest.raises(InputError, match="no such file") as error:
+        prepare(DataParams(source=source), CleaningParams())
+    assert remedy in error.value.details["remedy"] and ("hub:" in remedy) == ("hub:" in str(error.value))
+
+
 @pytest.mark.parametrize("suffix", [b".jsonl", b".parquet"])
 def test_a_name_of_bytes_that_are_no_utf8(tmp_path, suffix):
     path = os.fsdecode(bytes(tmp_path) + b"/caf\xe9" + suffix)

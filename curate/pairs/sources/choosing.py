@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -12,9 +12,10 @@ from typing import Any
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.pairs.sources import FORMATS, RENAMED
-from curate.pairs.sources.base import kind, named
+from curate.pairs.sources.base import Refused, kind, named
 from curate.pairs.sources.decoding import lists_of_rows
 from curate.pairs.sources.format import Format
+from curate.pairs.sources.text import unix_lines
 from curate.pairs.sources.told import with_turns
 
 REMEDY = "name the format with --format"
@@ -76,6 +77,24 @@ def _candidates(record: dict[str, Any]) -> tuple[str, ...]:
     return tuple({known.parse: known.name for known in reversed(particular)}.values())[::-1]
 
 
+def _first_needs() -> Iterator[tuple[Format, frozenset[str]]]:
+    return ((known, fields) for known in FORMATS.values() if known.detected for fields in known.needs[:1])
+
+
+def _lack(known: Format, have: set[str], records: Iterable[Any]) -> str:
+    """What keeps the rows from the format: fields that none has, or what the first row that has them all has in one."""
+    if missing := known.needs[0] - have:
+        return f"lacks {', '.join(sorted(missing))}"
+    for row, record in enumerate(map(with_turns, records)):
+        if isinstance(record, dict) and known.needs[0] <= record.keys():
+            try:
+                known.parse(unix_lines(record))
+            except Refused as error:
+                return f"row {row}: {error.reason}"
+            return "other types"
+    return "no row has all its fields"
+
+
 def _unknown(records: Iterable[Any], source: str) -> InputError:
     """What the rows have, which two formats are nearest and what these lack, and how to name the fields oneself."""
     have = {str(name) for record in records if isinstance(record, dict) for name in record}
@@ -83,13 +102,9 @@ def _unknown(records: Iterable[Any], source: str) -> InputError:
         first = kind(next(iter(records), None))
         return InputError("the rows are no objects", file=source, found=first, expected="objects with named fields")
     lacking = sorted(
-        (len(missing) / len(fields), len(missing), known.name, ", ".join(sorted(missing)))
-        for known in FORMATS.values()
-        if known.detected
-        for fields in known.needs[:1]
-        for missing in [fields - have]
+        ((len(fields - have) / len(fields), len(fields - have), known.name) for known, fields in _first_needs()),
     )
-    near = [f"{name} ({'lacks ' + missing if missing else 'other types'})" for _, _, name, missing in lacking[:2]]
+    near = [f"{name} ({_lack(FORMATS[name], have, records)})" for _, _, name in lacking[:2]]
     return InputError(
         "the rows are in none of the formats known",
         file=source,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,8 @@ def open_file(path: str | Path) -> Iterable[Any]:
             says, or larger than `curate.base.limits` allow; what stands further down the file, when it is gone over.
     """
     path = existing(path)
+    if path.is_dir():
+        raise InputError("this is a folder, not a file", file=path, expected="a file", remedy=_within(path))
     packed = limits.check_regular(path)
     with closing(_blocks(path, packed)) as blocks:
         start = next(blocks, b"")
@@ -117,6 +119,20 @@ def open_file(path: str | Path) -> Iterable[Any]:
     if next(iter(records), records) is records:
         raise InputError("the file holds no rows", file=path)
     return records
+
+
+def _within(folder: Path) -> str:
+    """What to do with a folder, by what is in it."""
+    names, python = set[str](), "write it as one file, in Python: `{}('a.parquet')`"
+    with suppress(OSError):
+        names = {one.name for one in folder.iterdir()}
+    if "dataset_dict.json" in names:
+        return python.format("datasets.load_from_disk(FOLDER)['train'].to_parquet")
+    if {"dataset_info.json", "state.json"} <= names:
+        return python.format("datasets.load_from_disk(FOLDER).to_parquet")
+    if sum(name.endswith(".parquet") for name in names) > 1:
+        return "name one of its files, or " + python.format("polars.read_parquet('FOLDER/*.parquet').write_parquet")
+    return "name a file in it"
 
 
 def _blocks(path: Path, packed: int) -> Generator[bytes, None, None]:

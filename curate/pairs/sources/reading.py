@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate.base.errors import InputError
-from curate.base.files import file_digest
+from curate.base.files import existing, file_digest
 from curate.pairs.sources.base import kind
 from curate.pairs.sources.decoding import Wrapped
 from curate.pairs.sources.files import open_file
@@ -54,10 +55,18 @@ def read(data: DataParams) -> Source:
         name = data.source.removeprefix("hub:")
         records = read_hub(name, data.hub_config, data.hub_split, data.hub_revision)
         return _named(name, data.source, records)
-    records = open_file(data.source)
+    records = open_file(existing(data.source, _remedy(data.source)))
     beside = _beside(records, data.source) if isinstance(records, Wrapped) else ()
     name = os.fsencode(Path(data.source).name).decode(errors="backslashreplace")
     return Source(name, data.source, records, file_digest(data.source), beside)
+
+
+def _remedy(name: str) -> str:
+    """What to do where there is no such file: a dataset of the Hub is named in another way."""
+    found = re.fullmatch(r"(https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+?)/?(\?.*)?", name)
+    if found and (found[1] or not Path(name).suffix):
+        return f"check the path; a dataset of the Hub is hub:{found[2]}"
+    return "download it, and name the file" if re.match(r"\w+://", name) else "check the path"
 
 
 def _beside(rows: Wrapped, path: str) -> tuple[str, ...]:

@@ -17,11 +17,21 @@ import polars as pl
 
 from curate.base import limits
 from curate.base.errors import InputError
-from curate.pairs.sources.base import Unreadable
+from curate.pairs.sources.base import Unreadable, named
 from curate.pairs.sources.decoding import Twice, loads, once
 
 _TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["']\s*:""")
 BRACKETS = 2000  # of a cell with a list or an object, at most
+
+SEPARATORS = {
+    ",": ("commas", "name the file .csv"),
+    "\t": ("tabs", "name the file .tsv"),
+    ";": (
+        "semicolons",
+        "write it with commas, or in Python: `polars.read_csv(FILE, separator=';').write_csv('a.csv')`",
+    ),
+}
+"""What parts the columns of a table, its word, and what to do where a file's name says another."""
 
 SPAN_BYTES = 2**26  # of row groups, decoded, that are read at a time
 PART_ROWS = 1024  # of them that are Python's at a time
@@ -35,6 +45,7 @@ def read_csv(text: str, file: str, delimiter: str = ",") -> list[dict[str, Any]]
     A cell that begins as turns do is read as JSON, or as Python writes lists (pandas does); where it can be neither,
     it is `Unreadable`.
     """
+    _check_parted(text, file, delimiter)
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     records: list[dict[str, Any]] = []
@@ -64,6 +75,27 @@ def read_csv(text: str, file: str, delimiter: str = ",") -> list[dict[str, Any]]
             remedy="write the file again",
         ) from None
     return records
+
+
+def _check_parted(text: str, file: str, delimiter: str) -> None:
+    """Raise `InputError` where the first line is Excel's of the separator, or another separator parts its names."""
+    first = text[: text.find("\n") % (len(text) + 1)].strip()
+    if re.fullmatch(r"sep=.", first):
+        remedy = "take that line out"
+        raise InputError("the first line names the separator, not the columns", file=file, found=first, remedy=remedy)
+    for other, (word, remedy) in SEPARATORS.items():
+        if (
+            other != delimiter
+            and delimiter not in first
+            and re.fullmatch(rf'[\w .\-"]+({re.escape(other)}[\w .\-"]+)+', first)
+        ):
+            raise InputError(
+                "another separator than the file's name says parts its columns",
+                file=file,
+                found=f"{word} in the first line",
+                expected=SEPARATORS[delimiter][0],
+                remedy=remedy,
+            )
 
 
 def _cell(value: str) -> Any:
@@ -151,6 +183,7 @@ def _spans(source: Path | bytes, path: Path) -> list[int]:
     with _sound(path), io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         described = pq.read_metadata(file)
+        _check_columns(described, path)
         groups = [described.row_group(i) for i in range(described.num_row_groups)]
         limits.check_rows(described.num_rows, path, size)
         limits.check_unpacked(sum(group.total_byte_size for group in groups), path, size)
@@ -161,6 +194,30 @@ def _spans(source: Path | bytes, path: Path) -> list[int]:
             spans[-1] += group.num_rows
             room -= group.total_byte_size
     return spans
+
+
+def _check_columns(described: Any, path: Path) -> None:
+    """Raise `InputError` where two columns have one name, or one has a type that polars has not."""
+    import pyarrow as pa
+
+    try:
+        columns = list(described.schema.to_arrow_schema())
+    except pa.ArrowException:  # (it is polars that reads the file)
+        return
+    names = [column.name for column in columns]
+    twice = named({name for name in names if names.count(name) > 1})
+    if len(set(names)) != len(names):
+        raise InputError("a column name stands twice", file=path, field=twice, expected="distinct names")
+    for column in columns:
+        if "decimal256" in str(column.type):
+            raise InputError(
+                "a column has a type that is not read",
+                file=path,
+                field=column.name,
+                found=column.type,
+                expected="decimals of at most 38 digits",
+                remedy="write the column as numbers or text",
+            )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import pytest
 
 from curate.base.errors import InputError, UsageError
 from curate.pairs.sources import FORMATS
+from curate.pairs.sources.base import Unreadable
 from curate.pairs.sources.choosing import choose
 from tests.pairs.sources.rows import turn
 from tests.pairs.sources.test_formats import EXAMPLES, PAIR, PKU, TRL
@@ -35,6 +36,20 @@ def test_no_format_fits():
         choose("auto", [1, "two"], "f")
     with pytest.raises(UsageError, match="pku"):
         choose("pkuu", [PKU], "f")
+
+
+@pytest.mark.parametrize(
+    ("records", "near"),
+    [
+        ([{"x": 1}, TRL | {"chosen": {"a": 1}}, TRL | {"prompt": 3}], "row 1: chosen is object; expected text or list"),
+        ([TRL | {"chosen": Unreadable("broken", "[")}], "row 0: chosen is broken; expected"),
+        ([{"prompt": "Q", "chosen": "a"}, {"rejected": "b"}], "trl (no row has all its fields)"),
+    ],
+)
+def test_a_format_whose_fields_are_there_says_which_is_of_another_type(records, near):
+    with pytest.raises(InputError, match="none of the formats") as error:
+        choose("auto", records, "f")
+    assert near in error.value.details["expected"]
 
 
 def test_no_prompt_is_made_of_plain_texts_unasked():

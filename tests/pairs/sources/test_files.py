@@ -10,10 +10,12 @@ import os
 import pickle
 import tracemalloc
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curate.base import limits
@@ -323,6 +325,49 @@ def test_ragged_csv(tmp_path):
     assert "line 3" in text
     assert "twice" in fault(write(tmp_path / "b.csv", "a,a\n1,2\n"))
     assert "is not CSV" in fault(write(tmp_path / "c.csv", 'a,b\n"open,2\n'))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found", "remedy"),
+    [
+        ("a.csv", "prompt;chosen\na;b\n", "semicolons", "separator=';'"),
+        ("a.csv", '"prompt"\tchosen\na\tb', "tabs", ".tsv"),
+        ("a.tsv", "prompt,chosen,rejected\na,b,c\n", "commas", ".csv"),
+        ("a.csv", "sep=,\nprompt,chosen\na,b\n", "sep=,", "take that line out"),
+        ("a.csv", "sep=;\r\nprompt;chosen\r\na;b", "sep=;", "take that line out"),
+    ],
+)
+def test_a_table_of_another_separator_says_so(tmp_path, name, text, found, remedy):
+    said = fault(write(tmp_path / name, text))
+    assert f"found: {found}" in said and remedy in said
+
+
+def test_one_column_is_a_table(tmp_path):
+    assert read_file(write(tmp_path / "a.csv", "prompt\na; b\tc\n")) == [{"prompt": "a; b\tc"}]
+    assert read_file(write(tmp_path / "b.csv", "Is it a; b?\nc\n")) == [{"Is it a; b?": "c"}]
+    assert "no rows" in fault(write(tmp_path / "c.csv", "prompt"))
+
+
+def test_parquet_columns_that_cannot_be_read_are_named_and_no_damage(tmp_path):
+    pq.write_table(pa.table([["a"], ["b"], ["c"]], names=["prompt", "chosen", "chosen"]), tmp_path / "a.parquet")
+    assert "a column name stands twice" in (said := fault(tmp_path / "a.parquet")) and "chosen" in said
+    number = pa.array([Decimal(1)], type=pa.decimal256(60, 2))
+    pq.write_table(pa.table({"prompt": ["a"], "cost": number}), tmp_path / "b.parquet")
+    assert ", cost" in (said := fault(tmp_path / "b.parquet")) and "decimal256(60, 2)" in said
+
+
+def test_a_folder_says_what_to_name(tmp_path):
+    assert "name a file in it" in fault(tmp_path)
+    for name, remedy in (("b.parquet", "name a file in it"), ("a.parquet", "read_parquet('FOLDER/*.parquet')")):
+        write(tmp_path / name, "")
+        assert remedy in fault(tmp_path)
+    for name, remedy in (
+        ("dataset_info.json", "read_parquet"),
+        ("state.json", "load_from_disk(FOLDER).to_parquet"),
+        ("dataset_dict.json", "load_from_disk(FOLDER)['train']"),
+    ):
+        write(tmp_path / name, "{}")
+        assert remedy in fault(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
