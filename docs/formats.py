@@ -58,7 +58,8 @@ meets no other is rejected as `unpaired`. Pairs made and kept are counted beside
 ## The formats
 
 *Ratings* are two rewards under any of the names {rated}; with them go chosen_cost, rejected_cost, margin, the
-labels chosen_safe, rejected_safe, query_type, and system.
+labels chosen_safe, rejected_safe, query_type, and system. The first names under which a row has one are read; where
+that is not the first that it has, it is counted, for the scale may be another.
 
 | format | what it is | also read | schema |
 |---|---|---|---|

@@ -74,6 +74,7 @@ MARKS = {
     "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
     "unrated_replies": "replies without a rating beside others that have one",
     "rated_alike": "pairs whose two responses have the same rating",
+    "rated_under_other_names": "rows rated under other names, where the first are null: by another scale?",
     "rated_below": "pairs whose chosen response is rated below the rejected one, and is not the only safe one",
     "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
     "query_type_is_not_the_labels": "pairs whose query type is not what their two safety labels say",

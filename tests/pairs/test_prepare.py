@@ -77,6 +77,15 @@ def test_what_a_row_says_against_its_own_preference_is_counted_and_stays(tmp_pat
     assert pairs["query_type"].to_list()[3:] == [row["query_type"] for row in said[3:]]
 
 
+def test_ratings_under_two_names_are_one_or_the_other_s(tmp_path):
+    rows = [
+        trl(f"Q{n}") | {"chosen_reward": one, "score_chosen": other} for n, (one, other) in enumerate([(1, 2), (3, 4)])
+    ]
+    assert run(tmp_path, rows).summary["columns"]["unused"] == ["score_chosen"]
+    pairs, _, summary = run(tmp_path, [rows[0], rows[1] | {"chosen_reward": None}])
+    assert (pairs["chosen_reward"].to_list(), summary["marks"]["rated_under_other_names"]) == ([1.0, 4.0], 1)
+
+
 def test_replies_without_a_rating_are_counted_where_the_others_make_a_pair(tmp_path):
     """Of the last row one reply is left, which makes none: that row is refused, and says why."""
     ratings = [[1, 2, None, None], [1, 2, 3, ""], [1, 2, 3, 4], [1, None, None, None]]

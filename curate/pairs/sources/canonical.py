@@ -16,7 +16,7 @@ from curate.pairs.sources.base import (
     text,
 )
 from curate.pairs.sources.format import Format
-from curate.pairs.sources.replies import ratings
+from curate.pairs.sources.replies import RATED, ratings
 from curate.pairs.sources.turns import messages, one_reply
 
 
@@ -40,7 +40,7 @@ def parse(record: Record) -> Parsed:
         optional_boolean(record, "rejected_safe"),
         marks=("split_kept",) if split else (),
         origin=Origin(split, text(record, "source"), text(record, "source_format"), row),
-        ratings=ratings(record),
+        ratings=ratings(record, RATED[:1]),
     )
 
 

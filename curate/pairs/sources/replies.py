@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from curate.pairs.schema import QueryType
 from curate.pairs.sources.base import (
     Malformed,
@@ -34,7 +36,7 @@ RATED = (
     ("chosen_avg_rating", "rejected_avg_rating"),
     ("reward_chosen", "reward_rejected"),
 )
-"""Names that data sets give to the two rewards; the first pair of them that a record has is read."""
+"""Names that data sets give to the two rewards; the first pair of them under which a record has one is read."""
 
 COSTS = ("chosen_cost", "rejected_cost")
 LABELS = ("chosen_safe", "rejected_safe", "query_type")
@@ -95,7 +97,7 @@ def finished(
         one_reply(rejected, names[1]),
         _query_type(record, *safe),
         *safe,
-        marks,
+        (*marks, *_other_names(record)),
         ratings=ratings(record),
     )
 
@@ -167,11 +169,23 @@ def with_system(record: Record, prompt: list[Message]) -> list[Message]:
     return prompt
 
 
-def ratings(record: Record) -> Ratings:
+def ratings(record: Record, rated: Sequence[tuple[str, str]] = RATED) -> Ratings:
     """What the record says of its two responses' quality, under any of the names known."""
-    rewards = next((names for names in RATED if any(name in record for name in names)), RATED[0])
-    numbers = (optional_number(record, name) for name in (*rewards, *COSTS, "margin"))
+    numbers = (optional_number(record, name) for name in (*_rewards(record, rated), *COSTS, "margin"))
     return Ratings(*numbers)
+
+
+def _rewards(record: Record, rated: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The first names under which the row has a reward; readers of tables give every row the fields of all."""
+    there = [names for names in rated if any(name in record for name in names)]
+    says = (names for names in there if any(record.get(name) not in (None, "") for name in names))
+    return next(says, next(iter(there), rated[0]))
+
+
+def _other_names(record: Record) -> tuple[str, ...]:
+    """The mark of a row whose rewards do not stand under the first of their names that the row has."""
+    first = next((names for names in RATED if any(name in record for name in names)), None)
+    return ("rated_under_other_names",) if first not in (None, _rewards(record, RATED)) else ()
 
 
 def _turns(side: Side) -> list[Message]:

@@ -6,7 +6,8 @@ import re
 
 from curate.pairs.sources.base import Malformed, Parsed, Record, Refused, assistant, named, shared_start, user
 from curate.pairs.sources.format import Format, fields
-from curate.pairs.sources.replies import BESIDE, answered, asked, finished, parted, reply
+from curate.pairs.sources.replies import BESIDE, answered, asked, finished, parted, reply, transcripts_parted
+from curate.pairs.sources.turns import is_transcript
 
 _COULD_BE = re.compile(
     r"((user|human|system|original|initial|full|first|last|raw|formatted|source|input|chat|conversation)_?)*"
@@ -34,7 +35,8 @@ def parse(record: Record) -> Parsed:
 
 
 def parse_named(record: Record) -> Parsed:
-    """As `parse`; and of two texts the prompt is what they share at their start, for the user named the format.
+    """As `parse`; and of two texts the prompt is what they share at their start, for the user named the format:
+    of transcripts the turns.
 
     Where TRL cuts at the first differing character, we go back to the last white space, so that no word is torn;
     what the two replies share at their start still falls to the prompt, hence the mark `implicit_prompt`. A field
@@ -45,6 +47,9 @@ def parse_named(record: Record) -> Parsed:
     chosen, rejected = reply(record, "chosen"), reply(record, "rejected")
     if not isinstance(chosen, str) or not isinstance(rejected, str) or prompts(record):
         return parse(record)
+    if is_transcript(chosen) or is_transcript(rejected):
+        parts = transcripts_parted(chosen, rejected, "chosen", "rejected")
+        return finished(record, *parts, "chosen", "rejected", marks=("implicit_prompt",))
     if chosen == rejected:
         raise Refused("identical_responses", "chosen and rejected are the same")
     cut = shared_start(chosen, rejected)

@@ -249,6 +249,11 @@ def test_trl_implicit_text_prompt_ends_at_white_space(chosen, rejected, prompt, 
         parse("trl", record)
 
 
+def test_trl_named_takes_transcripts_for_what_they_are():
+    pair = choose("trl", [], "f").parse(HH)
+    assert (said(pair), pair.marks) == (([("user", "Hi")], "Hello.", "Go."), ("implicit_prompt",))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -458,6 +463,17 @@ def test_ratings_are_taken_over(form):
     assert parse(form, EXAMPLES[form]).ratings == Ratings()
     assert parse(form, EXAMPLES[form] | RATED).ratings == Ratings(1.5, -2.0, 0.25, None)
     assert parse(form, EXAMPLES[form] | {"chosen_cost": ""}).ratings == Ratings()  # CSV's null
+
+
+def test_ratings_are_read_where_the_row_has_them_and_ours_from_our_columns_alone():
+    """A reader of tables gives every row the fields of all."""
+    columns = dict.fromkeys(["chosen_reward", "rejected_reward", "score_chosen", "score_rejected"])
+    pair = parse("trl", TRL | columns | {"score_chosen": 8, "score_rejected": "3"})
+    assert (pair.ratings, pair.marks) == (Ratings(8.0, 3.0), ("rated_under_other_names",))
+    both = columns | {"chosen_reward": 0.5, "score_chosen": 8, "score_rejected": 3}
+    assert (parse("trl", TRL | both).ratings, parse("trl", TRL | columns).ratings) == (Ratings(0.5), Ratings())
+    assert parse("trl", TRL | both).marks == parse("trl", TRL | columns).marks == ()
+    assert parse("canonical", CANONICAL | columns | {"score_chosen": 8}).ratings == Ratings()
 
 
 @pytest.mark.parametrize(
