@@ -311,8 +311,11 @@ TALKS = [[{"id": 1, "role": "user", "content": "Q"}, {"role": "assistant", "cont
 
 @pytest.mark.parametrize(
     "written",
-    [json.dumps, str, lambda talk: f"array({talk},\n      dtype=object)".replace("}, {", "},\n       {")],
-    ids=["json", "python", "numpy"],
+    [
+        *(json.dumps, str, lambda talk: f"array({talk},\n      dtype=object)".replace("}, {", "},\n       {")),
+        lambda talk: str(talk).replace("}, {", "}\n {"),
+    ],
+    ids=["json", "python", "numpy", "numpy's own text"],
 )
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 @pytest.mark.parametrize("prompt", [{}, {"prompt": "Q"}], ids=["whole", "beside a prompt"])
@@ -327,6 +330,16 @@ def test_turns_that_a_field_has_as_text_are_read(tmp_path, written, suffix, prom
     pair = prepared.pairs.row(0, named=True)
     assert pair["prompt"] == [{"role": "user", "content": "Q"}]
     assert [pair[side][0]["content"] for side in ("chosen", "rejected")] == ["yes", "no"]
+
+
+def test_one_turn_and_an_object_of_messages_that_a_field_has_as_text_are_read(tmp_path):
+    asked, yes, no = TALKS[0][0], TALKS[0][1], TALKS[1][1]
+    plain = {"prompt": [asked], "chosen": yes, "rejected": no}
+    openai = {"input": {"messages": [asked]}, "preferred_output": [yes], "non_preferred_output": [no]}
+    for row, form in ((plain, "trl"), (openai, "openai")):
+        for rows in ([row], [{name: json.dumps(value) for name, value in row.items()}]):
+            pairs, _, summary = run(tmp_path, rows)
+            assert (summary["format"], pairs["rejected"][0][0]["content"]) == (form, "no")
 
 
 def test_what_begins_as_turns_refuses_the_row_where_it_is_read_and_an_answer_may_be_json(tmp_path):

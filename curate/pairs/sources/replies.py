@@ -23,7 +23,17 @@ from curate.pairs.sources.base import (
     text,
     user,
 )
-from curate.pairs.sources.turns import LAST, MARKER, is_transcript, message, messages, one_reply, prompt_of, transcript
+from curate.pairs.sources.turns import (
+    LAST,
+    MARKER,
+    is_transcript,
+    is_turn,
+    message,
+    messages,
+    one_reply,
+    prompt_of,
+    transcript,
+)
 
 SIDES = ("chosen", "rejected")
 SYSTEM = ("system", "system_prompt")
@@ -109,7 +119,7 @@ def reply(record: Record, name: str) -> Side:
         return value
     if isinstance(value, list):
         return messages(value, name)
-    if isinstance(value, dict) and ("role" in value or "from" in value):
+    if is_turn(value):
         return [message(value, name)]
     raise Malformed(name, kind(value), "text or list of messages")
 

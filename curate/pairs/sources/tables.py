@@ -21,6 +21,9 @@ from curate.pairs.sources.base import Unreadable, named
 from curate.pairs.sources.decoding import Twice, loads, once
 
 _TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["']\s*:""")
+_NO_COMMA = re.compile(r"\}\n\s*\{")
+"""What numpy writes between objects, and Python never within a text."""
+
 BRACKETS = 2000  # of a cell with a list or an object, at most
 
 SEPARATORS = {
@@ -128,7 +131,7 @@ def written(value: str) -> list[Any] | dict[str, Any]:
         if value.count("[") + value.count("{") > BRACKETS:
             raise RecursionError from None
         with suppress(SyntaxError, RecursionError, MemoryError):
-            found = _literal(value)
+            found = _literal(_NO_COMMA.sub("}, {", value))
     if not isinstance(found, list | dict):
         raise ValueError("neither a list nor an object")
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from curate.pairs.sources.base import Unreadable
 from curate.pairs.sources.decoding import Twice
 from curate.pairs.sources.tables import written
-from curate.pairs.sources.turns import ROLES
+from curate.pairs.sources.turns import ROLES, is_turn
 
 _OPENS = re.compile(r"""\s*(?:array\(\s*)?(?:\[\s*)?\{\s*["']""")
 _BEGINS = re.compile(
@@ -33,7 +33,8 @@ def _turns(value: object) -> Any:
     fault = "text that begins as turns do and is not JSON"
     try:
         found = written(array[1] if array else value)
-        return found if _are_turns(found if isinstance(found, list) else [found]) else None
+        talk = found.get("messages") if isinstance(found, dict) and "messages" in found else found
+        return found if _are_turns(talk if isinstance(talk, list) else [talk]) else None
     except RecursionError:
         fault = "turns nested too deeply"
     except Twice as error:
@@ -45,7 +46,7 @@ def _turns(value: object) -> Any:
 
 def _are_turns(found: list[Any]) -> bool:
     """Whether all are objects with a role, of which one is known, and something is said: an answer may be JSON, too."""
-    if not all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in found):
+    if not all(map(is_turn, found)):
         return False
     roles = [turn.get("role", turn.get("from")) for turn in found]
     known = any(isinstance(role, str) and role.lower() in ROLES for role in roles)

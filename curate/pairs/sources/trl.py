@@ -7,7 +7,7 @@ import re
 from curate.pairs.sources.base import Malformed, Parsed, Record, Refused, assistant, named, shared_start, user
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.replies import BESIDE, answered, asked, finished, parted, reply, transcripts_parted
-from curate.pairs.sources.turns import is_transcript
+from curate.pairs.sources.turns import is_transcript, is_turn
 
 _COULD_BE = re.compile(
     r"((user|human|system|original|initial|full|first|last|raw|formatted|source|input|chat|conversation)_?)*"
@@ -82,7 +82,10 @@ def in_turns(record: Record) -> bool:
 def _looks(record: Record) -> bool:
     if "prompt" not in record:
         return in_turns(record)
-    return all(isinstance(record[name], str | list | None) for name in ("prompt", "chosen", "rejected"))
+    sides = record["chosen"], record["rejected"]
+    if not all(isinstance(side, str | list | None) or is_turn(side) for side in sides):
+        return False
+    return isinstance(record["prompt"], str | list | None)
 
 
 FORMAT = Format(

@@ -38,6 +38,11 @@ def messages(value: object, name: str) -> list[Message]:
     return [message(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
 
 
+def is_turn(value: object) -> bool:
+    """Whether it is an object with a role, by either name."""
+    return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
 def message(value: object, name: str) -> Message:
     """A turn: role and content, or from and value (ShareGPT).
 
