@@ -40,7 +40,7 @@ def parse(record: Record) -> Parsed:
         optional_boolean(record, "rejected_safe"),
         marks=("split_kept",) if split else (),
         origin=Origin(split, text(record, "source"), text(record, "source_format"), row),
-        ratings=ratings(record, RATED[:1]),
+        ratings=ratings(record, RATED[:1])[0],
     )
 
 

@@ -251,12 +251,13 @@ def _stopped(source: Source, form: Format, row: int, error: Malformed | NullProm
 
 def _as_row(row: int, at: int, pair: Parsed, source: str, form: str) -> tuple[Any, ...]:
     prompt, chosen, rejected, query_type, chosen_safe, rejected_safe, marks, origin, ratings = pair
-    texts = [bare(turns) for turns in (prompt, chosen, rejected)]
+    as_said = [prompt, chosen, rejected]
+    texts, own_id = [bare(turns) for turns in as_said], pair_id(*as_said)
     split, *where = origin or (None, source, form, at)
     return (
         row,
         at,
-        pair_id(prompt, chosen, rejected),
+        own_id,
         prompt,
         chosen,
         rejected,
@@ -267,7 +268,7 @@ def _as_row(row: int, at: int, pair: Parsed, source: str, form: str) -> tuple[An
         split and split.value,
         *where,
         *ratings,
-        pair_id(*texts),
+        own_id if texts == as_said else pair_id(*texts),
         pair_id(texts[0], texts[2], texts[1]),
         list(marks),
     )

@@ -101,14 +101,15 @@ def finished(
 ) -> Parsed:
     """The pair, with what the record says beside it."""
     safe = optional_boolean(record, "chosen_safe"), optional_boolean(record, "rejected_safe")
+    rated, under_other_names = ratings(record)
     return Parsed(
         with_system(record, prompt),
         one_reply(chosen, names[0]),
         one_reply(rejected, names[1]),
         _query_type(record, *safe),
         *safe,
-        (*marks, *_other_names(record)),
-        ratings=ratings(record),
+        (*marks, "rated_under_other_names") if under_other_names else marks,
+        ratings=rated,
     )
 
 
@@ -179,23 +180,15 @@ def with_system(record: Record, prompt: list[Message]) -> list[Message]:
     return prompt
 
 
-def ratings(record: Record, rated: Sequence[tuple[str, str]] = RATED) -> Ratings:
-    """What the record says of its two responses' quality, under any of the names known."""
-    numbers = (optional_number(record, name) for name in (*_rewards(record, rated), *COSTS, "margin"))
-    return Ratings(*numbers)
-
-
-def _rewards(record: Record, rated: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The first names under which the row has a reward; readers of tables give every row the fields of all."""
-    there = [names for names in rated if any(name in record for name in names)]
+def ratings(record: Record, rated: Sequence[tuple[str, str]] = RATED) -> tuple[Ratings, bool]:
+    """What the record says of its two responses' quality, under any of the names known; and whether the rewards stand
+    under others than the first that it has: readers of tables give every row the fields of all.
+    """
+    there = [names for names in rated if names[0] in record or names[1] in record] or rated[:1]
     says = (names for names in there if any(record.get(name) not in (None, "") for name in names))
-    return next(says, next(iter(there), rated[0]))
-
-
-def _other_names(record: Record) -> tuple[str, ...]:
-    """The mark of a row whose rewards do not stand under the first of their names that the row has."""
-    first = next((names for names in RATED if any(name in record for name in names)), None)
-    return ("rated_under_other_names",) if first not in (None, _rewards(record, RATED)) else ()
+    taken = next(says, there[0])
+    numbers = (optional_number(record, name) for name in (*taken, *COSTS, "margin"))
+    return Ratings(*numbers), taken != there[0]
 
 
 def _turns(side: Side) -> list[Message]:
