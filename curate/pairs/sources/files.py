@@ -45,8 +45,8 @@ FOREIGN = {
         "a zstandard-compressed file in a compressed one",
         "unpack it once, and name what comes out",
     ),
-    rb"PARE": ("an encrypted Parquet file", "write it without encryption"),
-    rb"ARROW1": ("an Arrow file", ARROW.format("file")),
+    rb"(?s)PARE.*PARE\Z": ("an encrypted Parquet file", "write it without encryption"),
+    rb"ARROW1\0": ("an Arrow file", ARROW.format("file")),
     rb"\xff\xff\xff\xff": ("an Arrow stream", ARROW.format("stream")),
     rb"\x80[\x02-\x05]": (
         "a pickle of Python's",
@@ -54,9 +54,9 @@ FOREIGN = {
     ),
     rb"\x93NUMPY": ("an array of numpy's", "write its rows as JSON lines"),
     rb"\x89HDF": ("an HDF5 file", "write its rows as Parquet or JSON lines"),
-    rb"SQLite format 3": ("an SQLite database", "write the table as CSV"),
+    rb"SQLite format 3\0": ("an SQLite database", "write the table as CSV"),
     rb"Obj\x01": ("an Avro file", "write its rows as Parquet or JSON lines"),
-    rb"ORC": ("an ORC file", "write its rows as Parquet or JSON lines"),
+    rb"ORC[^\t\n\r -~]": ("an ORC file", "write its rows as Parquet or JSON lines"),
     rb"\xff\xfe|\xfe\xff": ("UTF-16 text", "convert it: `iconv -f utf-16 -t utf-8`"),
 }
 """How files begin that are none of KINDS, as patterns: what they are, and what makes one of KINDS of them."""

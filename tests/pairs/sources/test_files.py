@@ -127,7 +127,7 @@ def test_not_what_the_name_says(tmp_path):
         (lzma.compress, "an xz-", "unxz"),
         (lambda data: pa.compress(data, "lz4", asbytes=True), "an lz4-", "unlz4"),
         (pickle.dumps, "a pickle", "may run code"),
-        (lambda data: b"PARE" + data, "encrypted Parquet", "without encryption"),
+        (lambda data: b"PARE" + data + b"PARE", "encrypted Parquet", "without encryption"),
         (lambda _: as_arrow(pa.ipc.new_stream), "an Arrow stream", "open_stream"),
         (lambda _: as_arrow(pa.ipc.new_file), "an Arrow file", "open_file"),
         (lambda data: gzip.compress(gzip.compress(data)), "a gzipped file in a compressed one", "once"),
@@ -139,6 +139,11 @@ def test_a_kind_that_is_not_read_is_named_with_what_to_do(tmp_path, make, what, 
     data = make(LINES.encode())
     text = fault(write(tmp_path / "a.jsonl", gzip.compress(data) if packed else data))
     assert what in text and remedy in text.split("remedy:")[1]
+
+
+@pytest.mark.parametrize("name", ["PARENT", "ORCID", "ARROW1", "Objects", "BZh9"])
+def test_a_column_s_name_may_begin_as_other_kinds_do(tmp_path, name):
+    assert read_file(write(tmp_path / "a.csv", f"{name},b\n1,2\n")) == [{name: "1", "b": "2"}]
 
 
 def as_arrow(writer) -> bytes:
