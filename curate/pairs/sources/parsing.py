@@ -110,10 +110,8 @@ def parse(
     strict: bool,
     duplicates: Literal["drop", "keep"] = "drop",
 ) -> Frames:
-    """Parse every record of `source` and pair what is no pair yet; line breaks are made LF first.
-
-    Args:
-        duplicates: what becomes of single replies that repeat one; pairs that do are cleaning's.
+    """Parse every record of `source` and pair what is no pair yet, but for single replies that repeat one (unless
+    `duplicates` is keep; of pairs, cleaning sees to it); line breaks are made LF first.
 
     Raises:
         InputError: (`strict`) a record is malformed or its prompt null; it names file, row and field.
@@ -145,12 +143,10 @@ def parse(
             crlf.add(at)
         if isinstance(result, Parsed):
             add((at,), result)
-        else:
-            before = _pool(groups, at, result, pooled=form.pooled, drop=duplicates == "drop")
-            if before is not None:
-                refused.add((at, "duplicate", f"the same reply, rated the same, as row {before}"))
-            if result.unrated:
-                unrated[at] = result.unrated
+        elif (before := _pool(groups, at, result, form.pooled, duplicates)) is not None:
+            refused.add((at, "duplicate", f"the same reply, rated the same, as row {before}"))
+        elif result.unrated:
+            unrated[at] = result.unrated
         for label in _labels(result):
             labels.add(label)
     for group in groups.values():
@@ -195,10 +191,10 @@ def misfit(source: Source, form: Format) -> str | None:
     return reasons[0] if reasons else None
 
 
-def _pool(groups: dict[str | int, _Group], row: int, found: Replies, *, pooled: bool, drop: bool) -> int | None:
-    """Put the row's replies to those of its prompt; the earlier row, where (`drop`) it repeats one and is left out."""
+def _pool(groups: dict[str | int, _Group], row: int, found: Replies, pooled: bool, duplicates: str) -> int | None:
+    """Put the row's replies to those of its prompt; the earlier row, where it repeats one and is to be dropped."""
     group = groups.setdefault(_as_said(found.prompt) if pooled else row, _Group(found.prompt, [], [], {}))
-    if pooled and drop and (first := group.first.setdefault(found.replies[0], row)) != row:
+    if pooled and duplicates == "drop" and (first := group.first.setdefault(found.replies[0], row)) != row:
         return first
     group.replies.extend(found.replies)
     group.rows.extend([row] * len(found.replies))
