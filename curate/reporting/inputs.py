@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 
 from curate.base import limits
 from curate.base.errors import InputError, first_line
-from curate.base.files import existing, read_json_object, read_provenance
+from curate.base.files import existing, read_json_object, read_provenance, real
 from curate.evaluation import record
 from curate.evaluation.record import BASE, Evaluation
 from curate.pairs.artefact import check_values, read_artefact
@@ -110,10 +111,10 @@ def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()
     """The runs ARM/seed-SEED of `arms` and `seeds`, in that order; without `arms` every run in `folder`, by name.
 
     Without `arms`, `folder` may hold folders of `curate train` too (or be one). Runs of one arm that differ in
-    more than their seed are told apart by their folders' names.
+    more than their seed are told apart by their folders' names, beside their arm where the name is of another.
 
     Raises:
-        InputError: none there, or one that is wanted is missing or broken.
+        InputError: none there, one that is wanted is missing or broken, or two have one name and seed.
     """
     existing(folder)
     if arms is not None:
@@ -122,14 +123,35 @@ def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()
     if not found:
         raise InputError("no runs in this folder", file=folder, expected="folders with metrics.json and curve.csv")
     read = {path: read_run(path) for path in sorted(found)}
-    runs = []
+    runs: dict[tuple[str, int], tuple[Path, Run]] = {}
     for path, run in read.items():
         alike = [other for other in read.values() if other.arm == run.arm]
         settings = {json.dumps([other.record.get("settings"), other.record.get("train")]) for other in alike}
         if len(settings) > 1 or len({other.seed for other in alike}) < len(alike):
-            run = run._replace(arm=path.relative_to(folder).as_posix().partition("/seed-")[0])
-        runs.append(run)
-    return sorted(runs, key=lambda run: (run.arm, run.seed))
+            run = run._replace(arm=_name(folder, path, run.arm, within=path.parent in read))
+        if (run.arm, run.seed) in runs:
+            raise _two_of_one(runs[run.arm, run.seed][0], path, run)
+        runs[run.arm, run.seed] = path, run
+    return [runs[key][1] for key in sorted(runs)]
+
+
+def _name(folder: Path, run: Path, arm: str, *, within: bool) -> str:
+    """What a run is called by its folder; the whole path where it lies `within` another run's, and with its arm where
+    the name does not begin with that."""
+    whole = run.relative_to(folder).as_posix()
+    name = whole if within else whole.partition("/seed-")[0]
+    name = real(folder).name if name == "." else name
+    return name if re.match(rf"{re.escape(arm)}(?![^\W_])", name) else f"{name} ({arm})"
+
+
+def _two_of_one(one: Path, other: Path, run: Run) -> InputError:
+    return InputError(
+        "two runs have one name and seed",
+        file=other,
+        found=f"{run.arm}, seed {run.seed}, as in {one}",
+        expected="each seed of an arm once",
+        remedy="give the folder of one of them another name, or move it away",
+    )
 
 
 Seeds = Sequence[int] | Mapping[str, Sequence[int]]

@@ -145,9 +145,51 @@ def test_plain_folders_are_seeds_of_an_arm_or_named_by_their_folder(tmp_path):
         artefacts.write_run(tmp_path / "subsets" / name, "dpo", arm, seed)
     assert [(run.arm, run.seed) for run in read_runs(tmp_path / "seeds")] == [("dpo", 0), ("dpo", 1)]
     artefacts.write_run(tmp_path / "subsets/c", "dpo", ArmParams(subset="balanced"), 2)
-    assert [(run.arm, run.seed) for run in read_runs(tmp_path / "subsets")] == [("a", 0), ("b", 1), ("c", 2)]
+    assert [(run.arm, run.seed) for run in read_runs(tmp_path / "subsets")] == [
+        ("a (dpo)", 0),
+        ("b (dpo)", 1),
+        ("c (dpo)", 2),
+    ]
     artefacts.write_run(tmp_path / "seeds/c", "dpo", ArmParams(), 1)
-    assert [(run.arm, run.seed) for run in read_runs(tmp_path / "seeds")] == [("a", 0), ("b", 1), ("c", 1)]
+    assert [(run.arm, run.seed) for run in read_runs(tmp_path / "seeds")] == [
+        ("a (dpo)", 0),
+        ("b (dpo)", 1),
+        ("c (dpo)", 1),
+    ]
+
+
+def test_a_folder_that_is_named_as_another_arm_is_told_with_its_own(tmp_path):
+    """A B-DPO run in a folder `dpo` is not called dpo; a name that begins with the arm says enough."""
+    for name in ("bdpo", "bdpo-sqrt", "dpo"):
+        artefacts.write_run(tmp_path / name, "bdpo", ARMS["half"])
+    assert [run.arm for run in read_runs(tmp_path)] == ["bdpo", "bdpo-sqrt", "dpo (bdpo)"]
+    metrics = write_report(Material(artefacts.frame(40), {}, runs=read_runs(tmp_path)), tmp_path / "out", None)
+    assert list(metrics["arms"]) == ["bdpo", "bdpo-sqrt", "dpo (bdpo)"]
+
+
+def test_a_run_within_another_run_s_folder_is_told_apart(tmp_path):
+    """`dpo` of `--out runs/dpo` and `dpo/seed-0` of no --out: each has its own row with its own numbers."""
+    for name, fit, seed in (("dpo", 2.0, 0), ("dpo/seed-0", 3.0, 0), ("dpo/seed-1", 4.0, 1)):
+        artefacts.write_run(tmp_path / name, "dpo", ArmParams(), seed, fit=fit)
+    runs = read_runs(tmp_path)
+    assert [(run.arm, run.seed) for run in runs] == [("dpo", 0), ("dpo/seed-0", 0), ("dpo/seed-1", 1)]
+    arms = arms_of(Material(artefacts.frame(40), {}, runs=runs), None)
+    for arm in arms:
+        assert arm.values("train_margin") == {
+            arm.runs[0].seed: files.read_json(tmp_path / arm.name / "metrics.json")["train"]["rewards/margins"]
+        }
+
+
+def test_two_runs_of_one_name_and_seed_are_refused(tmp_path):
+    """Two of the arm dpo, told apart by their folders, one of which is called as the arm of a third."""
+    for name, arm in (("dpo", "dpo"), ("dpo-x", "dpo"), ("mine", "dpo-x")):
+        artefacts.write_run(tmp_path / name, arm, ArmParams())
+    with pytest.raises(
+        InputError, match=r"(?s)two runs have one name and seed.*/mine\n.*dpo-x, seed 0, as in .*/dpo-x"
+    ):
+        read_runs(tmp_path)
+    (tmp_path / "dpo-x").rename(tmp_path / "dpo-y")
+    assert [run.arm for run in read_runs(tmp_path)] == ["dpo", "dpo-x", "dpo-y"]
 
 
 def test_mean_and_deviation_are_of_the_seeds(root):
