@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-SummaryFile = Annotated[Path | None, typer.Option(help="The summary that this step wrote (JSON).")]
-
 
 def report(
     weights: Annotated[Path, typer.Option(help="What `curate weigh` wrote from splits.")],
@@ -19,12 +17,21 @@ def report(
     evaluations: Annotated[
         Path | None, typer.Option(help="Folder of evaluations: ARM/seed-SEED, or of `curate evaluate`.")
     ] = None,
-    prepare: SummaryFile = None,
-    reference: SummaryFile = None,
-    score: SummaryFile = None,
-    split: SummaryFile = None,
-    weigh: SummaryFile = None,
+    prepare: Annotated[
+        Path | None, typer.Option(help="pairs.prepare.json, which `curate prepare` writes: what was refused.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="reference.json, which `curate reference` writes into its folder.")
+    ] = None,
+    score: Annotated[Path | None, typer.Option(help="score.json, which a project's stage score writes.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="split.json, which a project's stage split writes: how alike the subsets are.")
+    ] = None,
+    weigh: Annotated[Path | None, typer.Option(help="weigh.json, which a project's stage weigh writes.")] = None,
     params: Annotated[Path | None, typer.Option(help="The params.yaml that made it all; shown on the page.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Of the page [default: that of PARAMS, or by where the pairs came from].")
+    ] = None,
 ) -> None:
     """Write the report, one self-contained page, and its figures.
 
@@ -51,7 +58,7 @@ def report(
     given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
     documents = {name: path for name, path in given.items() if path is not None}
     material = read_material(weights, documents, runs, evaluations=evaluations)
-    metrics = write_report(material, out, parameters.load(params) if params else None, made.now())
+    metrics = write_report(material, out, parameters.load(params) if params else None, made.now(), title)
     arms = metrics["arms"]
     trained = sum(arm["seeds"] for arm in arms.values())
     counts = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in ((len(arms), "arm"), (trained, "run"))]

@@ -63,7 +63,7 @@ def _dataset(folder: Path) -> Summary:
 
 
 def _print(summary: Summary) -> None:
-    from curate.reporting.folders import made_by
+    from curate.reporting.tables import made_by
 
     console().print(f"{summary.kind}: {safe(str(summary.path))}")
     provenance = [made_by(summary.provenance)] if summary.provenance else []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pyarrow import parquet
@@ -15,7 +13,6 @@ from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
 from curate.reporting.inputs import Material, read_runs
 from curate.reporting.road import road
 from curate.reporting.table import Cell, Table
-from curate.selection import measure
 
 ARTEFACTS = ("pairs", "scores", "splits", "weights")
 
@@ -66,30 +63,3 @@ def of_project(folder: Path) -> list[Table]:
     found = [Table("What is there (– not made yet: `dvc repro` makes what is missing or stale)", ["", "", "in"], rows)]
     stages = road(folder)
     return [*found, *([stages] if stages else []), *(of_runs(folder / "runs") if runs else [])]
-
-
-def made_by(provenance: Mapping[str, Any]) -> Table:
-    """The steps that made a file, the last first, with their settings."""
-    rows: list[list[Cell]] = [
-        [str(step.get("stage", "–")), str(step.get("version") or step.get("curate", "–")), _settings(step)]
-        for step in measure.steps(provenance)
-    ]
-    return Table("Made by", ["step", "version", "settings"], rows)
-
-
-def _settings(step: Mapping[str, Any]) -> str:
-    """NAME VALUE, of everything in a step's record, that of its `params` without the word."""
-
-    def parts(value: Mapping[str, Any], prefix: str = "") -> list[str]:
-        said = []
-        for name, item in value.items():
-            if isinstance(item, Mapping):
-                said += parts(item, "" if name == "params" else f"{name} ")
-            elif item not in (None, [], ""):
-                shown = ", ".join(map(str, item)) if isinstance(item, list) else item
-                said.append(f"{prefix}{name} {shown}")
-        return said
-
-    return "; ".join(
-        parts({name: item for name, item in step.items() if name not in ("stage", "version", "curate", "from")})
-    )

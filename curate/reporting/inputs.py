@@ -31,8 +31,14 @@ MEASURES = (
 )
 CURVE = ("step", "epoch", "side", *MEASURES, "kl")
 """`kl`, the KL to the reference in nats, is the held-out side's alone, and null where it was not estimated."""
-DOCUMENTS = ("prepare", "reference", "score", "split", "weigh")
-"""The JSON summaries that the stages write."""
+DOCUMENTS: dict[str, tuple[str, ...]] = {
+    "prepare": ("read", "kept", "rules"),
+    "reference": ("name", "digest"),
+    "score": ("model", "null_prompt"),
+    "split": ("subsets", "smd"),
+    "weigh": ("scheme", "chosen_weight"),
+}
+"""The JSON summaries that the stages write, and keys that tell each."""
 
 
 class Run(NamedTuple):
@@ -94,10 +100,24 @@ def read_material(
     return Material(
         frame=frame,
         provenance=read_provenance(weights),
-        documents={name: read_json_object(path) for name, path in documents.items()},
+        documents={name: _document(name, path) for name, path in documents.items()},
         runs=[] if runs is None else read_runs(runs, arms, seeds),
         evaluations=[] if evaluations is None else read_evaluations(evaluations, arms, seeds),
     )
+
+
+def _document(name: str, path: Path) -> dict[str, Any]:
+    """A summary of DOCUMENTS. Raises `InputError` where it is another's, or none."""
+    document = read_json_object(path)
+    if lacking := [key for key in DOCUMENTS[name] if key not in document]:
+        kind = next((f"that of {other}" for other, keys in DOCUMENTS.items() if set(keys) <= document.keys()), None)
+        raise InputError(
+            f"not the summary of {name}",
+            file=path,
+            found=kind or f"no {', no '.join(lacking)}",
+            expected=f"what the step {name} wrote, as --{name}",
+        )
+    return document
 
 
 def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()) -> list[Evaluation]:

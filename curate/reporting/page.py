@@ -70,12 +70,16 @@ class Results(NamedTuple):
     paired: Table | None = None  # arms beside each other, pair by pair
 
 
-def render(material: Material, results: Results, params: Params | None, made: Made | None = None) -> str:
+def render(
+    material: Material, results: Results, params: Params | None, made: Made | None = None, title: str | None = None
+) -> str:
     """The page.
 
     Args:
-        params: None leaves out the parameters; title and examples are then the defaults'.
+        params: None leaves out the parameters; examples are then the defaults', and the steps that made the weights
+            are shown in their place.
         made: None leaves out date and run time, so that the same input gives the same bytes.
+        title: None is that of the params, without these one that names the pairs' source.
     """
     wanted = params.report if params else ReportParams.model_validate({})
     scored = finite(material.frame)
@@ -87,7 +91,7 @@ def render(material: Material, results: Results, params: Params | None, made: Ma
         _environment()
         .get_template("page.html.j2")
         .render(
-            title=wanted.title,
+            title=title or (wanted.title if params else tables.title(material.frame)),
             style=Markup(style),  # our own files
             script=Markup(script),
             made=made,
@@ -99,6 +103,7 @@ def render(material: Material, results: Results, params: Params | None, made: Ma
             examples=examples(scored, largest, held.texts),
             formulas=formulas(material),
             params=parameters.to_yaml(params) if params else None,
+            made_by=tables.made_by(material.provenance) if material.provenance else None,
             figures={figure.name: figure for figure in results.figures},
             svg={figure.name: inline(results.folder / f"{figure.name}.svg", figure) for figure in results.figures},
             **_of_pairs(material),

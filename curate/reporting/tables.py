@@ -7,9 +7,12 @@ from typing import Any
 
 import polars as pl
 
+from curate.base.errors import few
+from curate.base.public import last_part
 from curate.pairs.schema import GAPS, SUBSETS, WEIGHTS, Split
 from curate.reporting import words
 from curate.reporting.table import Cell, Table, from_frame
+from curate.selection import measure
 from curate.selection.gap import used
 from curate.selection.length import explained
 
@@ -198,3 +201,37 @@ def _count_row(name: str, values: pl.Series) -> list:
 
 def _titled(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.rename({"query_type": "query type"})
+
+
+def title(frame: pl.DataFrame) -> str:
+    """A report's, by where its pairs came from."""
+    sources = frame["source"].drop_nulls().unique(maintain_order=True) if "source" in frame.columns else []
+    named = ["the embedded sample" if name == "sample" else last_part(name) for name in sources]
+    return f"B-DPO on {few(named, 3) if named else 'weighted pairs'}"
+
+
+def made_by(provenance: Mapping[str, Any]) -> Table:
+    """The steps that made a file, the last first, with their settings."""
+    rows: list[list[Cell]] = [
+        [str(step.get("stage", "–")), str(step.get("version") or step.get("curate", "–")), _settings(step)]
+        for step in measure.steps(provenance)
+    ]
+    return Table("Made by", ["step", "version", "settings"], rows)
+
+
+def _settings(step: Mapping[str, Any]) -> str:
+    """NAME VALUE, of everything in a step's record, that of its `params` without the word."""
+
+    def parts(value: Mapping[str, Any], prefix: str = "") -> list[str]:
+        said = []
+        for name, item in value.items():
+            if isinstance(item, Mapping):
+                said += parts(item, "" if name == "params" else f"{name} ")
+            elif item not in (None, [], ""):
+                shown = ", ".join(map(str, item)) if isinstance(item, list) else item
+                said.append(f"{prefix}{name} {shown}")
+        return said
+
+    return "; ".join(
+        parts({name: item for name, item in step.items() if name not in ("stage", "version", "curate", "from")})
+    )

@@ -22,11 +22,14 @@ from curate.reporting.inputs import Material
 from curate.reporting.made import Made
 
 
-def write_report(material: Material, out: Path, params: Params | None, made: Made | None = None) -> dict[str, Any]:
+def write_report(
+    material: Material, out: Path, params: Params | None, made: Made | None = None, title: str | None = None
+) -> dict[str, Any]:
     """Write index.html, figures/, plots/, metrics/ and metrics.json into `out`; index.html comes last.
 
     Args:
         made: date and run time, which stand in index.html alone; without them its bytes too are the input's alone.
+        title: of the page, in place of that of the params.
 
     Returns:
         What metrics.json holds.
@@ -64,7 +67,7 @@ def write_report(material: Material, out: Path, params: Params | None, made: Mad
                 canvas.save(figure.figure, figures_folder, figure.name)
         beside = paired.table(paired.of(material.runs, material.frame), wanted.compare_with)
         results = page.Results(arms, counts, drawn, figures_folder, compared, evaluation, beside)
-        index.write_text(page.render(material, results, params, made), encoding="utf-8")
+        index.write_text(page.render(material, results, params, made, title), encoding="utf-8")
         write_json(metrics, out / "metrics.json")
     return metrics
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import artefacts
 import polars as pl
@@ -174,6 +175,33 @@ def test_report_writes_the_page(root, tmp_path):
     with pytest.raises(InputError, match="lacks columns"):
         curate("report", "--weights", root / "data/scores.parquet", "--out", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_report_is_named_by_its_pairs_and_says_how_they_were_made_where_no_params_are_given(root, tmp_path):
+    """Pairs of somebody's own are not said to be the embedded sample; what is shown in place of params.yaml is true."""
+    own = tmp_path / "weights.parquet"
+    found = files.read_provenance(root / "data/weights.parquet")
+    files.write_parquet(artefacts.frame(40).with_columns(source=pl.lit("mine.jsonl")), own, found)
+    for more, heading in (((), "B-DPO on mine.jsonl"), (("--title", "Ours <i>"), "Ours &lt;i&gt;")):
+        curate("report", "--weights", own, "--out", tmp_path / "out", *more)
+        text = (tmp_path / "out/index.html").read_text()
+        assert f"<title>{heading}</title>" in text and f"<h1>{heading}</h1>" in text
+    assert "dvc repro" not in text and "parameters below" not in text
+    assert "scheme tanh" in text and "null_prompt empty_user" in text and "--params" in text
+    curate("report", "--weights", root / "data/weights.parquet", "--out", tmp_path / "sample")
+    assert "<h1>B-DPO on the embedded sample</h1>" in (tmp_path / "sample/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "file"), [("prepare", "reference/reference"), ("split", "weigh"), ("score", "split")]
+)
+def test_a_summary_of_another_step_is_refused(root, tmp_path, option, file):
+    given = root / f"data/{file}.json"
+    with pytest.raises(InputError, match=rf"(?s)not the summary of {option}.*found: that of {Path(file).name}"):
+        curate("report", "--weights", root / "data/weights.parquet", f"--{option}", given, "--out", tmp_path)
+    (tmp_path / "none.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"(?s)not the summary of {option}.*found: no "):
+        curate("report", "--weights", root / "data/weights.parquet", f"--{option}", tmp_path / "none.json")
 
 
 def test_weights_end_with_a_verdict_and_folders_with_their_arms(root, tmp_path, monkeypatch):
