@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     before = files.read_provenance(SCORES)
     frame = subsets.split(read_artefact(SCORES, "pairs", "scores"), params.split)
     summary = subsets.summarise(frame, params.split)
-    for warning in measure.warnings(before, summary):
+    for warning in measure.warnings(before, summary, f"split.match: [{', '.join(subsets.wider(params.split))}]"):
         say(f"split: warning: {warning}")
     with files.replacing_together(SPLITS, "data/split.json") as (out, told):
         files.write_parquet(frame, out, subsets.provenance(params.split, before))

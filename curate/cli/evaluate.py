@@ -52,12 +52,12 @@ def evaluate(
     from curate.base import files
     from curate.evaluation import evaluate as evaluation
     from curate.evaluation.record import BASE
-    from curate.models.resolve import resolve
+    from curate.models.resolve import resolve_given
     from curate.project import params as parameters
 
     settings = params.model_dump() | {"suites": suite or _no_suite(model), "options": _options(option or [])}
     checked = parameters.check(EvaluateParams, settings)
-    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+    resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
     record = resolved.folder / "curate.json"  # of an adapter its own, not its base's
     made: dict[str, Any] = files.read_json_object(record) if record.is_file() else {}
     name = name or made.get("arm") or BASE

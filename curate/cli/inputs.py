@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.base import files
+from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.cli.options import rejects_path
 from curate.pairs.artefact import read_artefact
-from curate.pairs.schema import PAIRS, REJECTS
+from curate.pairs.schema import MADE_BY, PAIRS, REJECTS
 from curate.project.params import CleaningParams, DataParams, is_file
+from curate.selection import measure
 
 
 class Pairs(NamedTuple):
@@ -79,6 +81,36 @@ def _as_file(frame: pl.DataFrame, provenance: dict[str, Any]) -> Iterator[Path]:
         yield file
 
 
+def refuse_raw(path: Path) -> Path:
+    """`path`, unless it is data that no step has read yet: neither named nor made as a Parquet file."""
+    if path.suffix == ".parquet" or not path.is_file():
+        return path
+    with path.open("rb") as file:
+        if file.read(len(PARQUET)) == PARQUET:
+            return path
+    raise InputError(
+        "this is not a file that an earlier step wrote",
+        file=path,
+        found=f"a file {path.suffix}" if path.suffix else "no Parquet file",
+        expected="a Parquet file of ours",
+        remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
+    )
+
+
+PARQUET = b"PAR1"
+"""What a Parquet file begins with."""
+
+
+def model_option(provenance: dict[str, Any]) -> str:
+    """How `--model` takes the model of scores, by their record: a Hub id, or a folder's name where it is here; else
+    MODEL, for no more of a path than its last part is recorded."""
+    record: dict[str, Any] = next(
+        (step["model"] for step in measure.steps(provenance) if isinstance(step.get("model"), dict)), {}
+    )
+    name = str(record.get("name", ""))
+    return name if record.get("commit") or (name and Path(name).is_dir()) else "MODEL"
+
+
 def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Weighted pairs and their provenance: of a file, of hub:owner/name[@revision] that was published, or its folder.
 
@@ -93,7 +125,7 @@ def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
         from curate.hub.load import load_folder
 
         return load_folder(Path(source), *stages)
-    return read_artefact(source, *stages), files.read_provenance(source)
+    return read_artefact(refuse_raw(Path(source)), *stages), files.read_provenance(source)
 
 
 @contextmanager

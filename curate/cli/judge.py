@@ -54,21 +54,22 @@ def train(
     """
     from curate.base import files
     from curate.base.progress import say
+    from curate.cli import inputs
     from curate.cli.agreement import lines
     from curate.evaluation import statistics
     from curate.evaluation.judges import agreement, training
     from curate.evaluation.judges.classifier import ClassifierJudge
-    from curate.models.resolve import resolve
+    from curate.models.resolve import resolve, resolve_given
     from curate.pairs.artefact import read_artefact
     from curate.pairs.schema import Split
 
     statistics.check_installed()  # what measures it: asked before it is trained
-    frame = read_artefact(pairs, "pairs")
+    frame = read_artefact(inputs.refuse_raw(pairs), "pairs")
     learnt, heldout = (training.responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     for name, side in (("training", learnt), ("held-out", heldout)):
         say(f"judge: {name} side: " + ", ".join(f"{count:,} {what}" for what, count in side.told.items() if count))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
-    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+    resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
     with files.replacing(out, training.JUDGE) as folder:
         told = training.train(resolved, learnt, settings, folder)
         judge = ClassifierJudge(resolve(str(folder)), "float32", training.LABELS[1], files.state_folder())

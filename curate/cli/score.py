@@ -38,14 +38,14 @@ def score(
     from curate.base.progress import say
     from curate.cli import inputs
     from curate.cli.options import check_beside, check_out, quoted, rejects_path, say_next
-    from curate.models.resolve import resolve
+    from curate.models.resolve import resolve_given
     from curate.scoring.runners import runner
     from curate.scoring.score import score_file
 
     check_out(out, pairs)
     check_beside(rejects_path(out), pairs)
     with inputs.pairs(pairs, limit) as found, inputs.with_rejects(out, "score") as (new, keep):
-        resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+        resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
         folder = store or files.state_folder() / "scores"
         result = score_file(found.file, resolved, params, folder, new, runner(params.engine))
         rejects = keep(result.provenance, found.rejects, result.rejects)

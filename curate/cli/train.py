@@ -56,7 +56,7 @@ def train(
     """
     from curate.base import files
     from curate.base.progress import say
-    from curate.models.resolve import resolve
+    from curate.models.resolve import resolve_given
     from curate.training.launch import launch
 
     source = _named_once(weights, data)
@@ -67,7 +67,7 @@ def train(
     if code is not None:
         raise typer.Exit(code)
     frame, provenance = _weighted(source, settings, limit)
-    resolved = resolve(model, revision, trust_remote_code=trust_remote_code)
+    resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
 
     from curate.training.train import train as train_arm
 
@@ -116,7 +116,7 @@ def _weighted(source: str, arm: ArmParams, limit: int) -> tuple[pl.DataFrame, di
 
     from curate.cli import inputs
 
-    stages = ["pairs", "scores", "weights"] + (["splits"] if arm.subset != "all" else [])
+    stages = ["pairs", "scores", *(["splits"] if arm.subset != "all" else []), "weights"]
     frame, provenance = inputs.weighted(source, *stages)
     if limit:
         return frame.filter(pl.int_range(pl.len()).over("split") < limit), provenance | {"limit": limit}

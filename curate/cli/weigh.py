@@ -23,11 +23,13 @@ def weigh(
     """
     from curate.base import files
     from curate.base.progress import say
+    from curate.cli import inputs
     from curate.cli.options import check_out, quoted, say_next
     from curate.pairs.artefact import read_artefact
     from curate.selection import measure, weights
 
     check_out(out, splits)
+    files.existing(inputs.refuse_raw(splits), "make it first with `curate split`")
     before = files.read_provenance(splits)
     params = weights.settled(params, before)
     frame = weights.weigh(read_artefact(splits, "pairs", "scores"), params, measure.forms(before))
@@ -39,5 +41,4 @@ def weigh(
         f"weigh: {frame.height:,} pairs, chosen pushed less in {summary['chosen_pushed_less']:.1%}, "
         f"mean chosen_weight {summary['chosen_weight']['mean']:.3f} -> {out}"
     )
-    model = (before.get("from") or before).get("model") or {}
-    say_next(f"curate train {quoted(out)} --model {quoted(model.get('name', 'MODEL'))} --arm bdpo")
+    say_next(f"curate train {quoted(out)} --model {quoted(inputs.model_option(before))} --arm bdpo")

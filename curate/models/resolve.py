@@ -18,6 +18,8 @@ from curate.models.faults import check_digest
 from curate.project.params import ModelParams
 
 REFERENCE_FILE = "reference.json"
+SCRATCH = "scratch"
+"""What a record calls the model that lies beside it, trained from scratch."""
 UNBOUNDED = 2**30
 """The context of a model whose files name none (a recurrent state, ALiBi): no length is beyond it."""
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "n_ctx")
@@ -107,15 +109,22 @@ def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code:
     return _describe(str(name), path.name, path, trust_remote_code)
 
 
+def resolve_given(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Model:
+    """`resolve`, of a name that somebody gave a command: a model from scratch is called by its folder, which the next
+    command takes, and not `scratch`, as in a project, where it lies in data/reference."""
+    model = resolve(name, revision, trust_remote_code=trust_remote_code)
+    return model._replace(name=name) if model.name == SCRATCH else model
+
+
 def write_reference(folder: str | Path, params: ModelParams) -> Model:
     """Write `folder`/reference.json, the record of the model that later stages score and train from.
 
     For `scratch` the model lies in `folder` itself; any other is named, resolved to a commit and not copied.
     """
     folder = Path(folder)
-    scratch = params.name == "scratch"
+    scratch = params.name == SCRATCH
     model = (
-        _describe("scratch", None, folder, False)
+        _describe(SCRATCH, None, folder, False)
         if scratch
         else resolve(params.name, params.revision, trust_remote_code=params.trust_remote_code)
     )

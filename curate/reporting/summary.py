@@ -30,6 +30,9 @@ KINDS = (
 )
 
 
+RAW = f"raw data becomes pairs by `curate {MADE_BY['pairs']}`"
+
+
 class Summary(NamedTuple):
     """`faults` is None where nothing was checked; `frame` is the Parquet file's content, for its texts; `warnings` say
     what is no fault of the file and matters to who uses it; `verdict` is what weights amount to, two sentences."""
@@ -69,7 +72,7 @@ def summarise(path: Path) -> Summary:
     if path.suffix == ".json":
         return Summary("summary", path, from_json("", read_json_object(path)), None, {})
     if path.suffix != ".parquet":
-        raise InputError("cannot tell what this is", file=path, expected=KINDS)
+        raise InputError("cannot tell what this is", file=path, expected=KINDS, remedy=RAW)
     frame = read_artefact(path)
     if set(REJECTS) <= set(frame.columns):
         return Summary("rejects", path, _rejects(frame), None, read_provenance(path), frame)
@@ -92,7 +95,7 @@ def of_frame(path: Path, frame: pl.DataFrame, provenance: dict[str, Any]) -> Sum
             file=path,
             found=f"columns {', '.join(frame.columns)}",
             expected=KINDS,
-            remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
+            remedy=RAW,
         )
     present = [stage for stage, columns in STAGES.items() if set(columns) <= set(frame.columns)]
     if "scores" not in present:  # what later stages add is told in terms of them

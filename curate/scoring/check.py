@@ -17,7 +17,7 @@ from curate.base.machine import Fact
 from curate.models import rendering, turn
 from curate.models.load import load_model
 from curate.models.rendering import TokenSequence
-from curate.models.resolve import UNBOUNDED, Model, resolve
+from curate.models.resolve import UNBOUNDED, Model, resolve_given
 from curate.scoring.engines.transformers import TransformersEngine
 from curate.scoring.packing import probe
 from curate.scoring.packing.forward import pad, response_logps
@@ -53,7 +53,7 @@ def check(
         pairs: columns schema.PAIRS, to render and score; None: six plain questions of our own.
     """
     try:
-        model = resolve(name, revision, trust_remote_code=trust_remote_code)
+        model = resolve_given(name, revision, trust_remote_code=trust_remote_code)
     except CurateError as error:
         yield Fact("model", error.what, fault=error)
         return

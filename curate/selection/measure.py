@@ -32,30 +32,31 @@ def null_prompt(provenance: Any) -> str | None:
     return None
 
 
-def warnings(provenance: Any, summary: Mapping[str, Any] | None = None) -> list[str]:
+def warnings(provenance: Any, summary: Mapping[str, Any] | None = None, wider: str = "") -> list[str]:
     """A sentence each: scores that are not what their null prompt's name means now; a gap that is in part length;
     subsets of pairs that differ in length.
 
     Args:
         summary: split.json or weigh.json.
+        wider: how subsets are matched in total length, too, as the reader says it.
     """
     found = [SATURATED] if null_prompt(provenance) == OWN_IN_THE_MEAN else []
     share = Explained(**summary["length_explains"]).warning() if summary else None
-    return [*found, *(one for one in (share, _apart(summary or {})) if one)]
+    return [*found, *(one for one in (share, _apart(summary or {}, wider)) if one)]
 
 
 APART = 0.25
 """A standardised mean difference from which on two subsets are told to differ. [ours]"""
 
 
-def _apart(summary: Mapping[str, Any]) -> str | None:
+def _apart(summary: Mapping[str, Any], wider: str) -> str | None:
     """A sentence where pairs of D_balanced and of D_imbalanced differ in how long they are."""
     smd = (summary.get("smd") or {}).get("balanced-imbalanced", {}).get("length")
     if smd is None or abs(smd) < APART:
         return None
     return (
         f"pairs of D_balanced are {'longer' if smd > 0 else 'shorter'} than those of D_imbalanced (standardised mean "
-        f"difference {smd:.2f} of the tokens of both responses); split.match total_length holds that equal"
+        f"difference {smd:.2f} of the tokens of both responses){f'; {wider} holds that equal' if wider else ''}"
     )
 
 

@@ -94,6 +94,11 @@ def provenance(params: SplitParams, before: dict[str, Any]) -> dict[str, Any]:
     return {"stage": "split", "version": __version__, "params": params.model_dump(), "from": before}
 
 
+def wider(params: SplitParams) -> list[str]:
+    """`match` with total_length in it."""
+    return list(dict.fromkeys([*params.match, "total_length"]))
+
+
 def summarise(splits: pl.DataFrame, params: SplitParams) -> dict[str, Any]:
     """split.json: the gap's form and how much of it is length, what each subset is made of, and the standardised mean
     difference of each confounder."""

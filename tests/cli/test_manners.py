@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from curate import cli
 from curate.base import files
 from curate.base.errors import CurateError
+from curate.models.resolve import write_reference
 from curate.pairs.artefact import read_artefact
+from curate.project.params import ModelParams
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ("--epochs", "1", "--eval-pairs", "8", "--evaluations", "1", "--checkpoints", "1", "--kl-prompts", "0")
@@ -25,9 +27,10 @@ FAST = ("--epochs", "1", "--eval-pairs", "8", "--evaluations", "1", "--checkpoin
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """raw.jsonl and model/, and what every step made of them under the names that it gives by itself."""
+    """raw.jsonl, a model/ from scratch, and what every step made of them under the names that it gives by itself."""
     folder = tmp_path_factory.mktemp("manners")
     save_model(folder / "model")
+    write_reference(folder / "model", ModelParams(name="scratch"))
     text = pl.element().struct.field("content")
     many(40).select(pl.col("prompt", "chosen", "rejected").list.eval(text).list.first()).write_ndjson(
         folder / "raw.jsonl"
@@ -69,6 +72,17 @@ def test_every_step_says_the_next_and_the_next_takes_its_output(folder):
     }
     made = ("pairs.parquet", "scores.parquet", "splits.parquet", "weights.parquet", "runs/bdpo/seed-0/model")
     assert all((place / name).exists() for name in made)
+
+
+def test_the_model_that_scored_is_named_only_where_it_is_found(here, tmp_path, monkeypatch):
+    """A folder's last part is recorded, and no more: elsewhere it names nothing. A record of before has `scratch`."""
+    assert files.read_provenance(here / "scores.parquet")["model"]["name"] == "model"
+    monkeypatch.chdir(tmp_path)
+    said = curate("weigh", here / "splits.parquet").stderr
+    assert "next: curate train weights.parquet --model MODEL --arm bdpo" in said
+    known = {"stage": "score", "model": {"name": "owner/name", "commit": "0" * 40}}
+    files.write_parquet(read_artefact(here / "splits.parquet"), tmp_path / "hub.parquet", {"from": known})
+    assert "--model owner/name" in curate("weigh", "hub.parquet", "--out", "w.parquet").stderr
 
 
 def test_a_trained_run_is_not_replaced_unless_it_is_named(here):
@@ -182,6 +196,40 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path, monkeypatch, c
         curate(*arguments)
     named = caught.value.details["remedy"].partition("`curate ")[2].rstrip("`")
     assert named in get_command(cli.app).commands
+
+
+@pytest.mark.parametrize(
+    ("call", "made_by"),
+    [
+        (("weigh", "splits.parquet"), "split"),
+        (("train", "weights.parquet", "--model", "m"), "weigh"),
+        (("train", "weights.parquet", "--model", "m", "--subset", "balanced"), "weigh"),
+    ],
+)
+def test_what_a_missing_file_is_made_by_is_the_step_before(tmp_path, monkeypatch, call, made_by):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CurateError, match=f"make it first with `curate {made_by}`"):
+        curate(*call)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("split", "raw.jsonl"),
+        ("weigh", "raw.jsonl"),
+        ("train", "raw.jsonl", "--model", "model", "--out", "other"),
+        ("rate", "raw.jsonl", "--reward", "model"),
+        ("publish", "raw.jsonl", "--repo", "o/n", "--dry-run"),
+        ("report", "--weights", "raw.jsonl"),
+        ("judge", "train", "raw.jsonl", "--model", "model"),
+        ("show", "raw.jsonl"),
+    ],
+)
+def test_raw_data_in_a_later_step_s_place_is_led_to_prepare(call):
+    with pytest.raises(CurateError) as caught:
+        curate(*call)
+    assert caught.value.details["remedy"] == "raw data becomes pairs by `curate prepare`"
 
 
 def test_what_is_missing_is_said_before_anything_is_prepared(tmp_path, monkeypatch):

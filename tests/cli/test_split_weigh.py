@@ -59,6 +59,17 @@ def test_old_files_have_no_gap_of_their_own_and_are_read(scores, run):
     assert [row[""] for row in shares] == ["pmi_gap"] and record["warnings"] == []
 
 
+def test_subsets_that_differ_in_length_are_warned_of_with_options_that_mend_it(scores, run, tmp_path):
+    """The options given whole: one --match alone would lose the others."""
+    frame = read_artefact(scores)
+    longer = (frame["pmi_gap"].abs().rank(descending=True) * 9).cast(pl.Int32)
+    frame = frame.with_columns(chosen_tokens=longer, rejected_tokens=longer)
+    files.write_parquet(frame, tmp_path / "long.parquet", files.read_provenance(scores))
+    _, said = run("split", tmp_path / "long.parquet")
+    assert "D_imbalanced" in said
+    assert "; --match sign --match length --match total_length holds that equal" in said
+
+
 def test_a_gap_that_is_length_and_scores_of_another_meaning_are_warned_of(scores, run, tmp_path):
     """Chosen responses of more tokens have less MI a token, by a line: all of the gap is length."""
     frame = read_artefact(scores)

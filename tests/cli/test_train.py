@@ -26,7 +26,7 @@ def call(tmp_path, monkeypatch):
         return {"heldout": {"rewards/accuracies": 0.5, "rewards/margins": 0.1}}
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(models, "resolve", lambda *arguments, **_: arguments)
+    monkeypatch.setattr(models, "resolve_given", lambda *arguments, **_: arguments)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):

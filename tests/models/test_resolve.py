@@ -8,7 +8,7 @@ from tiny import save_model
 
 from curate.base.errors import InputError
 from curate.models.rendering import load_tokenizer
-from curate.models.resolve import resolve, write_reference
+from curate.models.resolve import resolve, resolve_given, write_reference
 from curate.project.params import ModelParams
 
 
@@ -68,6 +68,8 @@ def test_a_scratch_reference_lies_in_its_own_folder(tmp_path):
     write_reference(tmp_path / "a", ModelParams(name="scratch"))
     (tmp_path / "a").rename(tmp_path / "moved")
     assert resolve(tmp_path / "moved").path == tmp_path / "moved"
+    assert resolve(tmp_path / "moved").record()["name"] == "scratch"
+    assert resolve_given(str(tmp_path / "moved")).record()["name"] == "moved"
 
 
 @pytest.mark.parametrize("said", [True, "true", "false", 1, None])

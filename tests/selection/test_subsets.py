@@ -10,7 +10,7 @@ from curate.pairs.schema import SUBSETS
 from curate.project import params
 from curate.selection import gap, measure
 from curate.selection.length import explained
-from curate.selection.subsets import split, standardised_difference, summarise
+from curate.selection.subsets import split, standardised_difference, summarise, wider
 
 SIDES = ("chosen", "rejected")
 
@@ -75,13 +75,14 @@ def test_total_length_is_held_equal_where_asked_for_and_warned_of_else():
     for match in (("sign", "length"), ("sign", "length", "total_length")):
         wanted = params.SplitParams(match=list(match), length_bins=8)
         summary = summarise(split(frame, wanted), wanted)
-        told = [one for one in measure.warnings({}, summary) if "D_balanced" in one]
+        told = [one for one in measure.warnings({}, summary, " ".join(wider(wanted))) if "D_balanced" in one]
         found[match[-1]] = summary["smd"]["balanced-imbalanced"]["length"], told
     (without, warned), (matched, quiet) = found.values()
     assert without > 0.25 and abs(matched) < without / 5 and not quiet
     assert warned[0].startswith(
         f"pairs of D_balanced are longer than those of D_imbalanced (standardised mean difference {without:.2f}"
     )
+    assert warned[0].endswith("; sign length total_length holds that equal")
 
 
 @pytest.mark.parametrize("form", ["total", "sqrt", "residual"])
