@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Train a safety classifier of your own, and see how far it agrees with the labels."""
+    """Train a safety classifier of your own from labelled pairs."""
 
 
 @app.command()

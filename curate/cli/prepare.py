@@ -87,7 +87,8 @@ def table(summary: dict[str, Any]) -> str:
         rows = ", ".join(map(str, found["first_rows"])) + (", …" if found["count"] > len(found["first_rows"]) else "")
         lines.append(f"    {rule:<20}{found['count']:>8,}  {RULES[rule]}; rows {rows}")
     told = {mark: count for mark, count in summary["marks"].items() if (mark, count) != ("most_pairs_of_a_prompt", 1)}
-    lines += [f"  {'':<22}{count:>8,}  {MARKS[mark]}" for mark, count in told.items()]
+    lines += ["  kept, and worth knowing:"] if told else []
+    lines += [f"    {'':<20}{count:>8,}  {MARKS[mark]}" for mark, count in told.items()]
     if summary["columns"]["unused"]:
         lines.append(f"  columns not used: {named(summary['columns']['unused'])} (--keep COLUMN keeps one)")
     if left := [name for name in summary["columns"]["unused"] if name in TARGETS and summary["format"] == "mapped"]:

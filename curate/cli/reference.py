@@ -13,7 +13,7 @@ from curate.project.params import CleaningParams, DataParams, ReferenceParams
 _DATA = DataParams()
 
 
-@with_params(ReferenceParams)
+@with_params(ReferenceParams, skip=("watch",))
 def reference(
     params: ReferenceParams,
     out: Out = Path("reference"),

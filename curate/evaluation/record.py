@@ -49,7 +49,7 @@ def read(folders: Iterable[Path]) -> list[Evaluation]:
     Raises:
         InputError: a folder holds none, or one that is broken; two of one name and seed.
     """
-    found: dict[tuple[str, int | None], Evaluation] = {}
+    found: dict[tuple[str, int | None], tuple[Path, Evaluation]] = {}
     seen: set[Path] = set()
     for folder in folders:
         paths = {path.parent for path in files.existing(folder).glob(METRICS_FILE)}
@@ -64,14 +64,19 @@ def read(folders: Iterable[Path]) -> list[Evaluation]:
             seen.add(files.real(path))
             one = read_one(path)
             if (one.name, one.seed) in found:
-                raise InputError(
-                    "two evaluations have one name and seed",
-                    file=path,
-                    found=f"{one.name}, seed {one.seed}",
-                    remedy="give `curate evaluate` another --name, or name fewer folders",
-                )
-            found[one.name, one.seed] = one
-    return list(found.values())
+                raise _two_of_one(found[one.name, one.seed][0], path, one)
+            found[one.name, one.seed] = path, one
+    return [one for _, one in found.values()]
+
+
+def _two_of_one(one: Path, other: Path, evaluation: Evaluation) -> InputError:
+    seed = "" if evaluation.seed is None else f", seed {evaluation.seed}"
+    return InputError(
+        "two evaluations have one name and seed" if seed else "two evaluations have one name",
+        file=other,
+        found=f"{evaluation.name}{seed}, as in {one}",
+        remedy="give `curate evaluate` another --name, or name fewer folders",
+    )
 
 
 def read_one(folder: Path) -> Evaluation:

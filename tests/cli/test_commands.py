@@ -49,6 +49,22 @@ def test_help_lists_every_command_and_is_quick():
     assert took < 2.5
 
 
+def test_help_says_what_each_command_does_to_the_end():
+    lines = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2].splitlines()
+    assert len(lines) > len(COMMANDS) and not [line for line in lines if line.endswith("...")]
+
+
+def test_no_command_offers_what_only_dvc_reads():
+    """Its own parameters and those of commands below it."""
+
+    def helps(command):
+        yield from (getattr(one, "help", None) or "" for one in command.params)
+        for below in getattr(command, "commands", {}).values():
+            yield from helps(below)
+
+    assert not [text for text in helps(get_command(cli.app)) if "what DVC watches" in text]
+
+
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "vllm", "transformers", "datasets", "matplotlib")
     code = f"import sys, curate.cli; print([m for m in {heavy} if m in sys.modules])"

@@ -50,6 +50,15 @@ def test_writes_three_files_and_a_table(raw, tmp_path, monkeypatch, capsys):
     assert "Q1" not in seen
 
 
+def test_what_is_noted_of_pairs_that_are_kept_stands_apart_from_what_was_refused(tmp_path, monkeypatch, capsys):
+    rows = [{**ROWS[0], "rejected": f"another {number}"} for number in range(3)]
+    (tmp_path / "raw.jsonl").write_text("\n".join(map(json.dumps, [*ROWS, *rows, ROWS[0]])))
+    _, seen = call(monkeypatch, capsys, tmp_path / "raw.jsonl", "--out", tmp_path / "pairs.parquet")
+    told = [line.split() for line in seen.splitlines()]
+    heading = told.index(["kept,", "and", "worth", "knowing:"])
+    assert told[heading - 1][0] == "duplicate" and told[heading + 1][0] == "4"
+
+
 def test_cleaning_options_reach_the_rules(raw, tmp_path, monkeypatch, capsys):
     code, _ = call(monkeypatch, capsys, raw, "--out", tmp_path / "p.parquet", "--duplicates", "keep")
     assert (code, pl.read_parquet(tmp_path / "p.parquet").height) == (0, 9)

@@ -177,6 +177,14 @@ def test_report_writes_the_page(root, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_accuracy_that_a_run_starts_from_is_rounding_and_is_not_shown(root):
+    """Every reward is 0 there."""
+    record = json.loads(curate("show", root / "runs/dpo/seed-0", "--json").stdout)
+    (rows,) = (rows for title, rows in record["tables"].items() if title.startswith("Metrics"))
+    (accuracies,) = (row for row in rows if row[""] == "rewards/accuracies")
+    assert accuracies["start"] is None and accuracies["heldout"] > 0
+
+
 def test_a_report_is_named_by_its_pairs_and_says_how_they_were_made_where_no_params_are_given(root, tmp_path):
     """Pairs of somebody's own are not said to be the embedded sample; what is shown in place of params.yaml is true."""
     own = tmp_path / "weights.parquet"

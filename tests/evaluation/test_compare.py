@@ -96,7 +96,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         record.read([tmp_path])
     write(tmp_path / "a", "dpo", 0, [1.0] * 10)
     write(tmp_path / "b", "dpo", 0, [1.0] * 10)
-    with pytest.raises(InputError, match="two evaluations have one name and seed"):
+    with pytest.raises(
+        InputError, match=r"(?s)two evaluations have one name and seed.*/b\n.*dpo, seed 0, as in .*/a;?"
+    ):
         record.read([tmp_path])
     write(tmp_path / "b", "bdpo", 0, [1.0] * 9)
     with pytest.raises(InputError, match="different items") as caught:
