@@ -74,8 +74,8 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
             "too few training pairs to split",
             found=f"{training.height} training pairs",
             expected="at least one pair a subset in some stratum",
-            remedy="use more pairs, a larger split.fraction or fewer confounders in split.match; or no subsets: "
-            "`curate weigh` takes scores too",
+            remedy="use more pairs, a larger --fraction (split.fraction) or fewer confounders in --match "
+            "(split.match); or no subsets: `curate weigh` takes scores too",
         )
     return (
         scores.drop(set(SUBSETS) & set(scores.columns))

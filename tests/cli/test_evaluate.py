@@ -298,7 +298,7 @@ def broken(folder, how):
         ("mixed", ["x"], 1, "are not of one evaluation"),
         ("items", ["x"], 1, "evaluations of different items"),
         ("unlike", ["x"], 1, "max_tokens"),
-        ("twice", ["x"], 1, "two evaluations have one name and seed"),
+        ("twice", ["x"], 1, "two evaluations have one name\n"),
     ],
 )
 def test_what_cannot_be_compared_is_one_message(curate, tmp_path, monkeypatch, how, arguments, code, says):
