@@ -18,6 +18,7 @@ from curate.evaluation.statistics import Difference, Estimate
 FEW_SEEDS = 3
 """Fewer say nothing of a method (docs/evaluation.md, Statistics; ours)."""
 LEVEL = 0.05
+THESE_RUNS = "these runs, not the method"
 RESOLUTION = 0.01
 """The corrected p that the bootstrap must be able to reach, however many comparisons there are."""
 
@@ -53,17 +54,38 @@ class Comparison(NamedTuple):
         return "better" if (self.difference.mean > 0) == (self.better == "higher") else "worse"
 
     @property
+    def of_these_runs(self) -> bool:
+        """Whether a difference is shown of these runs and not of the methods: there are too few seeds, or they do not
+        show it by themselves (`Difference.p_seeds`)."""
+        return self.p < LEVEL and not (self.seeds >= FEW_SEEDS and self.difference.p_seeds < LEVEL)
+
+    @property
     def verdict(self) -> str:
         """The outcome, and what it may not be taken for."""
-        if self.p >= LEVEL or self.seeds >= FEW_SEEDS:
+        if not self.of_these_runs:
             return self.outcome
-        return f"{self.outcome} ({self.seeds} seed{'s' if self.seeds > 1 else ''}: these runs, not the method)"
+        return f"{self.outcome} ({self.seeds} seed{'s' if self.seeds > 1 else ''}: {THESE_RUNS})"
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
         names = {"suite": self.key.suite, "metric": self.key.metric, "arm": self.arm, "other": self.other}
-        difference = {name: value for name, value in self.difference._asdict().items() if name != "p"}
-        return names | difference | {"p": self.difference.p, "p_corrected": self.p, "verdict": self.verdict}
+        found = self.difference._asdict() | {"p_corrected": self.p, "verdict": self.verdict}
+        return names | {name: None if value != value else value for name, value in found.items()}  # JSON has no NaN
+
+
+class Tables(NamedTuple):
+    """Two arms' values of one metric, and how they pair; as `statistics.compare` has them."""
+
+    ours: np.ndarray  # [prompts, seeds]
+    theirs: np.ndarray
+    items: np.ndarray  # [prompts]
+    paired: bool
+    trained: bool
+
+    def compare(self, draws: int) -> Difference:
+        return statistics.compare(
+            self.ours, self.theirs, self.items, paired_seeds=self.paired, trained=self.trained, draws=draws
+        )
 
 
 def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[Arm]:
@@ -191,10 +213,10 @@ def compare(arms: Sequence[Arm], others: Sequence[str]) -> list[Comparison]:
             if said["headline"]:
                 both, items = table([*arm.runs, *against.runs], key)
                 ours, theirs = np.split(both, [len(arm.runs)], axis=1)
-                tables.append((ours, theirs, items, arm.seeds == against.seeds))
+                tables.append(Tables(ours, theirs, items, arm.seeds == against.seeds, against.name != BASE))
                 trained = min(len(one.runs) for one in (arm, against) if one.name != BASE)
                 found.append((key, arm.name, against.name, said["better"], trained))
-    differences = [_difference(*one, len(tables)) for one in tables]
+    differences = [_difference(one, len(tables)) for one in tables]
     corrected = statistics.holm([one.p for one in differences])
     return [
         Comparison(*one[:4], difference, float(p), one[4])
@@ -202,13 +224,13 @@ def compare(arms: Sequence[Arm], others: Sequence[str]) -> list[Comparison]:
     ]
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray, items: np.ndarray, paired: bool, comparisons: int) -> Difference:
+def _difference(tables: Tables, comparisons: int) -> Difference:
     """The difference; from more draws where its p is the least that the usual number can give, and that, times the
     number of comparisons, would say nothing."""
-    found = statistics.compare(ours, theirs, items, paired_seeds=paired)
+    found = tables.compare(statistics.DRAWS)
     wanted = math.ceil(2 * comparisons / RESOLUTION)
     if wanted > statistics.DRAWS and found.p <= 2 / (statistics.DRAWS + 1):
-        found = statistics.compare(ours, theirs, items, paired_seeds=paired, draws=wanted)
+        found = tables.compare(wanted)
     return found
 
 

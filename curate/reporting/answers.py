@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from curate.evaluation.compare import FEW_SEEDS, Comparison
+from curate.evaluation.compare import FEW_SEEDS, THESE_RUNS, Comparison
 from curate.evaluation.statistics import wilson
 from curate.reporting import arms as runs
 from curate.reporting.arms import Arm
@@ -112,12 +112,14 @@ def _of_evaluation(compared: Sequence[Comparison]) -> str:
     if not pairs:
         return ""
     pair = QUESTION if QUESTION in pairs else pairs[-1]
-    counts = Counter(one.outcome for one in compared if (one.arm, one.other) == pair)
-    total = sum(counts.values())
+    of_both = [one for one in compared if (one.arm, one.other) == pair]
+    counts, total = Counter(one.outcome for one in of_both), len(of_both)
     said = [f"{outcome} in {counts[outcome]}" for outcome in ("better", "worse") if counts[outcome]]
     if not said:
         return f"evaluated, {pair[0]} is not shown to differ from {pair[1]} in any of {total} metrics"
-    return f"evaluated, {pair[0]} is {' and '.join(said)} of {total} metrics than {pair[1]}"
+    alone = sum(one.of_these_runs for one in of_both)
+    end = f" (of {alone}: {THESE_RUNS})" if alone else ""
+    return f"evaluated, {pair[0]} is {' and '.join(said)} of {total} metrics than {pair[1]}{end}"
 
 
 def _sure(

@@ -204,10 +204,13 @@ def _over_prompts(arms: Sequence[Arm], frame: pl.DataFrame) -> dict[str, dict[st
     alone = [arm.runs[0] for arm in arms if len(arm.runs) == 1]
     if not alone or not {"pair_id", "prompt_key"} <= set(frame.columns):
         return {}
-    return {
+    found = {
         name: {outcome: paired.interval(rewards, measure, draws=DRAWS) for outcome, measure in OVER_PROMPTS.items()}
         for name, rewards in paired.of(alone, frame).items()
-        if all(side.pairs.sum() for side in rewards.sides.values())
+    }
+    return {
+        name: {outcome: bounds for outcome, bounds in by_outcome.items() if not math.isnan(bounds.low)}
+        for name, by_outcome in found.items()
     }
 
 

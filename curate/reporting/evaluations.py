@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from curate.evaluation.compare import FEW_SEEDS, Arm, Comparison, about, keys
+from curate.evaluation.compare import FEW_SEEDS, THESE_RUNS, Arm, Comparison, about, keys
 from curate.evaluation.record import BASE, Key
 from curate.reporting.table import Cell, Table, Within
 
@@ -78,7 +79,8 @@ def metrics_of(arms: Sequence[Arm], compared: Sequence[Comparison]) -> dict[str,
 
 
 def sentences(compared: Sequence[Comparison]) -> list[str]:
-    """A sentence for two arms: in what the first is better, in what worse, in what no difference is shown.
+    """A sentence for two arms: in what the first is better, in what worse, in what no difference is shown; and where
+    that is said of these runs alone.
 
     Those of the arm that others are compared with last come first: of `base` and `dpo` the latter, which trained arms
     are measured by.
@@ -87,14 +89,12 @@ def sentences(compared: Sequence[Comparison]) -> list[str]:
     others = list(dict.fromkeys(one.other for one in compared))
     pairs = dict.fromkeys((one.arm, one.other) for other in others[::-1] for one in compared if one.other == other)
     for arm, other in pairs:
-        by_verdict: dict[str, list[Key]] = {}
-        for one in compared:
-            if (one.arm, one.other) == (arm, other):
-                by_verdict.setdefault(one.outcome, []).append(one.key)
+        of_both = [one for one in compared if (one.arm, one.other) == (arm, other)]
         parts = (
-            f"{outcome} in {_listed(by_verdict[outcome])}"
+            f"{outcome} in {_listed(found)}{end}"
             for outcome in ("better", "worse", "no difference shown")
-            if outcome in by_verdict
+            for end in ("", f" ({THESE_RUNS})")
+            if (found := [one.key for one in of_both if one.outcome == outcome and one.of_these_runs == bool(end)])
         )
         lines.append(f"{arm} against {other}: {'; '.join(parts)}.")
     return lines
@@ -116,7 +116,7 @@ def warnings(arms: Sequence[Arm]) -> list[str]:
     if few and few[0] < FEW_SEEDS:
         said.append(
             f"Some arms were trained {'once' if few[0] == 1 else 'twice'}. What is said of them is said of these "
-            f"very runs: a claim about a method needs at least {FEW_SEEDS} seeds."
+            f"very runs: a claim about a method needs at least {FEW_SEEDS} seeds, which show it by themselves."
         )
     secondary = sorted({key.suite for arm in arms for key in arm.estimates} - _with_headline(arms))
     unknown = [suite for suite in secondary if _says_nothing(arms, suite)]
@@ -201,7 +201,7 @@ def _estimates(title: str, arms: Sequence[Arm], metrics: Sequence[Key]) -> Table
 
 
 def comparison_table(compared: Sequence[Comparison]) -> Table:
-    """A row a comparison: the difference with its interval, both p-values, the verdict."""
+    """A row a comparison: the difference with its interval, the p-values, the verdict."""
     rows: list[list[Cell]] = [
         [
             f"{one.arm} − {one.other}",
@@ -209,11 +209,13 @@ def comparison_table(compared: Sequence[Comparison]) -> Table:
             Within(one.difference.mean, one.difference.low, one.difference.high),
             one.difference.p,
             one.p,
+            None if math.isnan(one.difference.p_seeds) else one.difference.p_seeds,
             one.verdict,
         ]
         for one in compared
     ]
-    return Table("Comparisons", ["arms", "metric", "difference [95%]", "p", "p, corrected", "verdict"], rows)
+    columns = ["arms", "metric", "difference [95%]", "p", "p, corrected", "p over seeds", "verdict"]
+    return Table("Comparisons", columns, rows)
 
 
 def descriptions(arms: Sequence[Arm], suite: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from curate.evaluation.statistics import DRAWS, TAILS, Array, Difference, Interval, counts, holm, summed_up
+from curate.evaluation.statistics import DRAWS, Array, Difference, Interval, bounds, counts, holm, over_seeds, summed_up
 from curate.pairs.schema import Split
 from curate.reporting.inputs import Run
 from curate.reporting.table import Cell, Table, Within
@@ -103,12 +103,24 @@ def _of(runs: Mapping[int, pl.DataFrame], prompts: Mapping[str, pl.DataFrame]) -
 
 def value(rewards: Rewards, measure: Measure) -> float:
     """A measure over all seeds and pairs."""
-    ones = {side: np.ones((1, len(rewards.sides[side].pairs))) for side in SIDES}
-    return float(_resampled(rewards, measure, Drawn(ones, np.ones((1, len(rewards.seeds)))))[0])
+    return float(_resampled(rewards, measure, Drawn(_once(rewards), np.ones((1, len(rewards.seeds)))))[0])
+
+
+def by_seed(rewards: Rewards, measure: Measure) -> Array:
+    """A measure over all pairs: [seeds]."""
+    return _resampled(rewards, measure, Drawn(_once(rewards), np.eye(len(rewards.seeds))))
+
+
+def _once(rewards: Rewards) -> dict[str, Array]:
+    """Every prompt of each side once: a draw."""
+    return {side: np.ones((1, len(rewards.sides[side].pairs))) for side in SIDES}
 
 
 def compare(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DRAWS, seed: int = 0) -> Difference:
-    """Ours minus theirs over the seeds that both have, its 95% interval, and p (as `statistics.compare` has it).
+    """Ours minus theirs over the seeds that both have, its 95% interval, and both p (as `statistics.compare` has them).
+
+    A draw may hold none of an arm's few prompts of a side: what it comes to is not defined, and counts as
+    `statistics.summed_up` says.
 
     Raises:
         ValueError: no seed in common.
@@ -122,9 +134,11 @@ def _compare(both: Sequence[Rewards], measure: Measure, drawn: Drawn) -> Differe
     ours, theirs = (value(one, measure) for one in both)
     sums = [[_sums(one, measure, side) for one in both] for side in SIDES]
     apart = np.concatenate([np.subtract(*each).mean(1) for each in sums])
-    low, high, p = summed_up(resampled, apart, max(abs(table).max(initial=0) for each in sums for table in each))
+    largest = max(abs(table).max(initial=0) for each in sums for table in each)
+    low, high, p = summed_up(resampled, apart, largest)
+    p_seeds = over_seeds(*(by_seed(one, measure) for one in both), paired=True, largest=largest)
     prompts = len(both[0].sides[Split.HELDOUT.value].pairs)
-    return Difference(ours - theirs, low, high, p, prompts, len(both[0].seeds))
+    return Difference(ours - theirs, low, high, p, p_seeds, prompts, len(both[0].seeds))
 
 
 def _sums(rewards: Rewards, measure: Measure, side: str) -> Array:
@@ -167,8 +181,9 @@ def family(rewards: Mapping[str, Rewards], wanted: Sequence[tuple[str, str, Meas
 
 
 def interval(rewards: Rewards, measure: Measure, *, draws: int = DRAWS) -> Interval:
-    """The 95% interval of a measure of one arm, over seeds and prompts."""
-    return Interval(*map(float, np.quantile(_resampled(rewards, measure, _draws(rewards, draws, 0)), TAILS)))
+    """The 95% interval of a measure of one arm, over seeds and prompts; NaN where it has too few prompts for one
+    (`statistics.bounds`)."""
+    return bounds(_resampled(rewards, measure, _draws(rewards, draws, 0)))
 
 
 def table(rewards: Mapping[str, Rewards], others: Sequence[str]) -> Table | None:
@@ -181,15 +196,21 @@ def table(rewards: Mapping[str, Rewards], others: Sequence[str]) -> Table | None
         [
             f"{one.arm} − {one.other}",
             MEASURES[one.measure],
-            Within(one.difference.mean, one.difference.low, one.difference.high),
+            _cell(one.difference),
             one.difference.seeds,
             one.difference.p,
             one.corrected,
+            None if np.isnan(one.difference.p_seeds) else one.difference.p_seeds,
         ]
         for one in found
     ]
-    columns = ["arms", "measure", "difference [95%]", "seeds", "p", "p, corrected"]
+    columns = ["arms", "measure", "difference [95%]", "seeds", "p", "p, corrected", "p over seeds"]
     return Table("Arms beside each other, pair by pair", columns, rows)
+
+
+def _cell(found: Difference) -> Cell:
+    """The difference with its interval, where it has one."""
+    return found.mean if np.isnan(found.low) else Within(found.mean, found.low, found.high)
 
 
 def _draws(rewards: Rewards, draws: int, seed: int) -> Drawn:
@@ -199,13 +220,12 @@ def _draws(rewards: Rewards, draws: int, seed: int) -> Drawn:
 
 
 def _resampled(rewards: Rewards, measure: Measure, drawn: Drawn) -> Array:
-    """The measure in each draw: [draws]."""
+    """The measure in each draw: [draws]; NaN where none of the side's pairs is drawn."""
     prompts, seeds = drawn
 
     def mean(side: str, sums: Array) -> Array:
-        return np.asarray(
-            ((prompts[side] @ sums) * seeds).sum(1) / ((prompts[side] @ found[side].pairs) * seeds.sum(1))
-        )
+        pairs = (prompts[side] @ found[side].pairs) * seeds.sum(1)
+        return np.asarray(((prompts[side] @ sums) * seeds).sum(1) / np.where(pairs, pairs, np.nan))
 
     found = rewards.sides
     if measure == "accuracy":

@@ -41,8 +41,12 @@ TERMS = {
     "digest (of weights)": "a fingerprint of a model's weight files (SHA-256): the same digest, the same model.",
     "95% interval": "a range that covers the true value in 95 of 100 repetitions, as far as its assumptions hold.",
     "p, corrected": (
-        "how likely a difference this large would be if there were none; corrected for all comparisons made (Holm). "
-        "Below 0.05 counts as shown."
+        "how likely a difference this large would be if there were none, for other prompts and the runs as they are; "
+        "corrected for all comparisons made (Holm). Below 0.05 a difference of these runs counts as shown."
+    ),
+    "p over seeds": (
+        "the same for other training runs (a t-test of the seeds), of this comparison alone. Only where it is below "
+        "0.05, too, and there are three seeds, does a difference count as one of the methods."
     ),
 }
 """Term -> a line; in the order in which the page needs them."""

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 
 from curate.base import files
 from curate.base.errors import InputError, UsageError
@@ -78,6 +79,32 @@ def test_what_is_better_depends_on_the_metric_and_few_seeds_are_said(tmp_path, b
     assert found.verdict == f"{expected} (1 seed: these runs, not the method)"
 
 
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((10, 20, 30), "better (3 seeds: these runs, not the method)"),
+        ((20, 21, 22), "better"),
+        ((20, 20, 20), "better"),
+    ],
+)
+@pytest.mark.parametrize("other", ["base", "dpo"])
+def test_three_seeds_show_a_method_where_they_do_so_alone(tmp_path, other, gains, verdict):
+    """Of 200 prompts 10, 20 and 30 more are safe: by prompts p < .001, by the three differences alone .074."""
+    safe = (np.arange(200) < 100).astype(float)
+    better = [(np.arange(200) < 100 + gain).astype(float) for gain in gains]
+    runs = {other: [safe] * (1 if other == "base" else 3), "bdpo": better}
+    (one,) = compare.compare(arms(tmp_path, **runs), [other])
+    assert one.verdict == verdict and one.outcome == "better" and one.p < 0.001
+    alone = scipy.stats.ttest_1samp(np.array(gains) / 200, 0).pvalue if len(set(gains)) > 1 else 0.0
+    assert one.record()["p_seeds"] == pytest.approx(alone) and (alone < 0.05) == (verdict == "better")
+
+
+def test_a_record_of_one_seed_has_no_p_over_seeds(tmp_path):
+    (one,) = compare.compare(arms(tmp_path, base=[np.zeros(60)], bdpo=[np.ones(60)]), ["base"])
+    assert one.record()["p_seeds"] is None
+    files.write_json(one.record(), tmp_path / "compared.json")
+
+
 def test_secondary_metrics_are_not_compared_nor_corrected_for(tmp_path):
     for name, value in (("dpo", 1.0), ("bdpo", 0.0)):
         write(tmp_path / name, name, 0, [value] * 60, headline=False)
@@ -151,12 +178,11 @@ def test_what_not_every_seed_has_is_left_out_and_said(tmp_path, capsys):
 
 def test_many_comparisons_do_not_hide_a_plain_difference():
     """The least p of 10,000 draws, 0.0002, times 300 comparisons is 0.06: such a p is drawn for longer."""
-    tables = np.ones((60, 1)), np.zeros((60, 1)), np.ones(60), False
-    one, many = (compare._difference(*tables, comparisons) for comparisons in (1, 300))
+    tables = compare.Tables(np.ones((60, 1)), np.zeros((60, 1)), np.ones(60), False, True)
+    one, many = (compare._difference(tables, comparisons) for comparisons in (1, 300))
     assert one.p == 2 / (statistics.DRAWS + 1)
     assert 300 * many.p <= compare.RESOLUTION < 300 * one.p
-    alike = np.ones((60, 1)), np.ones((60, 1)), np.ones(60), False
-    assert compare._difference(*alike, 300).p == 1
+    assert compare._difference(tables._replace(theirs=tables.ours), 300).p == 1
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,99 @@ def test_pairing_narrows_the_interval_of_arms_that_correlate():
     assert paired.mean == pytest.approx(shuffled.mean)
 
 
+def test_p_over_seeds_is_the_t_tests():
+    """Three runs that gain .01, .02 and .03: t = .02 / (.01 / sqrt 3) = 3.46 with 2 degrees of freedom, p = .074. By
+    the prompts alone, 60 of 1,000 that turn the same way, chance is as good as excluded."""
+    theirs = np.zeros((1000, 3))
+    ours = theirs.copy()
+    for seed in range(3):
+        ours[: 10 * (seed + 1), seed] = 1
+    found = compare(ours, theirs, paired_seeds=True)
+    assert found.p == 2 / 10_001
+    expected = scipy.stats.ttest_1samp([0.01, 0.02, 0.03], 0).pvalue
+    assert found.p_seeds == pytest.approx(expected) and round(expected, 3) == 0.074
+    fixed = compare(ours, theirs[:, :1], paired_seeds=False, trained=False)
+    assert fixed.p_seeds == pytest.approx(found.p_seeds) and fixed.p == pytest.approx(found.p)
+    draw = rng(18)
+    a, b, weights = draw.random((40, 4)), draw.random((40, 4)), draw.integers(1, 5, 40)
+    means = [np.average(table, axis=0, weights=weights) for table in (a, b)]
+    paired = compare(a, b, weights, paired_seeds=True, draws=10).p_seeds
+    assert paired == pytest.approx(scipy.stats.ttest_rel(*means).pvalue)
+    apart = compare(a, b[:, :3], weights, paired_seeds=False, draws=10).p_seeds
+    assert apart == pytest.approx(scipy.stats.ttest_ind(means[0], means[1][:3], equal_var=False).pvalue)
+
+
+@pytest.mark.parametrize(("paired_seeds", "theirs"), [(True, 3), (False, 3), (False, 2)])
+def test_seeds_without_spread_leave_no_doubt(paired_seeds, theirs):
+    """Whatever the rounding: .1 + .2 is not .3."""
+    a, b = np.full((20, 3), 0.1 + 0.2), np.full((20, theirs), 0.3)
+    assert compare(a, b, paired_seeds=paired_seeds).p_seeds == 1
+    assert compare(a, b + 0.1, paired_seeds=paired_seeds).p_seeds == 0
+
+
+def test_one_seed_says_nothing_of_other_runs():
+    three, one = rng().random((20, 3)), rng(1).random((20, 1))
+    assert math.isnan(compare(three, one, paired_seeds=False).p_seeds)  # of an arm that was trained once
+    assert math.isnan(compare(one, one + 0.1, paired_seeds=True).p_seeds)
+    assert math.isnan(compare(one, one + 0.1, paired_seeds=False, trained=False).p_seeds)
+    assert compare(three, one, paired_seeds=False, trained=False).p_seeds < 1
+
+
+def runs_of(prompts, seeds, draw):
+    """An arm's runs: each has a rate of its own, .7 with a deviation of .05. In four of five answers the prompt decides
+    which rate is enough, in the fifth chance does."""
+    rates = np.clip(0.7 + draw.normal(0, 0.05, seeds), 0, 1)
+    by_chance = draw.random((len(prompts), seeds)) < 0.2
+    return (np.where(by_chance, draw.random((len(prompts), seeds)), prompts) < rates).astype(float)
+
+
+@pytest.mark.parametrize(("seeds", "of_runs", "of_methods"), [(3, 0.21, 0.043), (5, 0.15, 0.063)])
+def test_runs_differ_where_methods_do_not(seeds, of_runs, of_methods):
+    """How often two arms of one method come out as different at 5%: docs/evaluation.md, Statistics."""
+    draw, found = rng(16), []
+    for _ in range(300):
+        prompts = draw.random((1000, 1))
+        found.append(compare(*(runs_of(prompts, seeds, draw) for _ in range(2)), paired_seeds=True, draws=200))
+    shown = np.array([[one.p < 0.05, one.p_seeds < 0.05] for one in found])
+    assert shown[:, 0].mean() == pytest.approx(of_runs, abs=0.005)
+    assert shown.all(axis=1).mean() == pytest.approx(of_methods, abs=0.005)
+
+
+@pytest.mark.slow
+def test_runs_of_ten_arms_differ_where_methods_do_not():
+    """How often one of ten arms, all of one method, comes out as different from an eleventh, after Holm's correction:
+    docs/evaluation.md, Statistics."""
+    draw, shown, claimed = rng(17), 0, 0
+    for _ in range(60):
+        prompts = draw.random((300, 1))
+        other = runs_of(prompts, 3, draw)
+        found = [compare(runs_of(prompts, 3, draw), other, paired_seeds=True, draws=500) for _ in range(10)]
+        small = holm([one.p for one in found]) < 0.05
+        shown += small.any()
+        claimed += (small & [one.p_seeds < 0.05 for one in found]).any()
+    assert (shown, claimed) == (11, 6)
+
+
+def test_p_of_few_prompts_that_differ_is_smaller_than_an_exact_one():
+    """9 prompts one way, 1 the other: McNemar's exact test has 2 (1 + 10) / 2^10 = .021. Docs/evaluation.md says so."""
+    ours, theirs = np.zeros((2, 300, 1))
+    ours[:9], theirs[9] = 1, 1
+    exact = scipy.stats.binomtest(9, 10).pvalue
+    assert exact == pytest.approx(22 / 1024) and compare(ours, theirs, paired_seeds=True).p == pytest.approx(
+        0.008, abs=0.002
+    )
+
+
+def test_draws_that_are_not_defined_count_against_a_difference():
+    """Of 100 draws above zero 2 are not defined: p is 2 (2 + 1) / 101, and the lower bound the least that there is."""
+    resampled = np.arange(1.0, 101)
+    apart = np.ones(20)
+    assert statistics.summed_up(resampled, apart, 1)[2] == 2 / 101
+    resampled[-2:] = np.nan
+    low, high, p = statistics.summed_up(resampled, apart, 1)
+    assert p == 6 / 101 and (low, high) == pytest.approx((1.475, 97.525))
+
+
 def test_the_seed_alone_decides_and_chunks_do_not(monkeypatch):
     ours, theirs = rng(12).random((50, 3)), rng(13).random((50, 2))
     first = compare(ours, theirs, paired_seeds=False)

@@ -154,7 +154,8 @@ def test_every_verdict_is_that_of_the_corrected_test(made, request):
             (ours, items, _), (theirs, *_) = (
                 values(folder, name, (None,) if name == "base" else seeds, suite, column[:-2]) for name in (arm, other)
             )
-            expected.append(statistics.compare(ours, theirs, items, paired_seeds=other != "base"))
+            trained = other != "base"
+            expected.append(statistics.compare(ours, theirs, items, paired_seeds=trained, trained=trained))
     corrected = statistics.holm([one.p for one in expected])
     (rows,) = [rows for caption, _, rows in tables(section(page(out))) if caption == "Comparisons"]
     assert len(rows) == len(expected) == 15
@@ -164,14 +165,17 @@ def test_every_verdict_is_that_of_the_corrected_test(made, request):
     ):
         suite, column = key
         assert row[:2] == [" − ".join(pair), f"{suite}: {column}"]
-        assert row[2:5] == [written(Within(one.mean, one.low, one.high)), written(one.p), written(float(p))]
+        over_seeds = None if made == "one_seed" else one.p_seeds
+        assert row[2:6] == list(map(written, (Within(one.mean, one.low, one.high), one.p, float(p), over_seeds)))
         better = "better" if (one.mean > 0) == column.endswith("↑") else "worse"
         outcome = better if p < 0.05 else "no difference shown"
-        few = made == "one_seed" and p < 0.05
-        assert row[5] == outcome + (" (1 seed: these runs, not the method)" if few else "")
+        alone = p < 0.05 and not one.p_seeds < 0.05
+        number = "1 seed" if made == "one_seed" else "3 seeds"
+        assert row[6] == outcome + (f" ({number}: these runs, not the method)" if alone else "")
+        outcome += " (these runs, not the method)" if alone else ""
         name, _, part = column[:-2].partition(", ")
         outcomes.setdefault(pair, []).append((outcome, f"{name} ({part})" if part else name, suite))
-    assert {outcome for found in outcomes.values() for outcome, *_ in found} >= {"better", "worse"}
+    assert {outcome.partition(" ")[0] for found in outcomes.values() for outcome, *_ in found} >= {"better", "worse"}
 
     # The same in sentences, the comparison with the last of report.compare_with first.
     lines = short(page(out))
@@ -179,7 +183,9 @@ def test_every_verdict_is_that_of_the_corrected_test(made, request):
         "bdpo against dpo", "dpo against base", "bdpo against base"
     ]  # fmt: skip
     for line, pair in zip(lines, [pairs[2], *pairs[:2]], strict=True):
-        said = {part.partition(" in ")[0]: part for part in line.partition(": ")[2].rstrip(".").split("; ")}
+        parts = line.partition(": ")[2].removesuffix(".").split("; ")
+        alone = " (these runs, not the method)"
+        said = {part.partition(" in ")[0] + alone * part.endswith(alone): part for part in parts}
         assert set(said) == {outcome for outcome, *_ in outcomes[pair]}
         for outcome, metric, suite in outcomes[pair]:
             assert metric in said[outcome] and f"of {suite}" in said[outcome]
@@ -189,6 +195,25 @@ def test_few_seeds_are_warned_of_and_three_are_not(one_seed, three_seeds):
     warning = "a claim about a method needs at least 3 seeds"
     assert warning in section(page(one_seed[1])) and warning not in section(page(three_seeds[1]))
     assert "these runs, not the method" not in page(three_seeds[1])
+
+
+def test_what_three_seeds_do_not_show_by_themselves_is_said_of_these_runs(tmp_path):
+    """bdpo's seeds gain .2, .35 and .6 in safety: of prompts more than enough, of seeds p = .08."""
+    for seed, gain in enumerate((8, 14, 24)):
+        for name, more in (("dpo", 0), ("bdpo", gain)):
+            folder = tmp_path / "e" / name / f"seed-{seed}"
+            artefacts.write_evaluation(folder, name, seed, judge=True)
+            values = pl.read_parquet(folder / "values.parquet")
+            safe = pl.int_range(pl.len()).over("suite", "metric") < 10 + more
+            values = values.with_columns(
+                value=pl.when(pl.col("metric").str.contains("safe rate")).then(safe).otherwise(0.0)
+            )
+            files.write_parquet(values, folder / "values.parquet", {})
+    out = report(tmp_path / "e", tmp_path, wanted(compare_with=["dpo"]))
+    (line,) = short(page(out))
+    assert "better in safe rate (unsafe prompts) of sample (these runs, not the method); no difference" in line
+    assert "better in 1 of 5 metrics than dpo (of 1: these runs, not the method)" in plain(page(out))
+    assert "better (3 seeds: these runs, not the method)" in plain(section(page(out)))
 
 
 def test_the_judge_is_named_and_no_answer_is_on_the_page(one_seed):
@@ -257,7 +282,7 @@ def test_files_for_dvc(three_seeds):
             assert (rows[name, key]["prompts"], rows[name, key]["seeds"]) == (40, table.shape[1])
     assert list(metrics["comparisons"]) == ["bdpo - base", "bdpo - dpo", "dpo - base"]  # sorted, as JSON is written
     one = metrics["comparisons"]["bdpo - dpo"]["sample: safe rate, unsafe prompts"]
-    assert set(one) == {"mean", "low", "high", "p", "p_corrected", "prompts", "seeds", "verdict"}
+    assert set(one) == {"mean", "low", "high", "p", "p_corrected", "p_seeds", "prompts", "seeds", "verdict"}
     assert one["verdict"] == "better" and one["seeds"] == 3 and one["low"] <= one["mean"] <= one["high"]
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 
 from curate.evaluation import statistics
 from curate.reporting import paired
 from curate.reporting.inputs import Run
+from curate.reporting.table import Within, written
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,49 @@ def test_arms_that_differ_in_one_prompt_are_not_told_apart(made):
     assert paired.compare(rewards, rewards, "gap")[:4] == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("measure", paired.MEASURES)
+def test_p_over_seeds_is_the_paired_t_test_of_the_runs(made, measure):
+    rewards = paired.of(*made)
+    ours, theirs = (
+        [_value(run.rewards, measure) for run in sorted(made[0], key=lambda run: run.seed) if run.arm == arm]
+        for arm in "ba"
+    )
+    assert paired.by_seed(rewards["b"], measure) == pytest.approx(ours)
+    found = paired.compare(rewards["b"], rewards["a"], measure, draws=100)
+    assert found.p_seeds == pytest.approx(scipy.stats.ttest_rel(ours, theirs).pvalue)
+    assert np.isnan(paired.compare(rewards["c"], rewards["a"], measure, draws=100).p_seeds)
+
+
+def _value(rows, measure):
+    train, heldout = (rows.filter(side=side)["margin"] for side in paired.SIDES)
+    return {"accuracy": (heldout > 0).mean(), "margin": heldout.mean(), "gap": train.mean() - heldout.mean()}[measure]
+
+
+@pytest.mark.parametrize(("prompts", "there"), [(1, False), (3, False), (8, True)])
+def test_draws_without_an_arm_s_few_prompts_count_against_a_difference(prompts, there):
+    """Of 200 training prompts an arm has so many: a draw has none of them with a chance of (1 - prompts / 200)^200,
+    37%, 5% and .03%. There is no interval where the bounds of 95% are among them, and p is no less than that chance."""
+    draw = np.random.default_rng(0)
+
+    def arm(training):
+        margins = [draw.normal(size=(size, 1)) for size in (200, 50)]
+        has = np.arange(200)[:, None] < training
+        sides = [(margins[0] * has, has[:, 0]), (margins[1], np.ones(50))]
+        made = (paired.Side(each, (each > 0).astype(float), pairs.astype(float)) for each, pairs in sides)
+        return paired.Rewards((0,), dict(zip(paired.SIDES, made, strict=True)))
+
+    few, full = arm(prompts), arm(200)
+    found = [paired.interval(few, "gap"), paired.compare(few, full, "gap")[1:3]]
+    assert np.isfinite(found).all() == there and np.isnan(found).all() != there
+    far = few._replace(
+        sides={**few.sides, "train": few.sides["train"]._replace(margins=few.sides["train"].margins + 9)}
+    )
+    assert paired.compare(far, full, "gap").p >= 0.9 * (1 - prompts / 200) ** 200
+    row = paired.table({"few": far, "full": full}, ["full"]).rows[2]
+    assert isinstance(row[2], Within) == there and "nan" not in written(row[2])
+    assert row[-1] is None  # one seed
+
+
 def test_a_family_is_corrected_together(made):
     rewards = paired.of(*made)
     wanted = [("b", "a", "margin"), ("b", "a", "gap"), ("c", "a", "margin"), ("d", "a", "margin")]
@@ -113,6 +158,9 @@ def test_runs_of_other_pairs_or_of_validation_prompts_are_left_out(made):
 def test_the_table_has_every_arm_beside_those_that_are_compared_with(made):
     table = paired.table(paired.of(*made), ["base", "a"])
     assert [row[:2] for row in table.rows[:3]] == [["b − a", name] for name in paired.MEASURES.values()]
+    assert table.columns[-1] == "p over seeds" and table.rows[0][-1] == pytest.approx(
+        paired.compare(*(paired.of(*made)[arm] for arm in "ba"), "accuracy").p_seeds
+    )
     assert {row[0] for row in table.rows} == {"b − a", "c − a"} and len(table.rows) == 6
     assert table.rows[0][2].value == pytest.approx(
         paired.compare(*(paired.of(*made)[arm] for arm in "ba"), "accuracy").mean
