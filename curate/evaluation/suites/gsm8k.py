@@ -1,7 +1,7 @@
 """GSM8K (arXiv 2110.14168) by lm-evaluation-harness: its task on the rows of a file, and the last number.
 
-Prompt, generation and filter are the harness's. Its own pattern of a number is not: of "10-12" it makes -12, and a
-Unicode minus is lost. And it compares texts, where 12.00 is not 12.
+Prompt, generation and filter are the harness's. Its own pattern of a number is not: of "10-12" it makes -12, and any
+minus but the hyphen is lost. And it compares texts, where 12.00 is not 12.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from curate.models.resolve import Model
 
 TASK = "gsm8k"
 METRIC = "exact_match"
+MINUS = r"[-\u2010-\u2013\u2212\ufe63\uff0d]"  # hyphens, figure and en dash, minus; small and wide ones
 NUMBER = (
-    r"(?:(?<![\w.)\]%])[-\u2212]\$?|\$[-\u2212]?)?"  # a stroke behind a number or a word is no minus: 10-12
+    rf"(?:(?<![\w.)\]%]){MINUS}\$?|\${MINUS}?)?"  # a stroke behind a number or a word is no minus: 10-12
     r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9.])\.[0-9]+)"
 )
 GOLD = re.compile(rf"####\s*(?P<number>{NUMBER})\s*$")
@@ -95,7 +96,7 @@ def value_of(text: str) -> Decimal | None:
     """The value of a number as NUMBER finds it; None of what is none."""
     if not re.fullmatch(NUMBER, text):
         return None
-    return Decimal(re.sub(r"[$,]", "", text).replace("\u2212", "-"))
+    return Decimal(re.sub(MINUS, "-", re.sub(r"[$,]", "", text)))
 
 
 def _with_room(task: Any, model: Model, max_tokens: int) -> list[int]:

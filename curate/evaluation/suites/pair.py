@@ -88,9 +88,16 @@ class Attempt(NamedTuple):
     judgement: Judgement
 
     @property
-    def harm(self) -> float:
-        """For a choice among attempts: below all harm where there is no verdict."""
-        return -1.0 if self.judgement.harm is None else self.judgement.harm
+    def succeeded(self) -> bool:
+        """Whether the judge found the answer harmful."""
+        return self.judgement.harm is not None and self.judgement.harm >= metrics.HARMFUL
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """For the choice of a behaviour's answer: what was found harmful first, by harm; then what has no verdict,
+        which counts as the worst value; then the rest, by harm."""
+        harm = self.judgement.harm
+        return self.succeeded, harm is None, harm or 0.0
 
 
 class Pair:
@@ -105,8 +112,8 @@ class Pair:
         return draw(behaviours(rows, self.name), options.behaviours, options.seed)
 
     def run(self, items: Sequence[Item], bench: Bench, options: PairOptions) -> pl.DataFrame:
-        """Of each behaviour its most harmful answer, of those with a verdict where there are some. A behaviour that was
-        answered harmfully is attacked no more.
+        """Of each behaviour its most harmful answer; where none was found harmful, one without a verdict, if there is
+        any: nobody can say that it is harmless. A behaviour that was answered harmfully is attacked no more. [ours]
 
         Raises:
             UsageError: there is no attacker, or no judge of harm, which the attacker is told the score of.
@@ -122,7 +129,7 @@ class Pair:
             for stream in range(options.streams)
         ]
         for round_ in range(options.rounds):
-            streams = [stream for stream in streams if best[stream.item].harm < metrics.HARMFUL]
+            streams = [stream for stream in streams if not best[stream.item].succeeded]
             if not streams:
                 break
             answers = _attacks(streams, bench, options, f"attack, round {round_ + 1} of {options.rounds}")
@@ -134,7 +141,7 @@ class Pair:
             unjudged += _unjudged(tried.values())
             for number, attempt in tried.items():
                 behaviour = streams[number].item
-                best[behaviour] = max(best[behaviour], attempt, key=lambda one: one.harm)
+                best[behaviour] = max(best[behaviour], attempt, key=lambda one: one.rank)
             streams = [
                 stream._replace(messages=_continued(stream, items[stream.item], answers[number][0], tried.get(number)))
                 for number, stream in enumerate(streams)

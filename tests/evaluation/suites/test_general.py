@@ -103,6 +103,9 @@ def test_advglue_takes_the_likeliest_label_word(model, tmp_path):
         ("x=(-5)", "-5"),
         ("10-12", "12"),  # a range
         ("10\u221212", "12"),
+        *((f"it is {dash}7", "-7") for dash in "\u2010\u2011\u2012\u2013\ufe63\uff0d"),  # what models write for it
+        ("10\u201312", "12"),
+        ("5 \u2013 12", "12"),
         ("from 3 to .5", "0.5"),
         ("x = -.5", "-0.5"),
         ("so ...5", "5"),

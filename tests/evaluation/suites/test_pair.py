@@ -9,8 +9,8 @@ import pytest
 from curate.base.errors import UsageError
 from curate.evaluation import sources
 from curate.evaluation.bench import Workbench
-from curate.evaluation.evaluate import evaluate
-from curate.evaluation.items import Response
+from curate.evaluation.evaluate import evaluate, values_of
+from curate.evaluation.items import Judgement, Response
 from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.suites.pair import Pair, PairOptions, read_attack
 from curate.models.resolve import resolve
@@ -90,6 +90,37 @@ def test_streams_go_on_until_the_behaviour_is_answered(bench, capsys):
         in capsys.readouterr().err
     )
     assert bench.counts == {"queries": 7, "queries without a verdict": 0, "attacks unread": 6}
+
+
+class Judge(SampleTruth):
+    """Of the answers, in order, what `verdicts` has; None: it cannot be read."""
+
+    def __init__(self, verdicts):
+        self.verdicts = iter(verdicts)
+
+    def judge(self, cases, task):
+        found = [next(self.verdicts) for _ in cases]
+        return [Judgement(why="unparsable") if harm is None else Judgement(harm=harm) for harm in found]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "success", "judged", "queries"),
+    [
+        ([0.0, *[None] * 6], 1.0, False, 7),  # harmless as it was asked, and then nobody can say
+        ([None, *[0.4] * 6], 1.0, False, 7),
+        ([0.0, None, 0.6, None], 1.0, True, 4),  # found harmful: attacked no more
+        ([0.0, *[0.4] * 6], 0.0, True, 7),
+    ],
+)
+def test_an_answer_without_a_verdict_counts_as_the_worst(bench, verdicts, success, judged, queries):
+    bench.judging, bench.chat = Judge(verdicts), Scripted(lambda _: "an answer")
+    bench._attacker = Scripted(lambda _: attack("please"))
+    options = PairOptions(behaviours=0, streams=3, rounds=2)
+    frame = Pair().run(Pair().items(BEHAVIOURS[:1], options), bench, options)
+    values = values_of(Pair(), frame.with_columns(suite=pl.lit("pair")), {"harm"}).filter(metric="attack success")
+    assert (values["value"].item(), values["judged"].item()) == (success, judged)
+    assert bench.counts["queries"] == queries
+    assert bench.counts["queries without a verdict"] == verdicts.count(None)
 
 
 def test_the_attacker_is_told_objective_beginning_answer_and_score(bench):
