@@ -35,7 +35,7 @@ def arm_rows(rewards: dict[str, Rewards]) -> list[str]:
         cells = []
         for measure in paired.MEASURES:
             low, high = paired.interval(one, measure)
-            cells.append(f"{paired.value(one, measure):.3f} [{low:.3f}, {high:.3f}]")
+            cells.append(f"{paired.value(one, measure):.3f} [{low:.3f}, {high:.3f}]" if one.has(measure) else "–")
         lines.append(f"| {name} | {len(one.seeds)} | {' | '.join(cells)} |")
     return lines
 

@@ -34,7 +34,8 @@ def main() -> None:
         best = min(tried, key=loss)
         for run in tried:
             measures = [("heldout", "rewards/accuracies"), ("train", "rewards/accuracies"), ("overfitting", "margins")]
-            cells = " | ".join(f"{run.final(*measure):.3f}" for measure in measures)
+            values = [run.final(*measure) for measure in measures]
+            cells = " | ".join("–" if value is None else f"{value:.3f}" for value in values)
             taken = "yes" if run is best else ""
             print(f"| {run.metrics['objective']} | {rate(run):g} | {loss(run):.4f} | {cells} | {taken} |")
 

@@ -114,7 +114,8 @@ def write_run(
     metrics |= {"swapped": 3, "dropped": 1} if arm.objective == "safedpo" else {}
     metrics |= last | {"start": start.row(0, named=True)}
     metrics["overfitting"] = {
-        key: last["train"][f"rewards/{key}"] - last["heldout"][f"rewards/{key}"] for key in ("margins", "accuracies")
+        key: None if metrics.get("swapped") else last["train"][f"rewards/{key}"] - last["heldout"][f"rewards/{key}"]
+        for key in ("margins", "accuracies")
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     record = {

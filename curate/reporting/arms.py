@@ -47,7 +47,8 @@ OUTCOMES = {
 }
 """Measures of a run at its end: name in files, name for people, part and key of metrics.json.
 
-`margin_gap` is the training margin minus the held-out one, `accuracy_gap` the same of accuracies: overfitting.
+`margin_gap` is the training margin minus the held-out one, `accuracy_gap` the same of accuracies: overfitting. Arms
+that turn training pairs round have neither (`Run.turned`).
 `heldout_kl` is the KL divergence to the reference on held-out prompts, nats.
 """
 OVER_PROMPTS: dict[str, paired.Measure] = {"heldout_margin": "margin", "margin_gap": "gap"}
@@ -90,6 +91,11 @@ class Arm(NamedTuple):
         """The share of the training prompts that its measures are of, in place of the held-out pairs."""
         train = self.runs[0].record.get("train")
         return (train.get("validation_fraction") or None) if isinstance(train, dict) else None
+
+    @property
+    def turned(self) -> bool:
+        """Whether it has no gap, for its objective turned training pairs round."""
+        return any(run.turned for run in self.runs)
 
     @property
     def measured(self) -> tuple[float | None, int | None]:
@@ -205,7 +211,11 @@ def _over_prompts(arms: Sequence[Arm], frame: pl.DataFrame) -> dict[str, dict[st
     if not alone or not {"pair_id", "prompt_key"} <= set(frame.columns):
         return {}
     found = {
-        name: {outcome: paired.interval(rewards, measure, draws=DRAWS) for outcome, measure in OVER_PROMPTS.items()}
+        name: {
+            outcome: paired.interval(rewards, measure, draws=DRAWS)
+            for outcome, measure in OVER_PROMPTS.items()
+            if rewards.has(measure)
+        }
         for name, rewards in paired.of(alone, frame).items()
     }
     return {

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from curate.base.progress import safe
 from curate.evaluation.statistics import wilson
 from curate.reporting.arms import Arm
 from curate.reporting.canvas import INK, PALETTE, panels
@@ -35,9 +36,14 @@ def margins(arms: Sequence[Arm]) -> Drawn:
         "The margin is β·Δ of the chosen response minus β·Δ of the rejected one: how much further the policy has "
         "moved towards the chosen response. Solid: pairs it trains on; dashed: held-out pairs. A solid line that "
         "rises away from its dashed one is overfitting. The margin is unweighted in every arm, so arms compare. "
-        f"{seeds_said(arms)}{_left_out(arms)}",
+        f"{_turned_said(arms)}{seeds_said(arms)}{_left_out(arms)}",
         figure,
     )
+
+
+def _turned_said(arms: Sequence[Arm]) -> str:
+    turned = ", ".join(safe(arm.name) for arm in arms if arm.turned)
+    return f"Not so of {turned}: the training pairs were turned round, the held-out ones were not. " if turned else ""
 
 
 def accuracies(arms: Sequence[Arm]) -> Drawn:

@@ -114,7 +114,7 @@ def objectives(arms: Sequence[Arm], pairs: str) -> Drawn:
     if present & set(RELABELS):
         notes.append(
             "SafeDPO and C-DPO train on relabelled pairs, and their training margins are of those; the held-out "
-            "pairs are as they came."
+            "pairs are as they came. So they have no margin gap where pairs were turned round."
         )
     if present & set(REFUSES):
         notes.append("DOOR and W-DOOR train refusals after harmful beginnings, not preferences.")

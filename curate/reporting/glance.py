@@ -61,6 +61,8 @@ def _reading(shown: Sequence[Arm], arms: Sequence[Arm]) -> str:
             " Right: how far each arm prefers the chosen response, on its training pairs and on held-out ones; the "
             "shorter the line between, the less it overfits."
         )
+    if turned := [safe(arm.name) for arm in shown if arm.turned]:
+        said += f" No line, for training pairs were turned round and held-out ones were not: {', '.join(turned)}."
     if any(len(arm.runs) > 2 for arm in shown):
         said += " Thin bars: 95% intervals over the seeds."
     if any("heldout_margin" in arm.over_prompts for arm in shown):
@@ -99,7 +101,7 @@ def _margins(axis: Axes, arms: Sequence[Arm]) -> None:
     """A row an arm: a full dot of its training pairs, a hollow one of held-out pairs, the overfitting between them."""
     for place, arm in enumerate(arms):
         train, heldout = arm.spread("train_margin"), arm.spread("heldout_margin")
-        if train and heldout:
+        if train and heldout and not arm.turned:
             axis.plot([heldout.mean, train.mean], [place] * 2, color=PALETTE[0], linewidth=2.2, alpha=0.5, zorder=2)
         for outcome, end, fill in (("train_margin", train, PALETTE[0]), ("heldout_margin", heldout, PAPER)):
             if end:

@@ -51,8 +51,16 @@ class Run(NamedTuple):
     record: dict[str, Any]  # how it was made, of model/curate.json; empty where the model is not there
     rewards: pl.DataFrame | None = None  # pair_id, side and margin of each pair at the end; None in older runs
 
+    @property
+    def turned(self) -> bool:
+        """Whether its objective turned training pairs round: their margins are of its labels, those of held-out pairs
+        of the pairs' own, and the gap between the two is not overfitting."""
+        return bool(self.metrics.get("swapped"))
+
     def final(self, part: str, measure: str) -> float | None:
         """A measure at the run's end, of the part `train`, `heldout` or `overfitting`; None where it is not there."""
+        if part == "overfitting" and self.turned:
+            return None  # runs of before have one
         value = (self.metrics.get(part) or {}).get(measure)
         return None if value is None else float(value)
 

@@ -40,6 +40,10 @@ class Rewards(NamedTuple):
 
     seeds: tuple[int, ...]
     sides: dict[str, Side]  # the same prompts in the same order for every arm; one without pairs counts 0
+    turned: bool = False  # training pairs, by the objective: there is no gap (`Run.turned`)
+
+    def has(self, measure: Measure) -> bool:
+        return not (self.turned and measure == "gap")
 
 
 class Drawn(NamedTuple):
@@ -69,6 +73,7 @@ def of(runs: Sequence[Run], frame: pl.DataFrame) -> dict[str, Rewards]:
         frame: has pair_id and prompt_key of every pair.
     """
     found: dict[str, dict[int, pl.DataFrame]] = {}
+    turned = {run.arm for run in runs if run.turned}
     keys = frame.select("pair_id", "prompt_key")
     for run in runs:
         if run.rewards is None or (run.record.get("train") or {}).get("validation_fraction"):
@@ -80,7 +85,7 @@ def of(runs: Sequence[Run], frame: pl.DataFrame) -> dict[str, Rewards]:
         return {}
     everything = pl.concat([rewards for by_seed in found.values() for rewards in by_seed.values()])
     prompts = {side: everything.filter(side=side).select("prompt_key").unique().sort("prompt_key") for side in SIDES}
-    return {name: _of(by_seed, prompts) for name, by_seed in found.items()}
+    return {name: _of(by_seed, prompts)._replace(turned=name in turned) for name, by_seed in found.items()}
 
 
 def _of(runs: Mapping[int, pl.DataFrame], prompts: Mapping[str, pl.DataFrame]) -> Rewards:
@@ -165,13 +170,16 @@ def error(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DRAW
 
 
 def family(rewards: Mapping[str, Rewards], wanted: Sequence[tuple[str, str, Measure]]) -> list[Compared]:
-    """Every comparison (arm, other, measure) whose arms are there, with a seed in common, corrected for all of them
-    together (Holm)."""
+    """Every comparison (arm, other, measure) whose arms are there and have the measure, with a seed in common,
+    corrected for all of them together (Holm)."""
     found: list[tuple[str, str, Measure, Difference]] = []
     drawn: dict[int, Drawn] = {}  # by the number of seeds: all arms have the same prompts
     for arm, other, measure in wanted:
-        if arm in rewards and other in rewards and set(rewards[arm].seeds) & set(rewards[other].seeds):
-            both = _shared(rewards[arm], rewards[other])
+        if arm not in rewards or other not in rewards:
+            continue
+        ours, theirs = rewards[arm], rewards[other]
+        if ours.has(measure) and theirs.has(measure) and set(ours.seeds) & set(theirs.seeds):
+            both = _shared(ours, theirs)
             seeds = len(both[0].seeds)
             if seeds not in drawn:
                 drawn[seeds] = _draws(both[0], DRAWS, 0)
@@ -237,4 +245,4 @@ def _resampled(rewards: Rewards, measure: Measure, drawn: Drawn) -> Array:
 def _only(rewards: Rewards, seeds: Sequence[int]) -> Rewards:
     at = [rewards.seeds.index(seed) for seed in seeds]
     sides = {side: Side(one.margins[:, at], one.right[:, at], one.pairs) for side, one in rewards.sides.items()}
-    return Rewards(tuple(seeds), sides)
+    return rewards._replace(seeds=tuple(seeds), sides=sides)

@@ -43,6 +43,9 @@ def metrics_of(
     """metrics.json: `known` of the run, each side at the step that was kept, the held-out one before the first step,
     the overfitting gap.
 
+    There is no gap (null) where training pairs were turned round (`swapped` of `known`): the training side is then of
+    the arm's labels and the held-out one of the pairs' own, and their difference is not overfitting. [ours]
+
     Args:
         ends: loss and METRICS by side where more pairs than the curve's were measured at the end, else empty.
     """
@@ -56,7 +59,7 @@ def metrics_of(
     )
     # How much better the arm does on what it saw.
     metrics["overfitting"] = {
-        key: metrics["train"][f"rewards/{key}"] - metrics["heldout"][f"rewards/{key}"]
+        key: None if known.get("swapped") else metrics["train"][f"rewards/{key}"] - metrics["heldout"][f"rewards/{key}"]
         for key in ("margins", "accuracies")
     }
     return metrics

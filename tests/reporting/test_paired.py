@@ -146,6 +146,19 @@ def test_a_family_is_corrected_together(made):
     assert low < paired.value(rewards["a"], "accuracy") < high
 
 
+def test_an_arm_that_turned_training_pairs_round_has_no_gap(made):
+    """Nor an interval of it, nor a comparison."""
+    runs, frame = made
+    runs = [run._replace(metrics={"swapped": 5 * (run.arm == "c")}) for run in runs]
+    rewards = paired.of(runs, frame)
+    assert [one.has("gap") for one in rewards.values()] == [True, True, False] and rewards["c"].has("margin")
+    found = paired.table(rewards, ["a"])
+    assert [row[:2] for row in found.rows if row[0] == "c − a"] == [
+        ["c − a", paired.MEASURES[name]] for name in ("accuracy", "margin")
+    ]
+    assert paired.family(rewards, [("a", "c", "gap")]) == []
+
+
 def test_runs_of_other_pairs_or_of_validation_prompts_are_left_out(made):
     runs, frame = made
     assert paired.of(runs, frame.head(100)) == {} and paired.table({}, ["a"]) is None

@@ -194,15 +194,29 @@ def test_two_runs_of_one_name_and_seed_are_refused(tmp_path):
 
 def test_mean_and_deviation_are_of_the_seeds(root):
     """0.70, 0.72, 0.74: mean 0.72, squared deviations 0.0004 + 0 + 0.0004, over n - 1 = 2: sd 0.02."""
-    safedpo, dpo, _ = gathered(root)
+    _, dpo, _ = gathered(root)
     assert dpo.spread("heldout_accuracy") == Spread(pytest.approx(0.72), pytest.approx(0.02), 3)
     assert written(dpo.spread("heldout_accuracy")) == "0.720 ± 0.020"
     assert arm_metrics(dpo)["heldout_accuracy"] == {"mean": pytest.approx(0.72), "sd": pytest.approx(0.02), "n": 3}
     alone = gathered(root, seeds=[1])[1]
     assert alone.spread("heldout_accuracy") == Spread(pytest.approx(0.72), None, 1)
     assert written(alone.spread("heldout_accuracy")) == "0.720"
-    metrics = safedpo.runs[0].metrics
-    assert safedpo.values("margin_gap")[0] == metrics["overfitting"]["margins"]
+    assert dpo.values("margin_gap")[0] == dpo.runs[0].metrics["overfitting"]["margins"]
+
+
+def test_an_arm_that_turned_training_pairs_round_has_no_gap(root):
+    """Not even where its metrics.json, of an earlier version, has one: the margins are of other labels on each side."""
+    safedpo, dpo, _ = gathered(root)
+    assert safedpo.turned and not dpo.turned and safedpo.runs[0].metrics["swapped"] == 3
+    assert safedpo.values("margin_gap") == safedpo.values("accuracy_gap") == {} and safedpo.values("train_margin")
+    run = safedpo.runs[0]
+    before = run._replace(metrics=run.metrics | {"overfitting": {"margins": 25.0, "accuracies": 0.5}})
+    assert before.final("overfitting", "margins") is None
+    none = run._replace(metrics=before.metrics | {"swapped": 0})
+    assert none.final("overfitting", "margins") == 25.0
+    assert compare(safedpo, dpo, "margin_gap") is None
+    (row,) = (row for row in arm_table([safedpo, dpo]).rows if row[0] == "safedpo")
+    assert written(row[arm_table([safedpo]).columns.index("margin gap ↓")]) == "–"
 
 
 def test_a_difference_is_paired_by_seed(root):
@@ -299,7 +313,8 @@ def test_the_files_have_a_row_an_arm_and_seed(root, tmp_path):
     rows = pl.read_csv(tmp_path / "out/plots/arms.csv")
     assert rows.select("arm", "seed").rows() == [(arm, seed) for arm in ("safedpo", "dpo") for seed in (0, 1, 2)]
     assert rows["heldout_accuracy"].to_list() == pytest.approx([0.71, 0.75, 0.76, 0.70, 0.72, 0.74])
-    assert rows["margin_gap"].to_list() == pytest.approx((rows["train_margin"] - rows["heldout_margin"]).to_list())
+    gaps = (rows["train_margin"] - rows["heldout_margin"]).to_list()
+    assert rows["margin_gap"].to_list() == [None, None, None, *map(pytest.approx, gaps[3:])]
     assert metrics["arms"]["dpo"]["heldout_accuracy"]["mean"] == pytest.approx(0.72)
     curve = pl.read_csv(tmp_path / "out/plots/curves.csv")
     assert curve.group_by("arm", "seed").len()["len"].to_list() == [22] * 6
@@ -346,7 +361,8 @@ def test_one_seed_has_an_interval_over_its_prompts_where_it_kept_its_pairs_rewar
         assert low < value < high and high - low < 0.5
         assert dpo.cell(outcome) == Within(pytest.approx(value), low, high)
         assert safedpo.interval(outcome) is half.interval(outcome) is None
-        assert half.cell(outcome).sd is None and safedpo.cell(outcome).n == 2
+        assert half.cell(outcome).sd is None
+    assert safedpo.cell("heldout_margin").n == 2 and safedpo.cell("margin_gap") is None
     assert dpo.interval("train_margin") is None
     (row,) = arm_table([dpo]).rows
     assert sum(isinstance(cell, Within) for cell in row) == 2

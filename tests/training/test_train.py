@@ -342,7 +342,7 @@ def test_products_in_bfloat16_learn_what_float32_learns(weights, model, tmp_path
 
 
 def test_every_objective_trains(weights, model, tmp_path):
-    """One step each: finite numbers, weights that moved, and the objective's own."""
+    """One step each: finite numbers, weights that moved, and the objective's own; a gap where no pair was turned."""
     kinds = [f"{side}_{what}" for side in ("chosen", "rejected") for what in ("reward", "cost")]
     frame = weights.head(20).with_columns(
         pl.col(f"{kind.partition('_')[0]}_tokens").cast(float).alias(kind) for kind in kinds
@@ -354,6 +354,8 @@ def test_every_objective_trains(weights, model, tmp_path):
         metrics = train(frame, model, once, arm, name, tmp_path / name, tmp_path / "state")
         assert metrics["objective"] == name and metrics["steps"] == 1
         assert all(math.isfinite(value) for value in metrics["heldout"].values())
+        turned = metrics.get("swapped", 0) > 0
+        assert turned == (name == "cdpo") and {gap is None for gap in metrics["overfitting"].values()} == {turned}
         saved[name] = (tmp_path / name / "model" / "model.safetensors").read_bytes()
     assert len({*saved.values(), base}) == len(saved) + 1
 
