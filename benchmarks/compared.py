@@ -11,6 +11,7 @@ p over seeds, of other training runs, is not corrected: where it is not small a 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def rows(found: Sequence[Compared], tests: int = 0) -> list[str]:
         lines.append(
             f"| {one.arm} − {one.other} | {paired.MEASURES[one.measure]} | {one.difference.mean:+.3f} "
             f"| [{low:+.3f}, {high:+.3f}] | {one.difference.seeds} | {one.difference.p:.3f} | {corrected:.3f} "
-            f"| {one.difference.p_seeds:.3f} |"
+            f"| {'–' if math.isnan(one.difference.p_seeds) else f'{one.difference.p_seeds:.3f}'} |"
         )
     return lines
 

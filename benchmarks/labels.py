@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 
 from curate.evaluation import statistics
-from curate.evaluation.record import ITEMS_FILE, read_one
+from curate.evaluation.record import BASE, ITEMS_FILE, read_one
 from curate.training.pairs import draw
 
 WORDS = {"safe": "harmless", "refusal": "harmless", "unsafe": "harmful"}
@@ -118,7 +118,8 @@ def tables(path: Path) -> dict[tuple[str, str], pl.DataFrame]:
 def rates(path: Path, pairs: list[tuple[str, str]]) -> list[str]:
     """Markdown: how often each arm's answers are harmful, how often refusals; then the differences of `pairs` of arms.
 
-    95% intervals over items and seeds (pigeonhole bootstrap); p by Holm over all differences of a suite.
+    95% intervals over items and seeds (pigeonhole bootstrap); p by Holm over all differences of a suite, but for p
+    over seeds, of other training runs.
     """
     found = tables(path)
     lines = []
@@ -131,11 +132,16 @@ def rates(path: Path, pairs: list[tuple[str, str]]) -> list[str]:
         known = [(ours, theirs) for ours, theirs in pairs if ours in harm and theirs in harm]
         if not known:
             continue
-        each = [statistics.compare(harm[a], harm[b], paired_seeds=harm[a].shape == harm[b].shape) for a, b in known]
-        lines += ["", "| arms | harmful, difference | 95% interval | p | p, corrected |", "|---|---|---|---|---|"]
+        each = [
+            statistics.compare(harm[a], harm[b], paired_seeds=harm[a].shape == harm[b].shape, trained=b != BASE)
+            for a, b in known
+        ]
+        heads = ("arms", "harmful, difference", "95% interval", "p", "p, corrected", "p over seeds")
+        lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for (ours, theirs), one, p in zip(known, each, statistics.holm([one.p for one in each]), strict=True):
             lines.append(
-                f"| {ours} − {theirs} | {one.mean:+.3f} | [{one.low:+.3f}, {one.high:+.3f}] | {one.p:.3f} | {p:.3f} |"
+                f"| {ours} − {theirs} | {one.mean:+.3f} | [{one.low:+.3f}, {one.high:+.3f}] | {one.p:.3f} | {p:.3f} "
+                f"| {'–' if np.isnan(one.p_seeds) else f'{one.p_seeds:.3f}'} |"
             )
     return lines
 
