@@ -61,9 +61,12 @@ def _save_model(policy: Any, folder: Path, plan: Plan) -> None:
 
 
 def _save_adapter(policy: Any, folder: Path, base: Model) -> None:
-    """In PEFT's format, its base named so that it is found again."""
+    """In PEFT's format, its base named so that it is found again; the same adapter is the same bytes."""
     config = policy.peft_config["default"]
     config.base_model_name_or_path, config.revision = base_name(base), base.commit
+    for name, value in vars(config).items():
+        if isinstance(value, set):  # PEFT writes it in the order of a hash, which is another in each process
+            setattr(config, name, sorted(value))
     policy.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's, to be filled in by hand; the model folder has ours
 

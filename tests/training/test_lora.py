@@ -185,7 +185,9 @@ def test_an_adapter_alone_is_a_model(weights, model, tmp_path, monkeypatch):
     metrics = train(weights, model, options, arm, "dpo", tmp_path / "run", tmp_path / "state")
     folder = tmp_path / "run" / "model"
     assert not list(folder.glob("model*.safetensors")) and not (folder / "config.json").exists()
-    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == model.path.name
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == model.path.name
+    assert len(config["target_modules"]) > 6 and config["target_modules"] == sorted(config["target_modules"])
     assert "library_name: peft" in (folder / "README.md").read_text()
     adapted = resolve(folder)
     assert adapted.adapter == folder and adapted.path.samefile(model.path)
