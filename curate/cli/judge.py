@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from curate.cli.options import quoted, say_next
+from curate.project.params import LARGEST_SEED, MANY
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curate.evaluation.judges.training import Responses
+    from curate.pairs.schema import Split
 
 app = typer.Typer(
     name="judge",
@@ -32,18 +39,22 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder of the judge; a judge of ours there is replaced.")] = Path(
         "judge"
     ),
-    blocks: Annotated[int, typer.Option(min=0, help="The body's last so many blocks train, besides the head.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the responses.")] = 2,
+    blocks: Annotated[
+        int, typer.Option(min=0, max=MANY, help="The body's last so many blocks train, besides the head.")
+    ] = 4,
+    epochs: Annotated[int, typer.Option(min=1, max=MANY, help="Passes over the responses.")] = 2,
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, help="Peak.")] = 1e-4,
-    batch: Annotated[int, typer.Option(min=1, help="Responses a step.")] = 16,
-    max_tokens: Annotated[int, typer.Option(min=1, help="A longer request and response is left out.")] = 1024,
+    batch: Annotated[int, typer.Option(min=1, max=MANY, help="Responses a step.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MANY, help="A longer request and response is left out.")] = 1024,
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Of the products in training; weights are float32.")
     ] = "float32",
     limit: Annotated[
-        int, typer.Option(min=0, help="Learn from, and measure on, a draw of so many responses, for a try (0: all).")
+        int, typer.Option(min=0, max=MANY, help="Learn from, and measure on, a draw of so many, for a try (0: all).")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the head's first weights and the order of the responses.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of the head's first weights and the order of the responses.")
+    ] = 0,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
 ) -> None:
@@ -65,9 +76,7 @@ def train(
 
     statistics.check_installed()  # what measures it: asked before it is trained
     frame = read_artefact(inputs.refuse_raw(pairs), "pairs")
-    learnt, heldout = (training.responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
-    for name, side in (("training", learnt), ("held-out", heldout)):
-        say(f"judge: {name} side: " + ", ".join(f"{count:,} {what}" for what, count in side.told.items() if count))
+    learnt, heldout = (_responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
     resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
     with files.replacing(out, training.JUDGE) as folder:
@@ -81,3 +90,14 @@ def train(
     typer.echo("\n".join(lines(found, "classifier")))
     say(f"judge: agreement on held-out prompts is in {out / training.RECORD_FILE}")
     say_next(f"curate evaluate MODEL --suite strongreject --judge classifier --judge-model {quoted(out)}")
+
+
+def _responses(pairs: pl.DataFrame, side: Split, limit: int) -> Responses:
+    """Of one side, with a line of how many there are."""
+    from curate.base.progress import say
+    from curate.evaluation.judges import training
+
+    found = training.responses(pairs, side, limit)
+    name = "training" if side == "train" else "held-out"
+    say(f"judge: {name} side: " + ", ".join(f"{count:,} {what}" for what, count in found.told.items() if count))
+    return found

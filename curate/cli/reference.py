@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.project.params import CleaningParams, DataParams, ReferenceParams
+from curate.project.params import LARGEST_SEED, CleaningParams, DataParams, ReferenceParams
 
 _DATA = DataParams()
 
@@ -17,12 +17,14 @@ _DATA = DataParams()
 def reference(
     params: ReferenceParams,
     out: Out = Path("reference"),
-    sample_pairs: Annotated[int, typer.Option(help="Pairs that `sample` makes.", min=1)] = _DATA.sample_pairs,
+    sample_pairs: Annotated[
+        int, typer.Option(help="Pairs that `sample` makes.", min=1, max=10**6)
+    ] = _DATA.sample_pairs,
     heldout_fraction: Annotated[
         float, typer.Option(help="Of the prompts of preference files, not read: as given to `curate prepare`.")
     ] = _DATA.heldout_fraction,
     heldout_seed: Annotated[
-        int, typer.Option(help="Of the held-out draw: the --seed given to `curate prepare`.")
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of the held-out draw: the --seed given to `curate prepare`.")
     ] = _DATA.seed,
 ) -> None:
     """Train a small model from scratch, to try things with.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.options import Out, with_params
-from curate.project.params import ScoreParams
+from curate.project.params import MANY, ScoreParams
 
 
 @with_params(ScoreParams)
@@ -26,7 +26,7 @@ def score(
         Path | None,
         typer.Option(help="Folder of the score store [default: .curate/scores in the working folder]."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Score the first so many pairs, for a try (0: all).")] = 0,
+    limit: Annotated[int, typer.Option(min=0, max=MANY, help="Score the first so many pairs, for a try (0: all).")] = 0,
 ) -> None:
     """Measure how well a model comprehends each pair's responses.
 

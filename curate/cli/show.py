@@ -10,6 +10,7 @@ import typer
 
 from curate.base.progress import safe
 from curate.cli.tables import console, print_table
+from curate.project.params import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def show(
             show_default="the working folder",
         ),
     ] = Path(),
-    show_text: Annotated[int, typer.Option(min=0, help="Print the texts of the first so many rows.")] = 0,
+    show_text: Annotated[int, typer.Option(min=0, max=MANY, help="Print the texts of the first so many rows.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without texts.")] = False,
 ) -> None:
     """Say what a file or folder holds, and what is wrong in it.

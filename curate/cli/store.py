@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curate.project.params import MANY
+
 if TYPE_CHECKING:
     from curate.scoring.store import Held
 
@@ -62,7 +64,7 @@ def prune(
         list[str] | None, typer.Argument(help="Delete these (see `curate store`).", show_default=False)
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(min=0, help="Delete those to which nothing was added for so many days.")
+        float | None, typer.Option(min=0, max=MANY, help="Delete those to which nothing was added for so many days.")
     ] = None,
     damaged: Annotated[
         bool, typer.Option(help="Delete damaged shards and files that are none, of all others.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from curate.cli.options import check_once, one_of, quoted, say_next, with_params
-from curate.project.params import DEFAULT_ARMS, PIPELINE_KEYS, ArmParams, TrainParams, check
+from curate.project.params import DEFAULT_ARMS, LARGEST_SEED, MANY, PIPELINE_KEYS, ArmParams, TrainParams, check
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,9 +42,12 @@ def train(
         list[str] | None,
         typer.Option(help="NAME=NUMBER, a setting of the objective (`curate objectives` lists them); may repeat."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of the pairs.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the order of the pairs.", min=0, max=LARGEST_SEED)] = 0,
     limit: Annotated[
-        int, typer.Option(min=0, help="Train and measure on the first so many pairs of each side, for a try (0: all).")
+        int,
+        typer.Option(
+            min=0, max=MANY, help="Train and measure on the first so many pairs of each side, for a try (0: all)."
+        ),
     ] = 0,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,

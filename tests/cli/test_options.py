@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import typer
 from command import curate
 
+from curate import cli
 from curate.base.errors import OutputError, UsageError
 from curate.cli.options import check_beside, with_keys
+from curate.project.params import LARGEST_SEED, DataParams, TrainParams, check
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,25 @@ def test_no_command_replaces_a_file_that_is_not_ours(tmp_path, monkeypatch, name
     with pytest.raises(OutputError, match="a file that curate did not write") as caught:
         curate(*call.split())
     assert caught.value.details["file"] == name and path.read_text() == '{"mine": 1}'
+
+
+def _options(command, *above):
+    """(Words of the command, option) of a command and of those below it."""
+    for each in getattr(command, "commands", {}).values():
+        yield from _options(each, *above, each.name)
+    yield from ((above, option) for option in command.params)
+
+
+def test_a_number_of_a_command_has_both_bounds():
+    """Those of its own; params have theirs."""
+    ranges = [(words, one) for words, one in _options(typer.main.get_command(cli.app)) if one.min is not None]
+    assert len(ranges) > 10 and not [(words, one.name) for words, one in ranges if one.max is None]
+    seeds = {words[0]: one.max for words, one in ranges if "seed" in one.name}
+    assert seeds == dict.fromkeys(("train", "judge", "reference"), LARGEST_SEED)
+
+
+@pytest.mark.parametrize("section", [{"seed": 2**32}, {"seeds": [2**32]}], ids=str)
+def test_the_bound_of_a_seed_is_that_of_params(section):
+    with pytest.raises(UsageError) as caught:
+        check(DataParams if "seed" in section else TrainParams, section)
+    assert str(LARGEST_SEED + 1) in caught.value.details["expected"]

@@ -11,7 +11,7 @@ from curate.project.params.model import ModelParams, ReferenceParams
 from curate.project.params.reader import check, load
 from curate.project.params.results import REPOSITORY, PublishParams, ReportParams
 from curate.project.params.score import ScoreParams
-from curate.project.params.section import SAMPLE_FOLDER, Count, Fraction, Positive, Section, Seed
+from curate.project.params.section import LARGEST_SEED, MANY, SAMPLE_FOLDER, Count, Fraction, Positive, Section, Seed
 from curate.project.params.selection import SplitParams, WeighParams
 from curate.project.params.train import PIPELINE_KEYS, TrainParams
 from curate.project.params.whole import Params
@@ -19,6 +19,8 @@ from curate.project.params.writer import to_yaml, without_credentials
 
 __all__ = [
     "DEFAULT_ARMS",
+    "LARGEST_SEED",
+    "MANY",
     "OBJECTIVES",
     "PIPELINE_KEYS",
     "REPOSITORY",

@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LARGEST_SEED = 2**32 - 1
+"""NumPy's and transformers' bound."""
+Seed = Annotated[int, Field(ge=0, lt=LARGEST_SEED + 1)]
 SAMPLE_FOLDER = "curate/sample"
 CONFIGS_FOLDER = "configs"
 MANY = 10**9
