@@ -25,11 +25,16 @@ weights train no arm anew that has none."""
 
 def arm_and_seed(params: params.Params, *instead: str) -> tuple[str, int]:
     """What a stage of one arm and seed is called with. Raises `UsageError`, which names `instead` too."""
+    arms = params.arms
     match sys.argv[1:]:
-        case [name, seed] if name in params.arms and seed.isdigit():
+        case [name, seed] if name in arms and seed in map(str, params.train.seeds_of(name)):
             return name, int(seed)
-    expected = ", or ".join([*instead, f"an arm ({', '.join(params.arms)}) and a seed"])
-    raise UsageError("name an arm and a seed", found=" ".join(sys.argv[1:]), expected=expected)
+        case [name, _] if name in arms:
+            arms, seeds = {name: arms[name]}, f"one of its seeds ({', '.join(map(str, params.train.seeds_of(name)))})"
+        case _:
+            seeds = "one of its seeds"
+    expected = ", or ".join([*instead, f"an arm ({', '.join(arms)}) and {seeds}"])
+    raise UsageError("name an arm and a seed of params.yaml", found=" ".join(sys.argv[1:]), expected=expected)
 
 
 def run(stage: Callable[[params.Params], None]) -> None:

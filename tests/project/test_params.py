@@ -44,6 +44,14 @@ def test_every_key_has_a_comment_above_it_and_every_preset_is_complete(path):
         ("arms: {train: {objective: dpo, subst: all}}", "arms.train.subst", "subset?"),
         ("arms: {weigh: {subst: all}}", "arms.weigh.subst", "subset?"),
         ("arms: {pairs: {objective: dpo}}", "", "an arm cannot be named pairs"),
+        ("train: {seeds: [true]}", "train.seeds", "valid integer"),
+        ('train: {seeds: ["3"]}', "train.seeds", "valid integer"),
+        ("train: {epochs: 1.0}", "train.epochs", "valid integer"),
+        ("evaluate: {max_tokens: true}", "evaluate.max_tokens", "valid integer"),
+        ("train: {beta: true}", "train.beta", "valid number"),
+        ("arms: {mine: {settings: {beta: true}}}", "arms.mine.settings", "valid number"),
+        ("train: {gradient_checkpointing: 1}", "train.gradient_checkpointing", "true or false"),
+        ("arms: {mine: {train: {epochs: true}}}", "arms.mine", "train.epochs: "),
         ("train: {arms: [mine]}", "", "train.arms names 'mine'"),
         ("train: {arms: [dpo, dpo]}", "train", "train.arms names one twice"),
         ("train: {seeds: [3, 3]}", "train", "train.seeds names one twice"),
@@ -139,6 +147,42 @@ def test_a_file_of_before_has_no_keys_for_what_is_watched(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("evaluate: {judge: rubric, judge_model: /}\ntrain: {accelerate: mine/ddp.yaml}\n")
     assert params.load(file).train.accelerate == "mine/ddp.yaml"
+
+
+@pytest.mark.parametrize("written", ["010", "-010", "00", "0_7", "1:30", "1:30:00", "1:30.5"])
+def test_a_number_that_dvc_reads_otherwise_is_refused(tmp_path, written):
+    file = tmp_path / "params.yaml"
+    file.write_text(f"weigh:\n  # a comment\n  alpha: {written}\n")
+    with pytest.raises(UsageError, match="take for different ones") as caught:
+        params.load(file)
+    assert str(caught.value.details["found"]) == f"{written} in line 3" and caught.value.details["file"] == str(file)
+
+
+@pytest.mark.parametrize(("written", "value"), [("0", 0), ("1e-3", 1e-3), ("0.5", 0.5), ("1_0", 10), ("10", 10)])
+def test_a_number_that_both_read_alike_stays(tmp_path, written, value):
+    (tmp_path / "params.yaml").write_text(f"weigh: {{alpha: {written}}}\n")
+    assert params.load(tmp_path / "params.yaml").weigh.alpha == value
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["bdpo", "3"], "an arm (bdpo) and one of its seeds (0, 1)"),
+        (["bdpo", "00"], "one of its seeds (0, 1)"),
+        (["ppo", "0"], "base, or an arm (dpo, bdpo, "),
+        (["bdpo"], "and one of its seeds"),
+    ],
+)
+def test_a_stage_is_called_with_an_arm_and_a_seed_of_params(monkeypatch, given, says):
+    from stages.run import arm_and_seed
+
+    chosen = Params(train=params.TrainParams(arms=["dpo", "bdpo"], seeds=[0], more_arms=["bdpo"], more_seeds=[1]))
+    monkeypatch.setattr("sys.argv", ["stages/evaluate.py", *given])
+    with pytest.raises(UsageError) as caught:
+        arm_and_seed(chosen, "base")
+    assert says in caught.value.details["expected"]
+    monkeypatch.setattr("sys.argv", ["stages/evaluate.py", "bdpo", "1"])
+    assert arm_and_seed(chosen) == ("bdpo", 1)
 
 
 def test_a_key_written_twice_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,8 +49,8 @@ def read_yaml(text: str, **where: Any) -> Any:
         where: `file` or `field` of errors.
 
     Raises:
-        UsageError: not YAML, a value that is none of its kind (a 13th month, 0x without digits, 5,000 digits), nested
-            too deeply, or aliases that amount to too much.
+        UsageError: not YAML, a value that is none of its kind (a 13th month, 0x without digits, 5,000 digits), a number
+            that another version of YAML reads otherwise, nested too deeply, or aliases that amount to too much.
     """
     try:
         value = yaml.load(text, Loader=_UniqueKeys)
@@ -61,6 +62,13 @@ def read_yaml(text: str, **where: Any) -> Any:
             left += [*part.keys(), *part.values()] if isinstance(part, dict) else part if _holds(part) else []
             if len(left) + seen > MOST_VALUES:
                 break
+    except _TwoNumbers as error:
+        raise UsageError(
+            "a number that YAML 1.1 and YAML 1.2, which DVC reads, take for different ones",
+            found=error,
+            expected="a decimal number without a leading zero",
+            **where,
+        ) from None
     except yaml.YAMLError as error:
         raise UsageError("not a YAML file", found=str(error).replace("\n", " "), **where) from error
     except RecursionError:
@@ -86,6 +94,25 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.YAMLError(f"the key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _TwoNumbers(Exception):
+    """The number as it is written, and its line."""
+
+
+_OTHERWISE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+"""010 is 8 in YAML 1.1, and 1:30 is 90."""
+
+
+def _one_number(loader: _UniqueKeys, node: yaml.ScalarNode) -> Any:
+    if _OTHERWISE.fullmatch(node.value):
+        raise _TwoNumbers(f"{node.value} in line {node.start_mark.line + 1}")
+    kind = node.tag.rpartition(":")[2]
+    return loader.construct_yaml_int(node) if kind == "int" else loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _UniqueKeys.add_constructor(f"tag:yaml.org,2002:{_kind}", _one_number)
 
 
 def check(model: type[S], value: Any, *, file: str | Path | None = None) -> S:
