@@ -78,7 +78,13 @@ def train(
     rewards = {name: metrics["heldout"][f"rewards/{name}"] for name in ("accuracies", "margins")}
     measured = "validation" if params.validation_fraction else "held-out"
     say(f"train {arm}: {measured} accuracy {rewards['accuracies']:.3f}, margin {rewards['margins']:.3f} -> {out}")
-    say_next(f"curate evaluate {quoted(out / 'model')} --suite heldout={quoted(source)}", f"curate show {quoted(out)}")
+    _say_next(out, source)
+
+
+def _say_next(out: Path, source: str) -> None:
+    """On the Hub the held-out pairs are a split of their own."""
+    heldout = f"{source}#test" if source.startswith("hub:") else source
+    say_next(f"curate evaluate {quoted(out / 'model')} --suite heldout={quoted(heldout)}", f"curate show {quoted(out)}")
 
 
 def _named_once(weights: str | None, data: str | None) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from curate.base import files
 from curate.base.errors import InputError, UsageError
 from curate.base.progress import say
 from curate.evaluation.items import Item
@@ -13,10 +15,12 @@ from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import Suite, layouts
 from curate.pairs.identity import digest, draw_order
 from curate.pairs.sources.base import kind, named
+from curate.pairs.sources.files import open_file
 from curate.pairs.sources.reading import Source, read
 from curate.project.params import DataParams, EvaluateParams, check
 
-_HUB = re.compile(r"(?P<id>hub:[^/#:]+/[^/#:]+)(:(?P<config>[^#]+))?(#(?P<split>.+))?")
+_HUB = re.compile(r"(?P<id>hub:[^/#:@]+/[^/#:@]+)(@(?P<revision>[^#:]+))?(:(?P<config>[^#]+))?(#(?P<split>.+))?")
+FORM = "hub:owner/name[@revision][:config][#split]"
 SAMPLE = "sample"
 """The source of the embedded sample's behaviours, which attacks can be tried on; the truth about the answers is known.
 """
@@ -27,7 +31,7 @@ class Named(NamedTuple):
     """A suite and where its rows come from."""
 
     suite: Suite
-    source: str | None  # a file, hub:owner/name[:config][#split], `sample`, or None: the suite has its own
+    source: str | None  # a file, FORM, a published folder, `sample`, or None: the suite has its own
     options: Any  # suite.options
 
 
@@ -86,7 +90,7 @@ def load(named: Named, limit: int, seed: int) -> Loaded:
     rows: Sequence[dict[str, Any]] = []
     sha256 = None
     if named.source is not None:
-        source = _sample() if named.source == SAMPLE else read(_data_params(named.source))
+        source = _source(named.source)
         rows = [_renamed(suite, row, number, source.path) for number, row in enumerate(source.records)]
         sha256 = source.digest
     try:
@@ -103,6 +107,33 @@ def load(named: Named, limit: int, seed: int) -> Loaded:
     return Loaded(named, _draw(items, limit, seed) if limit else items, sha256, repeated)
 
 
+def _source(name: str) -> Source:
+    if name == SAMPLE:
+        return _sample()
+    return _published(Path(name)) if (Path(name) / MANIFEST).is_file() else read(_data_params(name))
+
+
+MANIFEST = "curate.json"
+"""What a dataset that curate published lies beside, and what lists its files."""
+
+
+def _published(folder: Path) -> Source:
+    """All pairs of a published dataset's folder, whose files are those that were published."""
+    manifest = files.read_json_object(folder / MANIFEST)
+    try:
+        names = [name for side in manifest["configs"]["default"].values() for name in side]
+        listed = {Path(name): manifest["files"][name]["sha256"] for name in names}
+    except (KeyError, TypeError, AttributeError):
+        raise InputError("this folder is no dataset that curate published", file=folder, remedy="give a file") from None
+    records: list[Any] = []
+    for name, digest_there in listed.items():
+        if name.is_absolute() or ".." in name.parts or files.file_digest(folder / name) != digest_there:
+            found = f"{name}, of other bytes than {MANIFEST} says"
+            raise InputError("a data file is not the one that was published", file=folder, found=found)
+        records += open_file(folder / name)
+    return Source(folder.name, str(folder), records, files.file_digest(folder / MANIFEST))
+
+
 def _sample() -> Source:
     from curate.sample.generator import sample_behaviours
 
@@ -115,8 +146,9 @@ def _data_params(source: str) -> DataParams:
         return DataParams.model_validate({"source": source})
     match = _HUB.fullmatch(source)
     if match is None:
-        raise UsageError("cannot read the suite's source", found=source, expected="hub:owner/name[:config][#split]")
-    return DataParams(source=match["id"], hub_config=match["config"], hub_split=match["split"] or "train")
+        raise UsageError("cannot read the suite's source", found=source, expected=FORM)
+    config, split, revision = match["config"], match["split"] or "train", match["revision"]
+    return DataParams(source=match["id"], hub_config=config, hub_split=split, hub_revision=revision)
 
 
 def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from artefacts import frame
 
 from curate.base import files
 from curate.base.errors import InputError, OutputError, UsageError
+from curate.evaluation import sources
 from curate.hub import dataset, licences, merge
 from curate.hub import publish as publishing
 from curate.hub.lineage import lineage
 from curate.pairs import schema
-from curate.project.params import PublishParams
+from curate.project.params import EvaluateParams, PublishParams
 
 
 @pytest.fixture
@@ -46,6 +47,24 @@ def test_the_same_pairs_are_the_same_bytes_and_only_our_columns_go(rehearse, cap
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
     assert not any(b"mine" in (first / name).read_bytes() for name in names)
     assert all(f"| {name} |" in card for name in schema.columns(*schema.STAGES)) and "secret" not in card
+
+
+def test_the_suite_of_held_out_prompts_reads_a_folder(rehearse, tmp_path):
+    def prompts(source):
+        [named] = sources.parse(EvaluateParams(suites=[f"heldout={source}"]))
+        return {(item.item, item.group) for item in sources.load(named, 0, 0).items}
+
+    folder, _, _ = rehearse(frame(60))
+    assert prompts(folder) == prompts(tmp_path / "weights.parquet") != set()
+    test = folder / "data" / "test-00000-of-00001.parquet"
+    test.write_bytes((folder / "data" / "train-00000-of-00001.parquet").read_bytes())
+    with pytest.raises(InputError, match="not the one that was published") as error:
+        prompts(folder)
+    assert test.name in error.value.details["found"]
+    for other in ({"arm": "dpo"}, {"configs": {"default": {"test": ["../x"]}}, "files": {"../x": {"sha256": ""}}}):
+        (folder / "curate.json").write_text(json.dumps(other))
+        with pytest.raises(InputError, match="published"):
+            prompts(folder)
 
 
 def test_large_data_comes_in_shards_whose_order_is_kept(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from curate import cli
 from curate.base import files
 from curate.base.errors import InputError, UsageError
+from curate.evaluation import sources
 from curate.hub.load import load
 from curate.models.resolve import resolve
 from curate.project import params
@@ -104,11 +105,12 @@ def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
         done = CliRunner().invoke(cli.app, list(arguments))
         if done.exception:
             raise done.exception
+        return done.stderr
 
     run("publish", "weights.parquet", "--repo", "me/data", "--license", "mit")
     small = ["--model", "model", "--arm", "bw", "--epochs", "1", "--evaluations", "1", "--batch-pairs", "4"]
     run("train", "weights.parquet", *small, "--subset", "balanced", "--out", "from-file")
-    run("train", "--data", "hub:me/data", *small, "--subset", "balanced", "--out", "from-hub")
+    said = run("train", "--data", "hub:me/data", *small, "--subset", "balanced", "--out", "from-hub")
     curves = [(tmp_path / name / "curve.csv").read_bytes() for name in ("from-file", "from-hub")]
     assert curves[0] == curves[1] and len(curves[0].splitlines()) > 4
     record = json.loads((tmp_path / "from-hub/model/curate.json").read_text())
@@ -116,6 +118,12 @@ def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
     assert record["from"].pop("published") == {"repository": "me/data", "commit": commit}
     assert record["from"]["params"]["alpha"] == 20 and record["from"]["stage"] == "weigh"
 
+    # What is said to come next reads the held-out pairs, which are a split of their own.
+    call = shlex.split(next(line for line in said.splitlines() if line.startswith("next: ")).removeprefix("next: "))
+    assert call == ["curate", "evaluate", "from-hub/model", "--suite", "heldout=hub:me/data#test"]
+    words = (*call[1:], "--engine", "transformers", "--max-tokens", "2", "--limit", "2")
+    done = process(hub, tmp_path, "-m", *call[:1], *words)
+    assert done.returncode == 0 and "heldout: refusals" in done.stdout, done.stderr
     run_card(hub, tmp_path)
 
 
@@ -178,6 +186,19 @@ def test_what_is_not_as_it_was_published_is_refused(hub, publish):
         hub.put("me/data", {"curate.json": broken})
         with pytest.raises(InputError, match="not one that this version of curate reads"):
             load("hub:me/data")
+
+
+def test_a_suite_names_configuration_revision_and_split():
+    read = sources._data_params("hub:me/data@v1:balanced#test")
+    assert (read.source, read.hub_revision, read.hub_config, read.hub_split) == (
+        "hub:me/data",
+        "v1",
+        "balanced",
+        "test",
+    )
+    assert sources._data_params("hub:me/data@v1#test").hub_config is None
+    with pytest.raises(UsageError, match="cannot read the suite's source"):
+        sources._data_params("hub:me/data@")
 
 
 def test_what_is_not_there_or_not_ours(hub):
