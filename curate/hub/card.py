@@ -207,10 +207,15 @@ def _faults(manifest: Manifest) -> str:
     rows = [
         f"| {plain(rule)} | {about['count']:,} | {plain(about['meaning'])} |" for rule, about in found["rules"].items()
     ]
+    gone = found["kept"] - sum(_rows(manifest, names) for names in manifest.configs.get(dataset.DEFAULT, {}).values())
     lines = [
         "## Faults of the source",
         "",
         f"{found['read']:,} rows were read, {found['kept']:,} kept, {found['rejected']:,} refused: those are not here.",
+        *(
+            [f"Of those kept {gone:,} were set aside later, as scoring does with what is too long: nor are they here."]
+            * (gone > 0)
+        ),
         *(["", "| rule | rows | meaning |", "|---|---|---|", *rows] if rows else []),
         *(["", "Kept, and worth knowing:", ""] if found["marks"] else []),
         *(f"- {count:,} {plain(about)}" for about, count in found["marks"].items()),

@@ -105,6 +105,8 @@ def _folder(
     """The folder without its card; it lands in `out` when the block succeeds."""
     prepared = _prepared(prepare) if prepare else {}
     frame = read_artefact(weights, "pairs", "scores", "weights")
+    if prepare:
+        _check_of_these_pairs(prepared, frame, prepare)
     licence = licences.decide(params.license, frame["source"].drop_nulls().unique().to_list(), _ask)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="curate-") as path:
@@ -140,6 +142,22 @@ def _prepared(path: Path) -> dict[str, Any]:
         expected = "JSON with the counts read, kept and rejected, rules and marks"
         raise InputError("not a summary of `curate prepare`", file=path, expected=expected)
     return value
+
+
+def _check_of_these_pairs(prepared: dict[str, Any], frame: pl.DataFrame, path: Path) -> None:
+    """Raise `InputError` where the summary is of other pairs: the card would tell of faults that are not theirs."""
+    sources = sorted(frame["source"].drop_nulls().unique())
+    rows = frame["source_row"].max()
+    if "source" in prepared and set(sources) - {prepared["source"]}:
+        found, expected = f"of {prepared['source']}", f"of {', '.join(sources)}"
+    elif frame.height > prepared["kept"]:
+        found, expected = f"{prepared['kept']:,} pairs kept", f"at least the {frame.height:,} that are published"
+    elif isinstance(rows, int) and rows >= prepared["read"]:
+        found, expected = f"{prepared['read']:,} rows read", f"at least {rows + 1:,}: a pair is of row {rows:,}"
+    else:
+        return
+    remedy = "give the pairs.prepare.json that was written beside these pairs, or none"
+    raise InputError("the summary is of other pairs", file=path, found=found, expected=expected, remedy=remedy)
 
 
 def _is_count(value: object) -> bool:

@@ -24,9 +24,13 @@ def rehearse(tmp_path, monkeypatch):
     """Write the folder of a frame; gives its path and the card's YAML."""
     monkeypatch.chdir(tmp_path)
 
-    def run(pairs, out="folder", **options):
+    def run(pairs, out="folder", prepare=None, **options):
         files.write_parquet(pairs, "weights.parquet", {})
-        publishing.rehearse(tmp_path / "weights.parquet", "me/data", PublishParams(**options), out=tmp_path / out)
+        if prepare is not None:
+            files.write_json(prepare, tmp_path / "prepare.json")
+            prepare = tmp_path / "prepare.json"
+        params = PublishParams(**options)
+        publishing.rehearse(tmp_path / "weights.parquet", "me/data", params, prepare=prepare, out=tmp_path / out)
         text = (tmp_path / out / "README.md").read_text()
         return tmp_path / out, text, yaml.safe_load(text.split("---\n")[1])
 
@@ -47,6 +51,27 @@ def test_the_same_pairs_are_the_same_bytes_and_only_our_columns_go(rehearse, cap
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
     assert not any(b"mine" in (first / name).read_bytes() for name in names)
     assert all(f"| {name} |" in card for name in schema.columns(*schema.STAGES)) and "secret" not in card
+
+
+PREPARED = {"source": "sample", "read": 120, "kept": 119, "rejected": 1, "rules": {}}
+
+
+def test_the_card_tells_of_every_pair_that_is_not_here(rehearse):
+    pairs = frame(120)
+    _, card, _ = rehearse(pairs.head(48), prepare=PREPARED)
+    assert "120 rows were read, 119 kept, 1 refused: those are not here.\nOf those kept 71 were set aside" in card
+    _, card, _ = rehearse(pairs.head(119), prepare=PREPARED)
+    assert "119 kept" in card and "set aside" not in card
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [({"source": "mine.jsonl"}, "of mine.jsonl"), ({"kept": 47}, "47 pairs kept"), ({"read": 40}, "40 rows read")],
+)
+def test_a_summary_of_other_pairs_is_refused(rehearse, other, found):
+    with pytest.raises(InputError, match="of other pairs") as error:
+        rehearse(frame(48), prepare=PREPARED | other)
+    assert error.value.details["found"] == found
 
 
 def test_the_suite_of_held_out_prompts_reads_a_folder(rehearse, tmp_path):
