@@ -1,7 +1,8 @@
 """How a process ends: an error, an interruption or a closed pipe becomes one message and an exit code, here alone.
 
 Commands, stages and `python -m curate.installed` begin with `from_the_start`, before anything heavy is imported, and
-run inside `told`. Exit codes: 0 done; 1 the data, the model or the machine is at fault; 2 the call is; 130 interrupted.
+run inside `told`. Exit codes: 0 done; 1 the data, the model or the machine is at fault; 2 the call is; 130 interrupted
+(Ctrl-C), 143 terminated (SIGTERM), 129 the terminal has gone (SIGHUP).
 
 Only what is cheap is imported here: it is the first module of every process.
 """
@@ -34,7 +35,10 @@ MACHINE = frozenset(
 )
 """Failures of a file that the machine is at fault for, wherever they come up. Others are ours, with a traceback."""
 
-_interrupted = False
+SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal has gone"}
+"""The signals that end a command in order, what it had begun put away: a pair's text in a temporary folder, for one."""
+
+_signal = 0  # the one that came
 _lost: str | None = None
 
 
@@ -54,9 +58,10 @@ def _leave(*_: Any) -> None:
     os._exit(INTERRUPTED)
 
 
-def _remember(*_: Any) -> None:
-    global _interrupted
-    _interrupted = True
+def _remember(number: int = signal.SIGINT, *_: Any) -> None:
+    """Whatever the signal, it unwinds as Ctrl-C does, which libraries know."""
+    global _signal
+    _signal = number
     raise KeyboardInterrupt
 
 
@@ -72,6 +77,44 @@ def _take(handler: Any) -> Any:
 
 
 @contextmanager
+def _in_order() -> Iterator[None]:
+    """Within this block the signals that end a process end it in order.
+
+    Those are left alone that are not ours to take: `nohup` has SIGHUP ignored, and of processes that train together
+    each must end at once, also while it waits for another. A forked child, of a library's, ends by them as it did.
+    """
+    ours = os.getpid()
+
+    def remember(number: int, *_: Any) -> None:
+        if os.getpid() != ours:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        _remember(number)
+
+    alone = threading.current_thread() is threading.main_thread() and STARTED not in os.environ
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if alone and signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, remember)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """What the block makes of SIGTERM goes with it: a library's that ends the process without a word."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def told(again: str = AGAIN) -> Iterator[None]:
     """Run the block; what ends it early is said in a few lines, and is an exit code.
 
@@ -80,19 +123,20 @@ def told(again: str = AGAIN) -> Iterator[None]:
 
     Raises:
         SystemExit: the block failed in a way that a person can understand. Other exceptions are faults of ours and
-            pass as they are, unless Ctrl-C came first: then a library made them of it.
+            pass as they are, unless a signal came first: then a library made them of it.
     """
-    global _interrupted, _lost
+    global _signal, _lost
     before = _take(_remember)
-    _interrupted, _lost = False, None
+    _signal, _lost = 0, None
     try:
-        yield
+        with _in_order():
+            yield
     except KeyboardInterrupt as error:
         raise _interruption(again) from error
     except BrokenPipeError as error:
         raise _closed() from error
     except Exception as error:
-        if _interrupted:
+        if _signal:
             raise _interruption(again) from error
         if isinstance(error, CurateError):
             raise ended(str(error), error.exit_code) from error
@@ -121,7 +165,11 @@ def losing(what: str) -> Iterator[None]:
 
 
 def _interruption(again: str) -> SystemExit:
-    return ended(f"interrupted; {_lost or again}", INTERRUPTED)
+    number = _signal or signal.SIGINT
+    try:
+        return ended(f"{SAID[signal.Signals(number)]}; {_lost or again}", 128 + number)
+    except OSError:  # nobody can be told: the terminal has gone
+        return SystemExit(128 + number)
 
 
 def ended(message: str, code: int) -> SystemExit:

@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from curate.base.errors import CurateError, InputError, UsageError, first_line
+from curate.base.exits import signals_kept
 from curate.base.progress import progress, say
 from curate.models import rendering
 from curate.models.faults import check_digest
@@ -173,7 +174,8 @@ def _cluster(params: ScoreParams) -> Iterator[dict[str, float]]:
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(address=params.ray_address, include_dashboard=False, logging_level="ERROR")
+            with signals_kept():
+                ray.init(address=params.ray_address, include_dashboard=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
                 "cannot join the Ray cluster",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from curate.base.errors import CurateError, InputError
-from curate.base.exits import told
+from curate.base.exits import STARTED, told
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -57,13 +57,13 @@ except KeyboardInterrupt:
 """
 
 
-def press(command, folder, wait_for, **options):
-    """Start it, press Ctrl-C when it prints `wait_for`; exit code and what was said."""
+def press(command, folder, wait_for, number=signal.SIGINT, **options):
+    """Start it, press Ctrl-C when it prints `wait_for`, or send another signal; exit code and what was said."""
     process = subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **{"env": ENVIRONMENT} | options
     )
     assert process.stdout.readline().strip() == wait_for
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=30)
     return process.returncode, said
 
@@ -119,6 +119,58 @@ def test_a_background_process_goes_on_ignoring_it(tmp_path):
     )
     ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     assert press([sys.executable, "-c", code], tmp_path, "x", **ignoring) == (0, "")
+
+
+ENDINGS = {signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "the terminal has gone")}
+HOLDING = """
+import os, tempfile, time, curate.base.exits as e
+e.from_the_start()
+with e.told(), tempfile.TemporaryDirectory(dir='.') as folder:
+    open(f'{folder}/pairs', 'w').write('text')
+    print('x', flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("number", ENDINGS, ids=lambda number: number.name)
+def test_a_command_that_is_ended_leaves_no_text_behind(tmp_path, number):
+    code, said = press([sys.executable, "-c", HOLDING], tmp_path, "x", number)
+    ended, word = ENDINGS[number]
+    assert (code, said) == (ended, f"curate: {word}; what was finished is kept, run the same command to go on\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_on_a_raw_file_leaves_no_text_behind(tmp_path):
+    """Its pairs lie in a temporary folder while it scores them."""
+    (tmp_path / "temporary").mkdir()
+    rows = "".join(f'{{"prompt": "p{n}", "chosen": "a", "rejected": "b"}}\n' for n in range(20))
+    (tmp_path / "raw.jsonl").write_text(rows)
+    code = (
+        "import sys, time, curate.models.resolve as r, curate.cli as c\n"
+        "r.resolve = lambda *a, **k: (print('x', flush=True), time.sleep(30))\n"
+        "sys.argv = ['curate', 'score', 'raw.jsonl', '--model', 'm']; c.main()"
+    )
+    environment = ENVIRONMENT | {"TMPDIR": str(tmp_path / "temporary")}
+    ended, said = press([sys.executable, "-c", code], tmp_path, "x", signal.SIGTERM, env=environment)
+    assert ended == 143 and "curate: terminated" in said and not list((tmp_path / "temporary").iterdir())
+
+
+def test_nohup_and_processes_that_train_together_keep_theirs(tmp_path):
+    code = HOLDING.replace("30", "1")
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    assert press([sys.executable, "-c", code], tmp_path, "x", signal.SIGHUP, **ignoring) == (0, "")
+    launched = {"env": ENVIRONMENT | {STARTED: str(tmp_path)}}
+    assert press([sys.executable, "-c", code], tmp_path, "x", signal.SIGTERM, **launched) == (-signal.SIGTERM, "")
+
+
+def test_a_forked_child_ends_as_it_did():
+    code = (
+        "import multiprocessing as m, os, time, curate.base.exits as e\n"
+        "with e.told():\n  p = m.get_context('fork').Process(target=time.sleep, args=(30,)); p.start()\n"
+        "  time.sleep(0.3); p.terminate(); p.join(); print(p.exitcode)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("-15\n", "")
 
 
 def test_a_reader_that_has_gone_is_no_traceback(tmp_path):
