@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from curate.base import files
-from curate.base.errors import InputError
+from curate.base.errors import InputError, UsageError
+from curate.project.params.reader import read_yaml
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"
@@ -35,6 +36,7 @@ def lineage(path: Path, project: Path) -> dict[str, Any]:
 
 _ODD = (
     InputError,
+    UsageError,
     OSError,
     ValueError,
     KeyError,
@@ -71,11 +73,22 @@ def _lineage(path: Path, project: Path) -> dict[str, Any]:
 def _made_with(path: Path, entries: Iterable[dict[str, Any]]) -> bool:
     """Whether the params file has, today, the values that the entries were run with."""
     try:
-        values = yaml.safe_load(files.read_text(path))
+        values = read_yaml(files.read_text(path), file=path)
         return all(
-            reduce(lambda value, key: value[key], name.split("."), values) == value
+            _same(reduce(lambda value, key: value[key], name.split("."), values), value)
             for entry in entries
             for name, value in entry.get("params", {}).get(PARAMS, {}).items()
         )
     except _ODD:
         return False
+
+
+def _same(here: Any, there: Any) -> bool:
+    """Whether a value of the params file is that of dvc.lock: 12e-1 is a number to DVC, and a word in YAML 1.1."""
+    if isinstance(here, dict) and isinstance(there, dict):
+        return here.keys() == there.keys() and all(_same(here[key], there[key]) for key in here)
+    if isinstance(here, list) and isinstance(there, list):
+        return len(here) == len(there) and all(map(_same, here, there))
+    if isinstance(here, str) and isinstance(there, int | float):
+        return float(here) == there
+    return bool(here == there)

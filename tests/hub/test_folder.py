@@ -286,6 +286,13 @@ def test_lineage_is_of_the_stages_that_made_the_file(tmp_path):
     first = lock(1.5, "one")
     assert first["stages"] == ["prepare", "weigh"] and lock(1.5, "two") == first
     assert first["params.yaml"] == files.file_digest(tmp_path / "params.yaml")
+    lock(1.5, "one")
+    for written in ("15e-1", "1.50", "0.15e1"):  # numbers all, to DVC
+        (tmp_path / "params.yaml").write_text(f"weigh:\n  alpha: {written}\n")
+        assert lineage(data, tmp_path)["params.yaml"] == files.file_digest(tmp_path / "params.yaml")
+    for written in ("16e-1", "many", "[1.5]", "01:30"):
+        (tmp_path / "params.yaml").write_text(f"weigh:\n  alpha: {written}\n")
+        assert "params.yaml" not in lineage(data, tmp_path)
     other = lock(2.0, "one")
     assert other["dvc.lock"] != first["dvc.lock"] and "params.yaml" not in other
     data.write_bytes(b"other rows")
