@@ -12,7 +12,9 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
+import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from curate.base.errors import CurateError
+from curate.base.errors import CurateError, UsageError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STARTED = "CURATE_LAUNCHED"
@@ -47,9 +49,16 @@ def from_the_start() -> None:
 
     An interruption raised within an import comes out as whatever the imported library makes of it.
 
-    At its end Python looks for garbage among all that was imported, for a second or two: here it does not.
+    At its end Python looks for garbage among all that was imported, for a second or two: here it does not. What a
+    stream's encoding lacks is written out (\\xe9), and libraries draw their bars on terminals alone.
     """
     _take(_leave)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is None or not sys.stderr.isatty():
+        for library in ("HUB", "DATASETS"):
+            os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
     atexit.register(gc.freeze)
 
 
@@ -140,6 +149,8 @@ def told(again: str = AGAIN) -> Iterator[None]:
             raise _interruption(again) from error
         if isinstance(error, CurateError):
             raise ended(str(error), error.exit_code) from error
+        if isinstance(error, TypeError) and (name := _no_text()):
+            raise ended(str(_unreadable(name)), 2) from error
         if isinstance(error, OSError) and _is_the_machines(error):
             found = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename is not None else error.strerror
             raise ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
@@ -147,6 +158,20 @@ def told(again: str = AGAIN) -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+def _no_text() -> str | None:
+    """An argument with bytes that are no text in this locale: polars takes no such name of a file."""
+    return next((word for word in sys.argv[1:] if re.search("[\ud800-\udfff]", word)), None)
+
+
+def _unreadable(name: str) -> UsageError:
+    return UsageError(
+        "the name of a file is no text in this locale",
+        found=name,
+        expected=f"names in {sys.getfilesystemencoding()}",
+        remedy="set PYTHONUTF8=1 or LC_ALL=C.UTF-8; or rename the file",
+    )
 
 
 def _is_the_machines(error: OSError) -> bool:

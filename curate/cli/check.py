@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from curate.cli.options import print_json
 
 def check(
     model: Annotated[
@@ -53,7 +53,7 @@ def check(
     if as_json:
         told = {fact.name: fact.text if fact.value is ... else fact.value for fact in facts}
         told |= {"usable": model and not faults, "faults": [safe(str(fault)) for fault in faults]}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(told)
     elif model is not None:
         typer.echo(f"{'verdict':<13}{'cannot be used as it is' if faults else 'can be used'}")
     if faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -78,6 +79,12 @@ def with_keys(*keys: str) -> Callable[[Path], bool]:
 
 MOST_BYTES = 2**26
 """Of a JSON file of ours that a command replaces: it has counts and rates, and no text of a pair."""
+
+
+def print_json(value: Any) -> None:
+    """As a command's result, and JSON in whatever encoding it goes out."""
+    plain = not (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False))
 
 
 def say_next(*commands: str) -> None:

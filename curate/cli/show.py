@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curate.base.progress import safe
+from curate.cli.options import print_json
 from curate.cli.tables import console, print_table
 from curate.project.params import MANY
 
@@ -48,7 +48,7 @@ def show(
         raise UsageError("--json prints no texts", remedy="leave out --json or --show-text")
     summary = _dataset(path) if is_published(path) else summarise(path)
     if as_json:
-        typer.echo(json.dumps(summary.record(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(summary.record())
         return
     _print(summary)
     if show_text and summary.frame is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curate.cli.options import print_json
 from curate.project.params import MANY
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def show(
         return
     held = _holdings(store)
     if as_json:
-        typer.echo(json.dumps([_record(one) for one in held], indent=2, ensure_ascii=False))
+        print_json([_record(one) for one in held])
         return
     _print(held)
 

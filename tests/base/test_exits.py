@@ -1,5 +1,6 @@
 """One place ends every process: real processes, real signals."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from artefacts import frame
 
+from curate.base import files
 from curate.base.errors import CurateError, InputError
 from curate.base.exits import STARTED, told
 
@@ -171,6 +174,44 @@ def test_a_forked_child_ends_as_it_did():
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("-15\n", "")
+
+
+POSIX = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def called(folder, *words, **settings):
+    """`curate` with these words and settings, its output as bytes."""
+    command, environment = [sys.executable, "-m", "curate", *words], ENVIRONMENT | settings
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=60, check=False)
+
+
+def test_a_stream_that_lacks_a_sign_has_it_written_out(tmp_path):
+    (tmp_path / "é").mkdir()
+    files.write_parquet(frame(20), tmp_path / "é" / "weights.parquet", {"stage": "weigh"})
+    done = called(tmp_path, "show", "é/weights.parquet", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and b"weights: \\xe9/weights.parquet" in done.stdout and not done.stderr
+    done = called(tmp_path, "show", "é/weights.parquet", "--json", PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("é.parquet".encode(), POSIX), (b"\xff.parquet", {})], ids=["POSIX", "UTF-8"]
+)
+def test_a_name_that_is_no_text_in_this_locale_is_told(tmp_path, name, settings):
+    files.write_parquet(frame(20), tmp_path / "weights.parquet", {"stage": "weigh"})
+    (tmp_path / "weights.parquet").rename(tmp_path / os.fsdecode(name))
+    done = called(tmp_path, "show", os.fsdecode(name), **settings)
+    said = done.stderr.decode()
+    assert done.returncode == 2 and "the name of a file is no text in this locale" in said and "PYTHONUTF8=1" in said
+
+
+def test_matplotlib_keeps_to_itself_where_it_may_write(tmp_path):
+    files.write_parquet(frame(20), tmp_path / "weights.parquet", {"stage": "weigh"})
+    (tmp_path / "file").write_text("no folder")
+    home = str(tmp_path / "file" / "home")
+    folders = {"HOME": home, "XDG_CACHE_HOME": home, "XDG_CONFIG_HOME": home, "MPLCONFIGDIR": home}
+    done = called(tmp_path, "report", "--weights", "weights.parquet", "--out", "report", **folders)
+    assert done.returncode == 0 and done.stderr.splitlines()[0].startswith(b"report: 20 pairs"), done.stderr
 
 
 def test_a_reader_that_has_gone_is_no_traceback(tmp_path):

@@ -60,6 +60,7 @@ def test_a_folder_of_a_dataset_is_read_where_it_has_no_such_configuration(hub, t
     assert done.returncode == 0, done.stderr
     asked = pl.read_parquet(tmp_path / "p.parquet")["prompt"].list.first().struct.field("content")
     assert sorted(asked) == [f"harmless {n}" for n in range(4)]
+    assert "%" not in done.stderr, "a bar where there is no terminal"
     done = process(hub, tmp_path, *call, "nothing")
     assert done.returncode == 1 and "no such configuration or split" in done.stderr and "'nothing'" in done.stderr
 
@@ -124,6 +125,10 @@ def test_training_from_the_hub_is_training_from_the_file(hub, tmp_path):
     words = (*call[1:], "--engine", "transformers", "--max-tokens", "2", "--limit", "2")
     done = process(hub, tmp_path, "-m", *call[:1], *words)
     assert done.returncode == 0 and "heldout: refusals" in done.stdout, done.stderr
+    assert "%" not in done.stderr
+    again = (*("-m", "curate", "train", "--data", "hub:me/data", *small), "--out", "again")
+    done = process(hub, tmp_path, *again)
+    assert done.returncode == 0 and "%" not in done.stderr and "Fetching" not in done.stderr, done.stderr
     run_card(hub, tmp_path)
 
 
