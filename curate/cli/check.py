@@ -9,6 +9,7 @@ import typer
 
 from curate.cli.options import print_json
 
+
 def check(
     model: Annotated[
         str | None, typer.Argument(help="A model's folder or Hub id; without one, the machine and what is installed.")
