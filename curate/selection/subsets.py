@@ -48,7 +48,8 @@ def split(scores: pl.DataFrame, params: SplitParams) -> pl.DataFrame:
         strata.append("_total")
     # Ties of |d|, and the random draw, are decided by a hash of the pair, never by the order of the rows.
     draw = draw_order(scores["pair_id"], params.seed)
-    size = (pl.len() * params.fraction).floor().over(strata)
+    # .29 of 100 is 29, though the product of floats is a little less.
+    size = (pl.len() * params.fraction + 1e-9).floor().over(strata)
     training = (
         scores.with_columns(pl.Series("_draw", draw, dtype=pl.Binary))
         .filter(TRAINING)

@@ -113,6 +113,14 @@ def test_subsets_go_by_the_form_that_is_named(form):
     assert not found["balanced"].equals(split(frame, params.SplitParams(match=["sign"]))["balanced"])
 
 
+@pytest.mark.parametrize("fraction", [0.29, 0.07, 0.14, 0.28, 1 / 3, 0.5])
+def test_a_subset_has_the_whole_of_its_fraction(fraction):
+    """.29 of 100 is 28.999999999999996 in floats, and 29 pairs."""
+    training = scores(300).with_columns(query_type=pl.lit("safe"), split=pl.lit("train")).head(100)
+    found = split(training, params.SplitParams(fraction=fraction, match=[]))
+    assert [found[name].sum() for name in SUBSETS] == [int(fraction * 100 + 0.001)] * 3
+
+
 def test_the_order_of_the_rows_does_not_matter():
     frame = scores(500)
     once = split(frame, params.SplitParams())

@@ -19,7 +19,7 @@ from curate.project.params.train import TrainParams
 
 
 class Params(Section):
-    """Everything that changes a result."""
+    """The choices behind a result; what has no key is a constant of the code."""
 
     model: ModelParams = Field(default_factory=ModelParams)
     reference: ReferenceParams = Field(default_factory=ReferenceParams)

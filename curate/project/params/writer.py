@@ -20,7 +20,8 @@ def without_credentials(params: Params) -> Params:
 def to_yaml(params: Params) -> str:
     """The params file, a comment above every key (each field's description)."""
     lines = [
-        "# Every number that changes a result. A wrong key or value is refused at once.",
+        "# The choices behind a result, each a key; what has none is a constant of the code.",
+        "# A wrong key or value is refused at once.",
         "# `dvc exp run -S weigh.alpha=2.0` runs what depends on a key, and nothing else: it weighs the pairs,",
         "# trains the arms that read the weights, evaluates these, and writes the report.",
     ]
