@@ -4,8 +4,9 @@
 form. [code] wicai24/DOOR-Alignment differs: for W-DOOR it has (pi_ref/pi*)^(1/tau) as the token's weight and no
 reference in the unlearning term, where it divides by the length and adds a margin.
 [ours] What of a preference pair is what: y_s is the chosen and y_h the rejected response of a pair whose rejected
-response is harmful; the chosen response of any other pair is the benign data. The bounds of the token weights.
-The cap of k, and its draw by a hash.
+response is harmful; the chosen response of any other pair is the benign data. Neither y_s nor benign data is unsafe:
+`curate.selection.relabelling.door` turns such pairs round, or drops them. The bounds of the token weights. The cap of
+k, and its draw by a hash.
 """
 
 from __future__ import annotations

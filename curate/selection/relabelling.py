@@ -1,4 +1,4 @@
-"""Which response is the chosen one, decided anew: by safety labels (SafeDPO) or by reward and cost (C-DPO).
+"""Which response is the chosen one, decided anew: by safety labels (SafeDPO, DOOR) or by reward and cost (C-DPO).
 
 Everything that a row knows of a side changes places with it: `swap` goes by the names of the columns.
 """
@@ -15,7 +15,7 @@ from curate.base.errors import InputError, UsageError
 from curate.pairs.schema import GAPS, RATINGS
 
 RELABELLED = "relabelled"
-SIGNED = ("pmi_gap", *GAPS)  # chosen minus rejected: the swap turns the sign
+SIGNED = ("pmi_gap", "margin", *GAPS)  # chosen minus rejected: the swap turns the sign
 OTHER = {"chosen": "rejected", "rejected": "chosen"}
 CONVERGED = 1e-6  # dual ascent ends where the expected cost is so near the limit
 
@@ -32,9 +32,9 @@ def swap(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
     """Exchange chosen and rejected on the rows `where` (null: no).
 
     Every column with `chosen` in its name trades values with the one that says `rejected` instead (texts, labels,
-    ratings, tokens, log-probabilities, weights); the gaps turn their sign; the boolean `relabelled`, false where it was
-    not there, is turned over. The others say the same of both orders, or (pair_id, the subsets) speak of the pair as
-    it came.
+    ratings, tokens, log-probabilities, weights); the gaps and the rater's margin turn their sign; the boolean
+    `relabelled`, false where it was not there, is turned over. The others say the same of both orders, or (pair_id, the
+    subsets) speak of the pair as it came.
 
     Raises:
         InputError: a column of one side has no partner, or one of another type.
@@ -75,6 +75,17 @@ def safedpo(frame: pl.DataFrame) -> Relabelled:
     Raises:
         InputError: a row has no safety label.
     """
+    check_labels(frame)
+    chosen, rejected = pl.col("chosen_safe"), pl.col("rejected_safe")
+    kept = frame.filter(chosen | rejected)
+    return _swapped(kept, chosen.not_() & rejected, dropped=frame.height - kept.height)
+
+
+def check_labels(frame: pl.DataFrame) -> None:
+    """
+    Raises:
+        InputError: a row has no safety label, which SafeDPO reads in its relabelling and in its loss.
+    """
     _check(
         frame,
         ("chosen_safe", "rejected_safe"),
@@ -83,13 +94,31 @@ def safedpo(frame: pl.DataFrame) -> Relabelled:
         "true or false on every row",
         "use a source with labels (PKU-SafeRLHF, or columns chosen_safe and rejected_safe), or another objective",
     )
-    chosen, rejected = pl.col("chosen_safe"), pl.col("rejected_safe")
-    kept = frame.filter(chosen | rejected)
-    return _swapped(kept, chosen.not_() & rejected, dropped=frame.height - kept.height)
+
+
+def door(frame: pl.DataFrame) -> Relabelled:
+    """What DOOR needs of a pair: a chosen response that is not unsafe, to refuse with or as benign data. [ours]
+
+    Chosen unsafe and rejected safe change places, as SafeDPO has it: the safe response is then y_s or benign, the
+    unsafe one y_h. Chosen unsafe and rejected not known to be safe is dropped. Where the source is silent of the chosen
+    response the pair stays as it is.
+
+    Args:
+        frame: columns of schema.PAIRS at least.
+
+    Returns:
+        `frame` itself, without a column `relabelled`, where no chosen response is unsafe.
+    """
+    unsafe = pl.col("chosen_safe").not_().fill_null(False)
+    safer = pl.col("rejected_safe").fill_null(False)
+    kept = frame.filter(unsafe.not_() | safer)
+    if not kept.select(unsafe.any()).item():
+        return Relabelled(kept, 0, frame.height - kept.height)
+    return _swapped(kept, unsafe & safer, dropped=frame.height - kept.height)
 
 
 def cdpo(frame: pl.DataFrame, lambda_: float) -> Relabelled:
-    """C-DPO's relabelling by r_lambda = r - lambda c (arXiv 2403.02475).
+    """C-DPO's relabelling by r_lambda = r - lambda c (arXiv 2403.02475 [digest]); which of the two is chosen: [ours].
 
     The response of higher r_lambda is chosen; equal ones stay as they are. [ours]
 

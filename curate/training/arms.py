@@ -123,6 +123,10 @@ def _check_price(arm: ArmParams) -> None:
             )
 
 
+DOORS = ("door", "w-door")
+HARMFUL = (pl.col("query_type") == QueryType.UNSAFE.value) & ~pl.col("rejected_safe").fill_null(False)
+"""DOOR's y_h: the rejected response to an unsafe query, unless it is known to be safe. [ours]"""
+
 VALIDATION = 0  # seed of the draw of validation prompts: the same for every arm and seed
 
 
@@ -135,9 +139,9 @@ def select(
 ) -> Pairs:
     """The arm's training and held-out pairs.
 
-    The training pairs are of its subset, relabelled where the objective relabels (SafeDPO by the labels, C-DPO by
-    reward and cost); the held-out ones are the same for every arm. `DPO + SF` (scaling factor without balance
-    weights) keeps the factor of the would-be weights (docs/method.md, Scaling factor).
+    The training pairs are of its subset, relabelled where the objective relabels (SafeDPO and DOOR by the labels, C-DPO
+    by reward and cost); the held-out ones are the same for every arm, as they came. `DPO + SF` (scaling factor without
+    balance weights) keeps the factor of the would-be weights (docs/method.md, Scaling factor).
 
     Args:
         validation: this share of the training prompts takes the place of the held-out ones, which are not read.
@@ -149,12 +153,10 @@ def select(
         weights = weigh(weights, arm.weighing(weigh_params), {"balance_gap": weigh_params.normalisation})
     one = pl.lit(1.0)
     uses = arm.objective == "bdpo"
-    harmful = (pl.col("query_type") == QueryType.UNSAFE.value) & ~pl.col("rejected_safe").fill_null(False)
     frame = weights.with_columns(
         chosen_weight=pl.col("chosen_weight") if uses and arm.balance_weight else one,
         rejected_weight=pl.col("rejected_weight") if uses and arm.balance_weight else one,
         pair_scale=pl.col("pair_scale") if uses and arm.scaling_factor else one,
-        harmful=harmful.cast(pl.Float64),
     )
     side = pl.col("split") == Split.TRAIN.value
     if validation:
@@ -169,22 +171,42 @@ def select(
                 field=f"subset {arm.subset}",
                 remedy="prepare with more pairs, or another subset",
             )
-    record: dict[str, Any] = {}
-    if arm.objective == "safedpo":
-        training, swapped, dropped = relabelling.safedpo(training)
-        record = {"swapped": swapped, "dropped": dropped}
-    elif arm.objective == "cdpo":
-        training, record = _by_cost(training, settings)
-    elif arm.objective in ("door", "w-door") and not training["harmful"].sum():
+    training, record = _relabelled(training, heldout, arm.objective, settings)
+    if training.is_empty():
+        raise InputError("relabelling left no training pair", field=f"objective {arm.objective}", found=str(record))
+    training, heldout = (rows.with_columns(harmful=HARMFUL.cast(pl.Float64)) for rows in (training, heldout))
+    if arm.objective in DOORS and not training["harmful"].sum():
         raise InputError(
             f"{arm.objective} trains refusals, and no training pair has a response known to be harmful",
             field="query_type, rejected_safe",
             found=f"query types {', '.join(map(str, training['query_type'].unique().sort()))}",
             remedy="use pairs with safety labels, or another objective",
         )
-    if training.is_empty():
-        raise InputError("relabelling left no training pair", field=f"objective {arm.objective}", found=str(record))
     return Pairs(training, heldout, record)
+
+
+def _relabelled(
+    training: pl.DataFrame, heldout: pl.DataFrame, objective: str, settings: Settings
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The training pairs as the objective has them, and what was done to them.
+
+    Raises:
+        InputError: no labels or ratings that the objective needs; SafeDPO's loss reads the labels of held-out pairs.
+    """
+    if objective == "cdpo":
+        return _by_cost(training, settings)
+    if objective == "safedpo":
+        relabelling.check_labels(heldout)
+        found = relabelling.safedpo(training)
+    elif objective in DOORS:
+        found = relabelling.door(training)
+        if not found.swapped + found.dropped:
+            return training, {}
+        done = f"{found.swapped:,} pairs whose chosen response is unsafe are turned round, {found.dropped:,} left out"
+        say(f"train: {objective}: {done}")
+    else:
+        return training, {}
+    return found.frame, {"swapped": found.swapped, "dropped": found.dropped}
 
 
 def _by_cost(training: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, dict[str, Any]]:

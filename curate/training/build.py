@@ -19,6 +19,7 @@ from curate.project.params import TrainParams
 from curate.training import checkpoints
 from curate.training.aligned import Train, aligned_model, weights_by_pair
 from curate.training.arguments import arguments
+from curate.training.arms import DOORS
 from curate.training.divergence import divergence_from
 from curate.training.launched import sharded
 from curate.training.pairs import Collator, PairDataset, Refusals, draw
@@ -36,6 +37,7 @@ class Built(NamedTuple):
     tokenizer: Any
     trainer: PairTrainer
     last: Path | None  # the checkpoint to go on from
+    measuring: Refusals | None  # DOOR's, of the pairs that are measured: one draw for every arm and seed
 
 
 def build(plan: Plan, train: Train) -> Built:
@@ -67,6 +69,7 @@ def build(plan: Plan, train: Train) -> Built:
         divergence = divergence_from(policy, tokenizer, pairs.heldout, params, plan.model, EVALUATED)
     last = checkpoints.last(plan.checkpoints, params.early_stop)
     evaluated = {"train": pairs.training, "heldout": pairs.heldout}
+    measuring = refusals and refusals._replace(seed=EVALUATED)
     trainer = PairTrainer(
         objective=plan.settings.objective,
         settings=plan.settings.loss,
@@ -76,11 +79,12 @@ def build(plan: Plan, train: Train) -> Built:
         args=arguments(plan, resuming=last is not None),
         train_dataset=PairDataset(tokenizer, pairs.training, refusals),
         eval_dataset={
-            side: PairDataset(tokenizer, draw(rows, params.eval_pairs, EVALUATED)) for side, rows in evaluated.items()
+            side: PairDataset(tokenizer, draw(rows, params.eval_pairs, EVALUATED), measuring, measured=True)
+            for side, rows in evaluated.items()
         },
         data_collator=Collator(alignment="chosen_alignment" in plan.settings.objective.tensors),
     )
-    return Built(policy, tokenizer, trainer, last)
+    return Built(policy, tokenizer, trainer, last, measuring)
 
 
 def plain_policy(model: Model, params: TrainParams) -> Any:
@@ -108,8 +112,9 @@ def settle() -> None:
 
 
 def _refusals(plan: Plan, policy: Any, tokenizer: Any, train: Train) -> Refusals | None:
-    """What DOOR trains on in place of the pairs' responses; None for other objectives."""
-    if plan.arm.objective not in ("door", "w-door"):
+    """What DOOR trains on in place of the pairs' responses; None for other objectives. W-DOOR's token weights are also
+    of the held-out pairs that are measured."""
+    if plan.arm.objective not in DOORS:
         return None
     data = plan.settings.data
     refusals = Refusals(plan.seed, int(data["longest"]), plan.model.context)
@@ -117,6 +122,7 @@ def _refusals(plan: Plan, policy: Any, tokenizer: Any, train: Train) -> Refusals
         return refusals
     aligned = aligned_model(plan, train)
     memory.give_back()  # the policy that was trained: models are full of cycles
-    by_pair = weights_by_pair(policy, aligned, tokenizer, plan.pairs.training, data["tau"])
+    measured = draw(plan.pairs.heldout, plan.params.measured_pairs, EVALUATED)
+    by_pair = weights_by_pair(policy, aligned, tokenizer, (plan.pairs.training, measured), data["tau"])
     memory.give_back()
     return refusals._replace(token_weights=by_pair)

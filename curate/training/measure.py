@@ -31,7 +31,8 @@ def rewards(plan: Plan, built: Built, step: int) -> pl.DataFrame:
         rows = draw(everything, params.measured_pairs, EVALUATED)
         at, values = built.trainer.measured.get(f"eval_{side}", (-1, np.empty((0, 0))))
         if at != step or len(values) != rows.height:
-            values = built.trainer.predict(PairDataset(built.tokenizer, rows)).predictions
+            dataset = PairDataset(built.tokenizer, rows, built.measuring, measured=True)
+            values = built.trainer.predict(dataset).predictions
         found.append(_frame(rows, side, np.asarray(values, dtype=np.float64)))
     return pl.concat(found)
 

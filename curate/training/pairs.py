@@ -31,6 +31,9 @@ NUMBERS = (
 
 ROLES = ("chosen", "rejected", "refusal")
 
+MEASURED = -1
+"""In place of an epoch: the draw of DOOR's beginnings that every evaluation of every arm has. [ours]"""
+
 
 class Pair(NamedTuple):
     """One training example. A sequence that its loss does not need is None."""
@@ -68,19 +71,22 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
     Args:
         refusals: train on DOOR's sequences: of a harmful pair the refusal and the rejected response, of a benign one
             the chosen response. None: both responses of every pair.
+        measured: both responses of every pair, beside DOOR's refusals: what rewards are of, too.
 
     Attributes:
         epoch: which of DOOR's draws holds; the trainer sets it.
     """
 
-    def __init__(self, tokenizer: Any, frame: pl.DataFrame, refusals: Refusals | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, frame: pl.DataFrame, refusals: Refusals | None = None, measured: bool = False
+    ) -> None:
         with progress("pairs into tokens", frame.height, "pairs") as advance:
             self.rendered = render_pairs(tokenizer, frame, advance)
         unsafe = {f"{side}_unsafe": ~pl.col(f"{side}_safe").fill_null(True) for side in ("chosen", "rejected")}
         # null where the source is silent: counts as safe here; SafeDPO, which reads it, refuses such rows before.
         self.numbers = frame.with_columns(**unsafe).select(pl.col(NUMBERS).cast(pl.Float64)).rows()
-        self.refusals = refusals
-        self.epoch = 0
+        self.refusals, self.measured = refusals, measured
+        self.epoch = MEASURED if measured else 0
         # What may stand before a refusal: the rejected response's own text, nothing that the template ends it with.
         self.beginnings = []
         if refusals is not None:
@@ -98,7 +104,7 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         if self.refusals is None:
             return plain
         if not numbers[NUMBERS.index("harmful")]:
-            return plain._replace(rejected=None)
+            return plain if self.measured else plain._replace(rejected=None)
         seed, longest, context, weights = self.refusals
         length = prefix_length(
             pair_id,
@@ -110,9 +116,8 @@ class PairDataset(torch.utils.data.Dataset[Pair]):
         )
         beginning = np.asarray(self.beginnings[row][:length], dtype=np.int32)
         refusal = TokenSequence(np.concatenate([prompt, beginning]), chosen)
-        return plain._replace(
-            chosen=None, refusal=refusal, refusal_weights=None if weights is None else weights[pair_id]
-        )
+        begun = plain._replace(refusal=refusal, refusal_weights=None if weights is None else weights[pair_id])
+        return begun if self.measured else begun._replace(chosen=None)
 
 
 class Collator:
@@ -137,7 +142,7 @@ class Collator:
                 if sequence is not None:
                     sequences.append(sequence)
                     weights.append(pair.refusal_weights if role == "refusal" else None)
-        # A batch of evaluation has no refusals of its own: k = 0, the chosen responses.
+        # Where a pair has no refusal, nothing reads it: any finite number does.
         places["refusal"] = [
             own if own >= 0 else chosen for own, chosen in zip(places["refusal"], places["chosen"], strict=True)
         ]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from curate.base.errors import InputError, UsageError
 from curate.pairs import schema
 from curate.project import params
-from curate.selection.relabelling import cdpo, dual_ascent, expected_ratings, safedpo, swap
+from curate.selection.relabelling import cdpo, door, dual_ascent, expected_ratings, safedpo, swap
 from curate.selection.weights import weigh
 
-SIDED = ("pmi_gap", *schema.GAPS, "relabelled")
+SIDED = ("pmi_gap", "margin", *schema.GAPS, "relabelled")
 NUMBER = st.floats(-5, 5).map(lambda x: round(x, 4))
 
 
@@ -35,6 +35,7 @@ def labelled(*labels) -> pl.DataFrame:
 def everything() -> pl.DataFrame:
     """Every column that a weights file can have."""
     frame = artefacts.frame(60).with_columns(subset_gap=pl.col("pmi_gap") * 2, balance_gap=pl.col("pmi_gap") * 3)
+    frame = frame.with_columns(margin=pl.col("pmi_gap") * 4)
     return frame.with_columns(pl.Series(name, range(60), dtype=pl.Float64) * i for i, name in enumerate(schema.RATINGS))
 
 
@@ -48,7 +49,7 @@ def test_every_column_of_a_side_changes_places():
     for name in names:
         other = name.replace("chosen", "rejected")
         assert swapped[name].equals(frame[other]) and swapped[other].equals(frame[name])
-    for name in ("pmi_gap", *schema.GAPS):
+    for name in ("pmi_gap", "margin", *schema.GAPS):
         assert swapped[name].equals(-frame[name])
     assert swapped["relabelled"].all()
     rest = [name for name in frame.columns if "chosen" not in name and "rejected" not in name and name not in SIDED]
@@ -95,6 +96,18 @@ def test_safedpo_needs_every_label(labels):
     details = error.value.details
     assert (details["file"], details["row"]) == ("raw.json", str(100 + len(labels) - 1))
     assert "PKU-SafeRLHF" in details["remedy"] and details["found"].startswith("none on 1 of")
+
+
+def test_door_by_hand():
+    """No unsafe response is chosen; where the source is silent of the chosen one, nothing is claimed."""
+    labels = [(True, False), (False, True), (True, True), (False, False), (False, None), (None, False), (None, True)]
+    result = door(labelled(*labels))
+    assert (result.swapped, result.dropped) == (1, 2)
+    assert result.frame["chosen"].to_list() == ["w0", "l1", "w2", "w5", "w6"]
+    assert result.frame["rejected_safe"].to_list() == [False, False, True, False, True]
+    untouched = labelled((True, False), (None, None), (True, True))
+    assert door(untouched).frame.equals(untouched)
+    assert door(labelled((False, False), (True, False))).frame.columns == untouched.columns
 
 
 def test_cdpo_by_hand():

@@ -17,7 +17,7 @@ from curate.project import installed, params
 from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import relabelling
 from curate.selection.weights import weigh
-from curate.training import arms, build, code
+from curate.training import aligned, arms, build, code
 from curate.training.arguments import arguments
 from curate.training.plan import plan as plan_of
 from curate.training.train import train
@@ -225,6 +225,37 @@ def test_door_counts_as_harmful_what_answers_a_harmful_query(weights):
     assert found["harmful"].to_list() == [1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0]
 
 
+SIDES = [(True, False), (False, True), (False, False), (False, None), (None, False), (True, True)]
+
+
+@pytest.mark.parametrize("objective", ["door", "w-door"])
+def test_door_neither_refuses_with_an_unsafe_response_nor_trains_it_as_benign(weights, objective, capsys):
+    """Turned round where the other is safe, else left out, counted and said; held-out pairs stay as they came."""
+    labels = {name: [pair[side] for pair in SIDES] * 2 for side, name in enumerate(("chosen_safe", "rejected_safe"))}
+    frame = weights.head(12).with_columns(
+        query_type=pl.Series(["unsafe"] * 6 + ["unknown"] * 6),
+        **{name: pl.Series(values, dtype=pl.Boolean) for name, values in labels.items()},
+    )
+    frame = pl.concat([frame.with_columns(split=pl.lit(side)) for side in ("train", "heldout")])
+    training, heldout, record = select(frame, objective=objective)
+    assert record == {"swapped": 2, "dropped": 4}
+    assert "2 pairs whose chosen response is unsafe are turned round, 4 left out" in capsys.readouterr().err
+    assert training["chosen_safe"].to_list() == [True, True, None, True] * 2
+    assert training["harmful"].to_list() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert training["chosen"][1].equals(frame["rejected"][1]) and training["relabelled"].sum() == 2
+    for side in ("chosen", "rejected"):
+        assert heldout[f"{side}_safe"].to_list() == labels[f"{side}_safe"]
+
+
+def test_w_doors_aligned_model_prefers_no_unsafe_response(weights, model, tmp_path):
+    given = []
+    frame = relabelling.swap(weights, pl.col("source_row") % 2 == 1)
+    options = (SHARED, ArmParams(objective="w-door"), "arm", tmp_path / "run", tmp_path / "state")
+    with pytest.raises(InputError):  # nothing was trained
+        aligned.aligned_model(plan_of(frame, model, *options), lambda frame, *_: given.append(frame))
+    assert given[0]["chosen_safe"].all() and given[0].height == weights.height
+
+
 def test_an_arm_weighs_with_the_params_of_the_file(weights, tmp_path, monkeypatch):
     """Those of its provenance; of a file without, the defaults."""
     given = []
@@ -242,6 +273,18 @@ REFUSED = {
         {"chosen_safe": pl.lit(None, dtype=pl.Boolean)},
         InputError,
         "safety labels that SafeDPO relabels by are missing",
+    ),
+    "safedpo without labels of held-out pairs": (
+        {"objective": "safedpo"},
+        {"rejected_safe": pl.when(pl.col("split") == "train").then("rejected_safe")},
+        InputError,
+        "safety labels that SafeDPO relabels by are missing",
+    ),
+    "door with every chosen response unsafe": (
+        {"objective": "door"},
+        {"chosen_safe": pl.lit(False), "rejected_safe": pl.lit(False)},
+        InputError,
+        "left no training pair",
     ),
     "safedpo with nothing safe": (
         {"objective": "safedpo"},

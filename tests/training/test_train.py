@@ -22,7 +22,8 @@ from curate.scoring.score import score
 from curate.selection.subsets import split
 from curate.selection.weights import weigh
 from curate.training import arms, checkpoints
-from curate.training.pairs import NUMBERS, Collator, PairDataset, Refusals, draw
+from curate.training.build import build
+from curate.training.pairs import MEASURED, NUMBERS, Collator, PairDataset, Refusals, draw
 from curate.training.plan import plan
 from curate.training.train import train
 from curate.training.trainer import ShowProgress
@@ -193,6 +194,59 @@ def test_a_batch_of_doors_has_refusals_for_harmful_pairs_only(weights, model):
     assert batch["rejected_at"].tolist() == [-1, 1, 2]
     assert batch["refusal_at"].tolist() == [0, 3, 4]  # of a benign pair the chosen response: any finite number does
     assert [w if w is None else w[0] for w in batch["work"].token_weights] == [None, None, None, 3, 4]
+
+
+def test_what_is_measured_has_doors_refusals_beside_both_responses(weights, model):
+    """The same draw of beginnings whatever the epoch of training; weights of tokens on the refusal alone."""
+    frame = harmful(weights)
+    factors = {name: np.full(99, number + 2, dtype=np.float32) for number, name in enumerate(frame["pair_id"])}
+    tokenizer, refusals = load_tokenizer(model), Refusals(0, 4, 10**6, factors)
+    trained, plain = PairDataset(tokenizer, frame, refusals), PairDataset(tokenizer, frame)
+    measured = PairDataset(tokenizer, frame, refusals, measured=True)
+    trained.epoch = MEASURED
+    pairs = [measured[row] for row in range(3)]
+    for row, pair in enumerate(pairs):
+        for side in ("chosen", "rejected"):
+            assert np.concatenate(getattr(pair, side)).tolist() == np.concatenate(getattr(plain[row], side)).tolist()
+    assert pairs[0].refusal is None
+    for row in (1, 2):
+        assert np.concatenate(pairs[row].refusal).tolist() == np.concatenate(trained[row].refusal).tolist()
+    batch = Collator()(pairs)
+    assert batch["refusal_at"].tolist() == [0, 6, 7]
+    assert [w if w is None else w[0] for w in batch["work"].token_weights] == [None] * 6 + [3, 4]
+
+
+@pytest.mark.parametrize("objective", ["door", "w-door"])
+def test_the_loss_that_is_reported_is_the_one_that_is_trained(weights, model, tmp_path, objective):
+    """Of the same pairs, beginnings and weights; on held-out pairs too, whose refusals are weighted as well."""
+    options = SHORT.model_copy(update={"eval_pairs": 1000, "kl_prompts": 0, "learning_rate": 2e-3})
+    arm = ArmParams(objective=objective, settings={"tau": 0.05} if objective == "w-door" else {})
+    given = (weights, model, options, arm, objective)
+    planned = plan(*given, tmp_path / "other", tmp_path / "state")
+    built = build(planned, train)
+    sides = {"train": planned.pairs.training, "heldout": planned.pairs.heldout}
+    start = {}
+    for side, rows in sides.items():
+        dataset = PairDataset(built.tokenizer, draw(rows, 1000, 0), built.measuring)
+        dataset.epoch = MEASURED
+        with torch.no_grad():
+            batch = built.trainer.tensors(built.policy, Collator()([dataset[row] for row in range(len(dataset))]))
+        start[side] = planned.settings.objective.loss(batch, planned.settings.loss).mean().item()
+    metrics = train(*given, tmp_path / "run", tmp_path / "state")
+    assert metrics["start"]["loss"] == pytest.approx(start["heldout"], rel=1e-5)
+    curve = pl.read_csv(tmp_path / "run" / "curve.csv").filter(side="train", step=0)
+    assert curve["loss"].item() == pytest.approx(start["train"], rel=1e-5)
+    losses = pl.read_parquet(tmp_path / "run" / "rewards.parquet").group_by("side").agg(pl.col("loss").mean())
+    for side, loss in losses.iter_rows():
+        assert loss == pytest.approx(metrics[side]["loss"], rel=1e-5)
+
+
+def test_w_door_without_a_harmful_heldout_pair(weights, model, tmp_path):
+    benign = pl.when(pl.col("split") == "heldout").then(pl.lit(True)).otherwise("rejected_safe")
+    options = SHORT.model_copy(update={"kl_prompts": 0})
+    frame = weights.with_columns(rejected_safe=benign)
+    metrics = train(frame, model, options, ArmParams(objective="w-door"), "x", tmp_path / "run", tmp_path / "state")
+    assert math.isfinite(metrics["heldout"]["loss"])
 
 
 def test_doors_beginnings_have_nothing_of_what_ends_a_response(weights, model):
