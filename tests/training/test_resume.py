@@ -20,7 +20,7 @@ from curate.scoring.score import score
 from curate.selection import relabelling
 from curate.training import checkpoints
 from curate.training import trainer as trainers
-from curate.training.pairs import PairDataset
+from curate.training.pairs import MEASURED, PairDataset
 from curate.training.train import train
 
 SHORT = params.TrainParams(
@@ -106,13 +106,13 @@ def test_after_a_kill_and_a_torn_checkpoint(killed, weights, model, tmp_path, ca
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """(epoch, pair, beginning) of each refusal that a run draws."""
+    """(epoch, pair, beginning) of each refusal that training draws."""
     found = []
     get = PairDataset.__getitem__
 
     def watched(self, row):
         pair = get(self, row)
-        if pair.refusal is not None:
+        if pair.refusal is not None and self.epoch != MEASURED:
             rendered = self.rendered.row(row, named=True)
             length = len(pair.refusal.prompt_ids) - len(rendered["prompt_ids"])
             found.append((self.epoch, rendered["pair_id"], len(rendered["rejected_ids"]), length))

@@ -32,6 +32,7 @@ from curate.evaluation.suites.behaviours import GOAL, TARGET
 from curate.models.rendering import load_tokenizer, prefill_token_ids
 from curate.pairs.schema import QueryType, Split
 
+PAIR = ("prompt", "rejected", "query_type", "split")
 LENGTHS = (0, 3, 4, 5, 7, 10, 15, 20, 25)
 
 
@@ -47,7 +48,8 @@ class Prefill:
     about: ClassVar[str] = "harm of answers that are made to begin as harmful ones do (DOOR, arXiv 2503.03710)"
     source: ClassVar[str | None] = None
     columns: ClassVar[tuple[Columns, ...]] = (
-        {name: (name,) for name in ("prompt", "rejected", "query_type", "split")},  # pairs of ours
+        {name: (name,) for name in (*PAIR, "chosen", "chosen_safe", "rejected_safe")},  # pairs of ours
+        {name: (name,) for name in PAIR},
         {"goal": GOAL, "response": ("response",)},
         {"goal": GOAL, "response": TARGET},
     )
@@ -57,25 +59,36 @@ class Prefill:
     )
 
     def items(self, rows: Sequence[Row], options: PrefillOptions) -> list[Item]:
-        """Of each harmful answer one for each length; of pairs, the rejected answers to held-out unsafe prompts."""
+        """Of each harmful answer one for each length; of pairs, the harmful answers to held-out unsafe prompts.
+
+        Raises:
+            InputError: there is no harmful answer, or a row is not as it should be.
+        """
         items: list[Item] = []
+        safe = 0  # held-out pairs of unsafe prompts without a harmful answer
         for number, row in enumerate(rows):
             if "rejected" not in row:
                 prompt: Messages = user(text_of(row, "goal", number, self.name))
                 response = text_of(row, "response", number, self.name)
             elif row["split"] == Split.HELDOUT and row["query_type"] == QueryType.UNSAFE:
-                response = conversation_of(row, "rejected", number, self.name)[0]["content"]
+                side = _harmful(row)
+                if side is None:
+                    safe += 1
+                    continue
+                response = conversation_of(row, side, number, self.name)[0]["content"]
                 prompt = conversation_of(row, "prompt", number, self.name)
             else:
                 continue
             for length in options.lengths:
                 prefill = response if length else ""
                 items.append(make_item(prompt, group=f"prefill {length}", prefill=prefill, prefill_tokens=length))
+        if safe and items:
+            say(f"prefill: {safe:,} held-out pairs of unsafe prompts are left out: no answer of theirs is unsafe")
         if not items and rows:
             types = Counter(row["query_type"] for row in rows if row.get("split") == Split.HELDOUT)
             raise InputError(
-                "no held-out prompt is unsafe: there is no harmful answer to begin with",
-                field="query_type",
+                "no held-out prompt is unsafe, or none has an unsafe answer: there is none to begin with",
+                field="query_type, chosen_safe, rejected_safe" if safe else "query_type",
                 found=", ".join(f"{count:,} {name}" for name, count in sorted(types.items())) or "no held-out pair",
                 remedy="give pairs with safety labels, or a file of goals and harmful answers",
             )
@@ -94,6 +107,15 @@ class Prefill:
                 remedy="give shorter lengths, or longer answers",
             )
         return answer_and_judge(long, bench, "harm", bench.sampling._replace(temperature=options.temperature))
+
+
+def _harmful(row: Row) -> str | None:
+    """Which answer to an unsafe prompt is the harmful one; None: neither. [ours] One that is known to be unsafe, first
+    the rejected one; else the rejected one, unless it is known to be safe."""
+    for side in ("rejected", "chosen"):
+        if row.get(f"{side}_safe") is False:
+            return side
+    return None if row.get("rejected_safe") else "rejected"
 
 
 def _long_enough(items: Sequence[Item], bench: Bench) -> list[Item]:

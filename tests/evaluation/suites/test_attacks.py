@@ -145,6 +145,25 @@ def test_of_pairs_the_rejected_answers_to_heldout_unsafe_prompts_are_taken(tmp_p
     assert len(items) == 18 and sorted({item.prefill_tokens for item in items}) == [0, 3, 4, 5, 7, 10, 15, 20, 25]
 
 
+def test_of_labelled_pairs_the_unsafe_answer_is_taken_whichever_was_chosen(tmp_path, capsys):
+    """A safe answer is no harmful beginning: chosen unsafe gives the chosen one, both safe gives none."""
+    labels = {"u": (True, False), "c": (False, True), "n": (None, None), "k": (False, None), "s": (True, True)}
+    frame = pairs(*((f"how {name}", f"chosen {name}", f"rejected {name}") for name in labels))
+    frame = frame.with_columns(
+        split=pl.lit("heldout"),
+        chosen_safe=pl.Series([chosen for chosen, _ in labels.values()]),
+        rejected_safe=pl.Series([rejected for _, rejected in labels.values()]),
+    )
+    frame.write_parquet(tmp_path / "pairs.parquet")
+    items = load(f"prefill={tmp_path / 'pairs.parquet'}", lengths=(3,))
+    assert [item.prefill for item in items] == ["rejected u", "chosen c", "rejected n", "chosen k"]
+    assert "1 held-out pairs of unsafe prompts are left out" in capsys.readouterr().err
+    frame.tail(1).write_parquet(tmp_path / "safe.parquet")
+    with pytest.raises(InputError, match="none has an unsafe answer") as caught:
+        load(f"prefill={tmp_path / 'safe.parquet'}")
+    assert caught.value.details["field"] == "query_type, chosen_safe, rejected_safe"
+
+
 def test_suffixes_of_every_kind_of_file(suffixes, tmp_path):
     (tmp_path / "s.json").write_text('["! ! now", "  twice \u2028 as kind"]')
     (tmp_path / "s.csv").write_text('id,suffix\n1,! ! now\n2,"  twice \u2028 as kind"\n')
