@@ -67,6 +67,12 @@ def _normalise(text: str) -> str:
     return " ".join(folded.split())
 
 
-def draw_order(keys: Iterable[str], seed: int) -> list[bytes]:
-    """sha256(seed|key) of each key: what every seeded draw sorts by, so that the order of the rows never matters."""
-    return [hashlib.sha256(f"{seed}|{key}".encode()).digest() for key in keys]
+def draw_order(keys: Iterable[str], seed: int, purpose: str = "") -> list[bytes]:
+    """sha256(seed|key) of each key: what every seeded draw sorts by, so that the order of the rows never matters.
+
+    Args:
+        purpose: a name of the draw's own, which the hash then begins with. Two draws by one hash take the same keys
+            first: what was drawn once stands at the front, or is gone, when one draws again.
+    """
+    name = f"{purpose}|" if purpose else ""
+    return [hashlib.sha256(f"{name}{seed}|{key}".encode()).digest() for key in keys]

@@ -9,9 +9,12 @@ from curate.selection import measure
 NULL_PROMPTS = {
     "empty_user": "null is the same chat template with an empty user turn",
     "bos": "null is the beginning-of-sequence token alone",
-    "contrastive": "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the query type",
+    "contrastive": "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other training prompts of the "
+    "query type",
     measure.OWN_IN_THE_MEAN: "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of the "
     "query type and the own one: MI per token is then mostly log(K + 1)/|y|",
+    measure.HELDOUT_IN_THE_MEAN: "log π_ref(y | null) is the log of the mean of π_ref(y | x_k) over other prompts of "
+    "the query type, held-out ones among them",
 }
 NORMALISATIONS = {
     "per_token": "d = MI(x, y_w) − MI(x, y_l)",

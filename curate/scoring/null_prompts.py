@@ -12,6 +12,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models import rendering
 from curate.pairs.identity import draw_order, question_keys
+from curate.pairs.schema import Split
 from curate.project.params import ScoreParams
 
 
@@ -46,9 +47,10 @@ class NullPrompts(Protocol):
         ...
 
 
-OTHERS = "other prompts"
-"""What the contrastive mean is over, in the provenance. Scores that lack this were made with the own prompt among
-them."""
+OTHERS = "other training prompts"
+DRAW = "contrastive null prompts"
+"""What the contrastive mean is over, in the provenance, and the name of its draw. `curate.selection.measure` tells
+older scores apart, which had held-out prompts or the own one in the mean."""
 
 
 class FixedNull:
@@ -66,14 +68,16 @@ class FixedNull:
 
 
 class ContrastiveNull:
-    """K prompts of the pair's query type, its own left out. [ours]
+    """K training prompts of the pair's query type, its own left out. [ours]
 
     With the own one in the mean, log p(y|x) - log p(y|null) could not exceed log(K + 1), and nearly always sat there.
 
-    Each query type has a pool of K + 1 prompts, those of lowest hash(seed, prompt); a pair takes K of them that do not
-    ask its own question (whatever their system turns). A shared pool keeps pairs comparable and prompts shared between
-    sequences. Only prompts that fit beside the longest response are in it, so that none costs other pairs their place.
-    A query type with fewer prompts has fewer in the mean, the same number for all its pairs.
+    Each query type has a pool of K + 1 training prompts, those of lowest hash(DRAW, seed, prompt); a pair takes K of
+    them that do not ask its own question (whatever their system turns). No held-out prompt takes part in the gap of a
+    training pair; and the draw has a hash of its own, as the held-out draw takes the lowest of its. A shared pool keeps
+    pairs comparable and prompts shared between sequences. Only prompts that fit beside the longest response are in it,
+    so that none costs other pairs their place. A query type with fewer prompts has fewer in the mean, the same number
+    for all its pairs.
     """
 
     def __init__(self, pools: dict[str, dict[str, np.ndarray]], wanted: int) -> None:
@@ -100,7 +104,7 @@ def null_prompts(
     """What `params.null_prompt` names; for `contrastive`, all chunks are gone through twice.
 
     Raises:
-        InputError: a query type has a pair that fits, and no other prompt that fits beside the longest response.
+        InputError: a query type has a pair that fits, and no two training prompts that fit beside the longest response.
     """
     if params.null_prompt != "contrastive":
         return FixedNull(rendering.null_prompt_ids(tokenizer, params.null_prompt))
@@ -114,13 +118,14 @@ def null_prompts(
     wanted = params.contrastive_prompts + 1
     pools: dict[str, dict[str, tuple[bytes, bytes]]] = {}  # type -> question_key -> (hash, ids): the lowest hashes
     for pairs, rendered in chunks():
-        order = draw_order(pairs["prompt_key"], params.contrastive_seed)
-        rows = zip(question_keys(pairs), pairs["query_type"], order, rendered.prompts, strict=True)
-        for key, kind, rank, ids in rows:
+        order = draw_order(pairs["prompt_key"], params.contrastive_seed, DRAW)
+        training = pairs["split"] == Split.TRAIN
+        rows = zip(question_keys(pairs), pairs["query_type"], order, rendered.prompts, training, strict=True)
+        for key, kind, rank, ids, may_be_drawn in rows:
             if kind not in asking:
                 continue
             pool = pools.setdefault(kind, {})
-            if len(ids) + longest <= limit:
+            if may_be_drawn and len(ids) + longest <= limit:
                 # Of prompts that differ in case, spacing or system turn only, one, whichever row comes first.
                 pool[key] = min(pool.get(key, (rank, ids.tobytes())), (rank, ids.tobytes()))
                 if len(pool) > wanted:
@@ -130,15 +135,15 @@ def null_prompts(
             raise InputError(
                 "the contrastive null prompt has no other prompt to compare with",
                 field=f"query_type {kind}",
-                found=f"{len(pool)} distinct prompts that fit beside the longest response ({longest} tokens, of "
-                f"{limit} in all)",
+                found=f"{len(pool)} distinct training prompts that fit beside the longest response ({longest} tokens, "
+                f"of {limit} in all)",
                 expected="two at least, so that each pair has one that is not its own",
                 remedy="lower max_length with too_long: reject, add pairs, or use null_prompt: empty_user",
             )
         if len(pool) < wanted:
             say(
-                f"score: {kind} queries have {len(pool)} distinct prompts that fit, so the contrastive mean is over "
-                f"{len(pool) - 1} others, not {params.contrastive_prompts}"
+                f"score: {kind} queries have {len(pool)} distinct training prompts that fit, so the contrastive mean "
+                f"is over {len(pool) - 1} others, not {params.contrastive_prompts}"
             )
     return ContrastiveNull(
         {

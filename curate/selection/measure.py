@@ -12,8 +12,15 @@ AS_SPLIT = "as_split"
 OWN_IN_THE_MEAN = "contrastive, own prompt in the mean"
 SATURATED = (
     "the contrastive null prompt of these scores had each pair's own prompt in the mean, so that MI per token is "
-    "mostly log(K + 1) over the response's length; `curate score` makes them anew from the score store"
+    "mostly log(K + 1) over the response's length; `curate score` makes them anew"
 )
+HELDOUT_IN_THE_MEAN = "contrastive, held-out prompts in the mean"
+LEAKED = (
+    "the contrastive null prompts of these scores were drawn from the held-out prompts, too, so that the gaps and "
+    "weights of training pairs depend on what is held out; `curate score` makes them anew"
+)
+WARNINGS = {OWN_IN_THE_MEAN: SATURATED, HELDOUT_IN_THE_MEAN: LEAKED}
+OF_ALL_PROMPTS = "other prompts"  # what scores said that their mean is over, before it was training prompts alone
 
 
 def steps(provenance: Any) -> Iterator[dict[str, Any]]:
@@ -24,12 +31,19 @@ def steps(provenance: Any) -> Iterator[dict[str, Any]]:
 
 
 def null_prompt(provenance: Any) -> str | None:
-    """empty_user, bos, contrastive, or OWN_IN_THE_MEAN for what versions before called contrastive; None: not said."""
+    """empty_user, bos, contrastive, or one of WARNINGS for what versions before called contrastive; None: not said."""
     for step in steps(provenance):
         if step.get("stage") == "score":
             name = (step.get("params") or {}).get("null_prompt")
-            return OWN_IN_THE_MEAN if name == "contrastive" and "contrastive" not in step else name
+            return _contrastive(step.get("contrastive")) if name == "contrastive" else name
     return None
+
+
+def _contrastive(said: Any) -> str:
+    """What `contrastive` means in scores that say this of it."""
+    if not isinstance(said, Mapping):
+        return OWN_IN_THE_MEAN
+    return HELDOUT_IN_THE_MEAN if said.get("mean_over") == OF_ALL_PROMPTS else "contrastive"
 
 
 def warnings(provenance: Any, summary: Mapping[str, Any] | None = None, wider: str = "") -> list[str]:
@@ -40,7 +54,8 @@ def warnings(provenance: Any, summary: Mapping[str, Any] | None = None, wider: s
         summary: split.json or weigh.json.
         wider: how subsets are matched in total length, too, as the reader says it.
     """
-    found = [SATURATED] if null_prompt(provenance) == OWN_IN_THE_MEAN else []
+    null = null_prompt(provenance)
+    found = [WARNINGS[null]] if null in WARNINGS else []
     share = Explained(**summary["length_explains"]).warning() if summary else None
     return [*found, *(one for one in (share, _apart(summary or {}, wider)) if one)]
 

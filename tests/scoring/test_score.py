@@ -15,7 +15,7 @@ from curate.models import rendering
 from curate.models.load import load_model
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import resolve
-from curate.pairs import identity
+from curate.pairs import heldout, identity
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import SCORES
 from curate.project import params
@@ -214,15 +214,17 @@ def test_a_long_prompt_costs_no_other_pair_its_place(random_model, tmp_path):
     assert result.scores["pair_id"].head(8).equals(frame["pair_id"].head(8))
 
 
-def old_contrastive(frame, rendered, others):
-    """The contexts as they were with the own prompt in the mean: it, and the first K of the pool that are not it."""
+def own_and_others(frame, rendered, others):
+    """The own prompt, and the first K of the pool that are not it; the pool is of training prompts."""
     prompts = dict(zip(frame["prompt_key"], rendered["prompt_ids"].to_list(), strict=True))
-    ranked = sorted(prompts, key=lambda key: hashlib.sha256(f"0|{key}".encode()).digest())[: others + 1]
+    training = frame.filter(split="train")["prompt_key"]
+    name = "contrastive null prompts|0|"
+    ranked = sorted(training, key=lambda key: hashlib.sha256((name + key).encode()).digest())[: others + 1]
     return [[prompts[own], *[prompts[key] for key in ranked if key != own][:others]] for own in frame["prompt_key"]]
 
 
-def test_a_store_filled_with_the_own_prompt_in_the_mean_is_combined_anew(random_model, tmp_path, monkeypatch):
-    """What was stored then is all that is asked for now: log p(y|x), and log p(y|x_k) of the K others."""
+def test_what_the_store_holds_of_null_prompts_is_combined(random_model, tmp_path, monkeypatch):
+    """The store goes by tokens: log p(y|x), and log p(y|x_k) of the K others, whatever else they were stored for."""
     frame = many(9)
     options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_prompts": 3})
     rendered = rendering.render_pairs(rendering.load_tokenizer(random_model), frame)
@@ -235,7 +237,7 @@ def test_a_store_filled_with_the_own_prompt_in_the_mean_is_combined_anew(random_
     def made_up(key):
         return -1 - key[0] / 10
 
-    contexts = old_contrastive(frame, rendered, 3)
+    contexts = own_and_others(frame, rendered, 3)
     asked = {
         key(prompt, 2 * row + side) for row, prompts in enumerate(contexts) for prompt in prompts for side in (0, 1)
     }
@@ -247,7 +249,7 @@ def test_a_store_filled_with_the_own_prompt_in_the_mean_is_combined_anew(random_
         assert len(others) == 3 and result.scores["ref_chosen_logps"][row] == own
         mean = math.log(sum(map(math.exp, others)) / 3)
         assert result.scores["null_chosen_logps"][row] == pytest.approx(mean, abs=1e-12)
-    assert result.provenance["contrastive"] == {"mean_over": "other prompts", "prompts": {"unsafe": 3}}
+    assert result.provenance["contrastive"] == {"mean_over": "other training prompts", "prompts": {"unsafe": 3}}
     assert result.summary["contrastive"] == result.provenance["contrastive"]
 
 
@@ -265,12 +267,41 @@ def test_few_other_prompts_are_all_taken_and_recorded_and_none_is_an_error(rando
     result = score(pl.concat([frame, again]), random_model, options, tmp_path)
     assert result.provenance["contrastive"]["prompts"] == {"unsafe": 2, "safe": 1}
     assert (
-        "unsafe queries have 3 distinct prompts that fit, so the contrastive mean is over 2" in capsys.readouterr().err
+        "unsafe queries have 3 distinct training prompts that fit, so the contrastive mean is over 2"
+        in capsys.readouterr().err
     )
     assert result.scores.select(pl.col("pmi_gap").is_finite().all()).item()
     for alone in (many(1), pl.concat([frame.head(1), again]), pl.concat([many(5), frame.tail(1)])):
         with pytest.raises(InputError, match="no other prompt to compare with"):
             score(alone, random_model, options, tmp_path)
+
+
+def test_no_heldout_prompt_stands_for_null(random_model, tmp_path):
+    """Every seed, with the held-out draw's own among them; and held-out pairs move no training pair's gap."""
+    frame = many(60)
+    frame = frame.with_columns(prompt_key=frame["prompt"].map_elements(identity.prompt_key, return_dtype=pl.String))
+    frame = frame.with_columns(split=heldout.draw(frame, 0.2, 0))
+    chunk = Rendered.of(rendering.render_pairs(rendering.load_tokenizer(random_model), frame))
+    training = set(frame.filter(split="train")["prompt_key"])
+    for seed in range(5):
+        options = FAST.model_copy(update={"null_prompt": "contrastive", "contrastive_seed": seed})
+        (pool,) = null_prompts(None, options, 255, lambda: [(frame, chunk)]).pools.values()
+        assert len(pool) == 5 and pool.keys() <= training
+    options = FAST.model_copy(update={"null_prompt": "contrastive"})
+    whole = score(frame, random_model, options, tmp_path).scores.filter(split="train")
+    alone = score(frame.filter(split="train"), random_model, options, tmp_path).scores
+    assert whole["pmi_gap"].equals(alone["pmi_gap"])
+
+
+def test_the_draw_of_null_prompts_is_no_other_draw_again(random_model):
+    """Which prompts are held out says nothing of which are drawn: with one hash all 20 would be the next 20 of it."""
+    frame = many(500).with_columns(split=pl.lit("train"))
+    chunk = Rendered.of(rendering.render_pairs(rendering.load_tokenizer(random_model), frame))
+    options = params.ScoreParams(null_prompt="contrastive", contrastive_prompts=19)
+    (pool,) = null_prompts(None, options, 255, lambda: [(frame, chunk)]).pools.values()
+    rank = dict(zip(frame["prompt_key"], identity.draw_order(frame["prompt_key"], 0), strict=True))
+    first = sorted(rank, key=rank.__getitem__)[:100]  # what a held-out fifth is
+    assert 0 < len(pool.keys() & set(first)) < 12  # of 20 expected 4, standard deviation 1.8
 
 
 def test_a_query_type_whose_pairs_are_all_too_long_needs_no_other_prompt(random_model, tmp_path):

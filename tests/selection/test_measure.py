@@ -3,6 +3,7 @@
 import pytest
 
 from curate.project.params import SplitParams, WeighParams
+from curate.scoring.null_prompts import OTHERS
 from curate.selection import measure, subsets, weights
 
 
@@ -10,14 +11,16 @@ def scored(null_prompt, **more):
     return {"stage": "score", "params": {"null_prompt": null_prompt}} | more
 
 
-OTHERS = {"contrastive": {"mean_over": "other prompts", "prompts": {"safe": 4}}}
+ALL = {"contrastive": {"mean_over": "other prompts", "prompts": {"safe": 4}}}
+TRAINING = {"contrastive": {"mean_over": OTHERS, "prompts": {"safe": 4}}}
 
 
 @pytest.mark.parametrize(
     ("record", "name"),
     [
         (scored("empty_user"), "empty_user"),
-        (scored("contrastive", **OTHERS), "contrastive"),
+        (scored("contrastive", **TRAINING), "contrastive"),
+        (scored("contrastive", **ALL), measure.HELDOUT_IN_THE_MEAN),
         (scored("contrastive"), measure.OWN_IN_THE_MEAN),
         ({"stage": "weigh", "from": {"stage": "split", "from": scored("contrastive")}}, measure.OWN_IN_THE_MEAN),
         ({}, None),
@@ -25,9 +28,9 @@ OTHERS = {"contrastive": {"mean_over": "other prompts", "prompts": {"safe": 4}}}
         ({"stage": "prepare"}, None),
     ],
 )
-def test_scores_with_the_own_prompt_in_the_mean_are_told_apart(record, name):
+def test_scores_with_the_own_prompt_or_held_out_ones_in_the_mean_are_told_apart(record, name):
     assert measure.null_prompt(record) == name
-    assert bool(measure.warnings(record)) == (name == measure.OWN_IN_THE_MEAN)
+    assert measure.warnings(record) == ([measure.WARNINGS[name]] if name in measure.WARNINGS else [])
 
 
 def test_weigh_goes_by_the_form_of_the_split_unless_told_otherwise():

@@ -22,7 +22,10 @@ class ScoreParams(Section):
         "empty_user", description="what `null` is: an empty user turn, a beginning-of-sequence token, or other prompts"
     )
     contrastive_prompts: int = Field(
-        4, ge=1, le=1000, description="other prompts of the same query type in the contrastive mean; own x is left out"
+        4,
+        ge=1,
+        le=1000,
+        description="other training prompts of the query type in the contrastive mean; own x is left out",
     )
     contrastive_seed: Seed = Field(0, description="of the draw of those prompts")
     too_long: Literal["error", "reject"] = Field(
