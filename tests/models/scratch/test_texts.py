@@ -44,6 +44,53 @@ def test_another_file_gives_no_prompt_that_is_held_out_in_the_source(tmp_path):
     assert not {prompt_key(document[:1]) for document in documents} & heldout(DataParams())
 
 
+def test_no_entry_asks_what_is_held_out(tmp_path):
+    """Not as an instruction, a dialogue of plain text, a later turn, in other case, or under a system turn."""
+
+    def pair(number, *before):
+        prompt = [*before, {"role": "user", "content": f"How do I do number {number}?"}]
+        answers = {side: [{"role": "assistant", "content": f"{side} {number}"}] for side in ("chosen", "rejected")}
+        return {"prompt": prompt, **answers}
+
+    own, other, told = (tmp_path / name for name in ("own.json", "other.json", "told.txt"))
+    own.write_text(json.dumps([pair(number) for number in range(20)]))
+    system = {"role": "system", "content": "Be brief."}
+    other.write_text(json.dumps([pair(number, system) for number in range(20)]))
+    asked = [f"how do I  do number {number}?" for number in range(20)]
+    instructions = tmp_path / "instructions.json"
+    instructions.write_text(json.dumps([{"instruction": one, "input": "", "output": "so"} for one in asked]))
+    told.write_text("\n\n".join(f"User: Hello.\nAssistant: Hi.\nUser: {one}\nAssistant: So." for one in asked))
+    data = DataParams(source=str(own), heldout_fraction=0.25)
+    unseen = {row[-1]["content"] for row in prepare(data, CLEANING).pairs.filter(split="heldout")["prompt"].to_list()}
+    assert len(unseen) == 5
+    for texts in ([instructions], [told], [own, other], [own, instructions, told]):
+        for name, documents in zip(texts, read(*texts, data=data), strict=True):
+            said = {" ".join(turn["content"].lower().split()) for document in documents for turn in document}
+            assert not said & {one.lower() for one in unseen}
+            assert other in texts or len(documents) == 15 * (2 if name == own else 1)
+
+
+def test_a_heldout_conversation_is_not_read_as_the_beginning_of_another(tmp_path):
+    turns = ["User: a", "Assistant: b", "User: c"]
+    prompt = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"))]
+    rows = [
+        {"prompt": [*prompt[:-1], {"role": "user", "content": content}], "chosen": "yes", "rejected": "no"}
+        for content in ("c", "d")
+    ]
+    rows = [
+        row | {side: [{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")} for row in rows
+    ]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    data = DataParams(source=str(tmp_path / "own.json"), heldout_fraction=0.5)
+    (last,) = (row[-1]["content"] for row in prepare(data, CLEANING).pairs.filter(split="heldout")["prompt"].to_list())
+    turns[-1] = f"User: {last}"
+    other = f"User: {'d' if last == 'c' else 'c'}"
+    text = ["\n".join([*turns, "Assistant: e"]), "\n".join([*turns[:2], other, "Assistant: e"]), "\n".join(turns[:2])]
+    (tmp_path / "text.txt").write_text("\n\n".join(text))
+    (documents,) = read(tmp_path / "text.txt", data=data)
+    assert [len(document) for document in documents] == [4, 2] and documents[0][2]["content"] == other[6:]
+
+
 def test_plain_text_dialogues_and_instructions(tmp_path):
     text = "User: Hello.\nAssistant: Hi.\nAssistant: How are you?\n\nA plain\ndocument.\n \nUser: no answer"
     zipped = tmp_path / "text.txt.gz"
