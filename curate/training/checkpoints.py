@@ -42,8 +42,9 @@ def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: i
     if OBJECTIVES[arm.objective].of_batch and processes() > 1:
         record.append({"processes": processes()})
     digest.update(json.dumps(record, sort_keys=True).encode())
+    read = (*NUMBERS, "chosen_safe", "rejected_safe")
     for rows in (pairs.training, pairs.heldout):
-        known = rows.select("pair_id", *(name for name in NUMBERS if name in rows.columns))
+        known = rows.select("pair_id", *(name for name in read if name in rows.columns))
         digest.update(known.write_csv().encode())
     return f"{digest.hexdigest()[:16]}-{code.code_digest()}"
 

@@ -400,6 +400,16 @@ def test_a_key_is_of_the_code_too(weights, monkeypatch):
     code.code_digest.cache_clear()
 
 
+def test_a_key_is_of_the_safety_labels_too(weights):
+    """SafeDPO's loss reads them: a run of other labels does not go on from this one's checkpoints."""
+
+    def key(frame):
+        return plan_of(frame, NOWHERE, SHARED, ArmParams(objective="safedpo"), "arm", Path("run"), Path("state")).key
+
+    safe = pl.when(pl.col("source_row") == 1).then(True).otherwise("rejected_safe")
+    assert key(weights) == key(weights) != key(weights.with_columns(rejected_safe=safe))
+
+
 def test_a_key_is_of_the_tokenizer_too(weights, tmp_path):
     """Another chat template makes other tokens of the same pairs: an interrupted run does not go on with them."""
 
