@@ -30,9 +30,7 @@ def _group() -> None:
 
 @app.command()
 def train(
-    pairs: Annotated[
-        Path, typer.Argument(help="Pairs with safety labels: what `curate prepare` or a later step wrote.")
-    ],
+    pairs: Annotated[Path, typer.Argument(help="Pairs with safety labels, from `curate prepare` or a later step.")],
     model: Annotated[
         str, typer.Option(help="Whose body it gets: a language model or a classifier, a folder or a Hub id.")
     ],

@@ -44,10 +44,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of the pairs.", min=0, max=LARGEST_SEED)] = 0,
     limit: Annotated[
-        int,
-        typer.Option(
-            min=0, max=MANY, help="Train and measure on the first so many pairs of each side, for a try (0: all)."
-        ),
+        int, typer.Option(min=0, max=MANY, help="Only the first so many pairs of each side, for a try (0: all).")
     ] = 0,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,

@@ -138,7 +138,8 @@ def _over_cap(pairs: pl.DataFrame, cap: int) -> pl.DataFrame:
 
 def _not_drawn(pairs: pl.DataFrame, cap: int, seed: int) -> pl.DataFrame:
     """What a draw of `cap` pairs of each query type leaves: it goes by a hash of the pair, not by the rows' order."""
-    order = pl.Series("order", draw_order(pairs["pair_id"], seed), dtype=pl.Binary)
+    drawn = draw_order(pairs["pair_id"], seed, "query type cap")  # else evaluations, too, would draw these first
+    order = pl.Series("order", drawn, dtype=pl.Binary)
     ranked = pairs.with_columns(order).with_columns(place=pl.col("order").rank("ordinal").over("query_type"))
     rest = ranked.filter(pl.col("place") > cap).sort("row")
     why = pl.format("{} pairs of query type {} were drawn", pl.lit(cap), pl.col("query_type").cast(pl.String))

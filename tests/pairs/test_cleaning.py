@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from curate.pairs.cleaning import REFUSED, RULES, clean
+from curate.pairs.identity import draw_order
 from curate.pairs.sources import FORMATS
 from curate.pairs.sources.parsing import parse
 from curate.pairs.sources.reading import Source
@@ -108,6 +109,14 @@ def test_prompt_cap_counts_what_is_left_and_by_normalised_prompt():
 
 def test_nothing_to_clean():
     assert refused(frame(), CleaningParams(max_pairs_per_prompt=1)) == []
+
+
+def test_an_evaluation_s_draw_takes_nothing_more_of_a_query_type_that_was_cut_more():
+    """Both by one hash, the pairs left of the type cut most would all come first."""
+    rows = [pair(f"Q{n}", chosen_safe=True, rejected_safe=n % 10 == 0) for n in range(1000)]
+    cleaned = clean(frame(*rows), CleaningParams(max_pairs_per_query_type=100)).kept
+    drawn = cleaned.with_columns(order=pl.Series(draw_order(cleaned["pair_id"], 0))).sort("order").head(100)
+    assert 35 <= drawn.filter(query_type="unsafe").height <= 65
 
 
 def test_query_type_cap_draws_by_the_pair_and_not_by_the_order():
