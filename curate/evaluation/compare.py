@@ -247,8 +247,8 @@ def missing(arms: Sequence[Arm], others: Sequence[str]) -> str:
     bare = [name for name, found in headline.items() if not found]
     if bare:
         return (
-            f"no headline metric in {', '.join(bare)}. It takes a judge of the answers (evaluate.judge, `--judge`), and "
-            "of prompts of your own their safety labels; or a suite that needs neither, like hhh"
+            f"no headline metric in {', '.join(bare)}. It takes a judge of the answers (evaluate.judge, `--judge`) "
+            "and, of prompts of your own, their safety labels; or a suite that needs neither, like hhh"
         )
     suites = "; ".join(f"{name}: {', '.join(sorted({key.suite for key in found}))}" for name, found in headline.items())
     return f"the arms share no headline metric. It takes the same suites for each ({suites})"
