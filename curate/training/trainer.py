@@ -120,7 +120,7 @@ class PairTrainer(transformers.Trainer):
 
         losses: list[torch.Tensor] = []
         for together in rounds(self._shares(self._prepare_inputs(inputs))):
-            with adding(model.parameters(), len(together)):
+            with adding(model.parameters()):
                 losses += self.cores.each(backward, together)
         return torch.stack(losses).sum()
 

@@ -48,30 +48,11 @@ def rounds(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
 
 
 @contextmanager
-def adding(parameters: Iterable[torch.nn.Parameter], parts: int) -> Iterator[None]:
-    """Gradients that `parts` backward passes make within this block are summed by themselves, then added to those that
-    were there before: of each parameter as soon as its sum is complete, so that no second copy of all is held."""
-    before = {parameter: parameter.grad for parameter in parameters if parameter.grad is not None}
-    made = dict.fromkeys(before, 0)
-
-    def add(parameter: torch.Tensor) -> None:
-        if parameter.grad is not None:
-            before[parameter] += parameter.grad  # type: ignore[index]
-            parameter.grad = None
-
-    def arrived(parameter: torch.Tensor) -> None:  # one thread at a time for each parameter: torch holds a lock
-        made[parameter] += 1  # type: ignore[index]
-        if made[parameter] % parts == 0:  # type: ignore[index]
-            add(parameter)
-
-    hooks = [parameter.register_post_accumulate_grad_hook(arrived) for parameter in before]
-    for parameter in before:
+def adding(parameters: Iterable[torch.nn.Parameter]) -> Iterator[None]:
+    """Gradients made within this block are summed by themselves, then added to those that were there before."""
+    before = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    for parameter, _ in before:
         parameter.grad = None
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for parameter, gradient in before.items():
-            add(parameter)  # what not all of the passes came to
-            parameter.grad = gradient
+    yield
+    for parameter, gradient in before:
+        parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
