@@ -118,7 +118,8 @@ def _of_evaluation(compared: Sequence[Comparison]) -> str:
     if not said:
         return f"evaluated, {pair[0]} is not shown to differ from {pair[1]} in any of {total} metrics"
     alone = sum(one.of_these_runs for one in of_both)
-    end = f" (of {alone}: {THESE_RUNS})" if alone else ""
+    which = "" if alone == sum(counts[outcome] for outcome in ("better", "worse")) else f"{alone} of them of "
+    end = f" ({which}{THESE_RUNS})" if alone else ""
     return f"evaluated, {pair[0]} is {' and '.join(said)} of {total} metrics than {pair[1]}{end}"
 
 

@@ -212,7 +212,7 @@ def test_what_three_seeds_do_not_show_by_themselves_is_said_of_these_runs(tmp_pa
     out = report(tmp_path / "e", tmp_path, wanted(compare_with=["dpo"]))
     (line,) = short(page(out))
     assert "better in safe rate (unsafe prompts) of sample (these runs, not the method); no difference" in line
-    assert "better in 1 of 5 metrics than dpo (of 1: these runs, not the method)" in plain(page(out))
+    assert "better in 1 of 5 metrics than dpo (these runs, not the method)" in plain(page(out))
     assert "better (3 seeds: these runs, not the method)" in plain(section(page(out)))
 
 
