@@ -84,13 +84,8 @@ def replacing(path: str | Path, kind: Folder | None = None) -> Iterator[Path]:
     path = check_replaceable(path, kind)
     with _writing(path), _holder(path) as holder:
         temporary = holder / path.name
-        try:
+        with _naming({temporary: path}):
             yield temporary
-        except OutputError as error:
-            if not error.details.get("file", "").startswith(str(temporary)):
-                raise
-            told = str(path) + error.details["file"].removeprefix(str(temporary))
-            raise OutputError(error.what, **error.details | {"file": told}) from error  # type: ignore[arg-type]
         with _one_at_a_time({path.parent}):
             _swap(temporary, path, holder / ".before", kind)
 
@@ -114,18 +109,26 @@ def replacing_together(
     with ExitStack() as stack:
         holders = [stack.enter_context(_entered(path)) for path in paths]
         temporaries = [holder / path.name for holder, path in zip(holders, paths, strict=True)]
-        try:
+        with _naming(dict(zip(temporaries, paths, strict=True))):
             yield temporaries
-        except OutputError as error:
-            told = {str(temporary): path for temporary, path in zip(temporaries, paths, strict=True)}
-            if (path := told.get(error.details.get("file", ""))) is None:
-                raise
-            raise OutputError(error.what, **error.details | {"file": str(path)}) from error  # type: ignore[arg-type]
         with _writing(paths[0]), _one_at_a_time({path.parent for path in paths}):
             made = [True, *(temporary.exists() for temporary in temporaries[1:])]
             going = [make or ours(path) for make, path in zip(made, paths, strict=True)]
             aside = [holder / ".before" for holder in holders]
             _swap_all(list(compress(zip(temporaries, paths, aside, made, strict=True), going)))
+
+
+@contextmanager
+def _naming(outputs: Mapping[Path, Path]) -> Iterator[None]:
+    """An `OutputError` of the block names the output, and not the temporary path that stands for it."""
+    try:
+        yield
+    except OutputError as error:
+        file = Path(error.details.get("file", ""))
+        told = [path / file.relative_to(new) for new, path in outputs.items() if file.is_relative_to(new)]
+        if not told:
+            raise
+        raise OutputError(error.what, **error.details | {"file": str(told[0])}) from error  # type: ignore[arg-type]
 
 
 def _swap_all(files: list[tuple[Path, Path, Path, bool]]) -> None:

@@ -85,6 +85,8 @@ def refuse_raw(path: Path) -> Path:
     """`path`, unless it is data that no step has read yet: neither named nor made as a Parquet file."""
     if path.suffix == ".parquet" or not path.is_file():
         return path
+    from curate.pairs.sources.files import PARQUET
+
     with path.open("rb") as file:
         if file.read(len(PARQUET)) == PARQUET:
             return path
@@ -95,10 +97,6 @@ def refuse_raw(path: Path) -> Path:
         expected="a Parquet file of ours",
         remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
     )
-
-
-PARQUET = b"PAR1"
-"""What a Parquet file begins with."""
 
 
 def model_option(provenance: dict[str, Any]) -> str:

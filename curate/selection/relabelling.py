@@ -82,7 +82,8 @@ def safedpo(frame: pl.DataFrame) -> Relabelled:
 
 
 def check_labels(frame: pl.DataFrame) -> None:
-    """
+    """Refuse pairs without safety labels.
+
     Raises:
         InputError: a row has no safety label, which SafeDPO reads in its relabelling and in its loss.
     """

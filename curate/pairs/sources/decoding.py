@@ -14,6 +14,7 @@ from typing import Any
 
 from curate.base.errors import InputError
 from curate.pairs.sources.base import Unreadable, named
+from curate.pairs.sources.turns import is_turn
 
 JSON_REMEDY = "mend the file; expected are a JSON array of objects, or one object a line"
 WRAPPERS = ("data", "rows", "examples", "instances", "records", "train")
@@ -198,9 +199,9 @@ def _is_rows(value: object) -> bool:
     """Whether it is a list with objects, which are no turns of a conversation; other values in it are rejects."""
     if not isinstance(value, list):
         return False
-    return any(isinstance(one, dict) for one in value) and not any(_is_turn(one) for one in value)
+    return any(isinstance(one, dict) for one in value) and not any(_only_a_turn(one) for one in value)
 
 
-def _is_turn(one: object) -> bool:
-    """Whether it is an object with a role and no field of a row, which may have one, too."""
-    return isinstance(one, dict) and ("role" in one or "from" in one) and not one.keys() & set(OF_ROWS)
+def _only_a_turn(one: Any) -> bool:
+    """Whether it is a turn and has no field of a row, which may have a role, too."""
+    return is_turn(one) and not one.keys() & set(OF_ROWS)
