@@ -32,8 +32,9 @@ only tells CSV from TSV.
   left out, and counted; so are replies without a rating beside others that have one.
 - **Transcripts** as HH-RLHF has them ("\\n\\nHuman: ...\\n\\nAssistant:") are turns as a prompt, too, and as replies
   that repeat it. Lines within a turn that begin as another turn does are counted.
-- **Turns that a field holds as text**, as JSON or as Python writes lists, are read; what begins as turns do and is
-  neither refuses the row where it is read.
+- **Turns that a field holds as text**, as JSON or as Python or numpy write lists, are read, from every kind of file
+  alike; what begins as turns do and is neither refuses the row where it is read. So does another list or object as
+  text in a field that has turns in most rows; elsewhere it is an answer in JSON.
 
 ## A file of your own
 

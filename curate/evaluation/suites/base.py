@@ -17,6 +17,7 @@ from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 from curate.pairs.identity import digest, prompt_key
 from curate.pairs.sources.base import kind
+from curate.pairs.sources.told import with_turns
 from curate.project.params import Section
 
 ITEM_DIGITS = 16
@@ -209,12 +210,12 @@ def text_of(row: Row, field: str, number: int, suite: str) -> str:
 
 
 def conversation_of(row: Row, field: str, number: int, suite: str) -> list[dict[str, str]]:
-    """The turns in a row's field, as files of pairs have them.
+    """The turns in a row's field, as files of pairs have them, or as text.
 
     Raises:
         InputError: it is no conversation.
     """
-    turns = row.get(field)
+    turns = with_turns({field: row.get(field)})[field]
     if isinstance(turns, list) and turns and all(map(_is_turn, turns)):
         return [{name: turn[name] for name in TURN} for turn in turns]
     raise InputError(

@@ -21,7 +21,7 @@ from curate.pairs.sources.base import (
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import BESIDE, SYSTEM, answered, asked, with_system
-from curate.pairs.sources.tables import written
+from curate.pairs.sources.told import written
 
 
 def parse_averages(record: Record) -> Parsed:

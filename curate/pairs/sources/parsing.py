@@ -18,7 +18,7 @@ from curate.pairs.sources.format import Format
 from curate.pairs.sources.pairing import Pairing, Replies, Reply, meetings, paired
 from curate.pairs.sources.reading import Source
 from curate.pairs.sources.text import unix_lines
-from curate.pairs.sources.told import with_turns
+from curate.pairs.sources.told import Talks
 
 PARSED = {
     "row": pl.Int64,
@@ -113,9 +113,22 @@ def parse(
     """Parse every record of `source` and pair what is no pair yet, but for single replies that repeat one (unless
     `duplicates` is keep; of pairs, cleaning sees to it); line breaks are made LF first.
 
+    Where a field turns out to hold turns, and some list in it was taken for a text, the records are gone over again.
+
     Raises:
         InputError: (`strict`) a record is malformed or its prompt null; it names file, row and field.
     """
+    talks = Talks()
+    frames = _frames(source, form, pairing, talks, strict, duplicates)
+    if fields := talks.fields_of_turns() - {*frames.unused}:
+        frames = _frames(source, form, pairing, Talks(fields), strict, duplicates)
+    return frames
+
+
+def _frames(
+    source: Source, form: Format, pairing: Pairing, talks: Talks, strict: bool, duplicates: Literal["drop", "keep"]
+) -> Frames:
+    """`parse`, once."""
     parsed, members, refused, labels = map(_Growing, (PARSED, MEMBERS, REFUSED, LABELS))
     groups: dict[str | int, _Group] = {}
     crlf, unrated, seen, fields = set[int](), dict[int, int](), set[str](), dict[str, None]()
@@ -133,7 +146,7 @@ def parse(
         if isinstance(record, dict):
             fields.update(dict.fromkeys(record))
         try:
-            changed, result = _parsed(record, form, seen)
+            changed, result = _parsed(record, form, seen, talks)
         except Refused as error:
             if strict and isinstance(error, Malformed | NullPrompt):
                 raise _stopped(source, form, at, error) from error
@@ -164,13 +177,13 @@ def parse(
     return Frames(row, whole, of, refused.whole(), crlf, unrated, labels.whole().unique(), unused)
 
 
-def _parsed(record: Any, form: Format, seen: set[str]) -> tuple[bool, Parsed | Replies]:
+def _parsed(record: Any, form: Format, seen: set[str], talks: Talks) -> tuple[bool, Parsed | Replies]:
     """Whether the record had CRLF line breaks, and what it gives. Raises `Refused`."""
     if isinstance(record, Unreadable):
         raise Malformed("the row", record.found, "an object")
     if not isinstance(record, dict):
         raise Malformed("the row", kind(record), "object")
-    told = with_turns(record)
+    told = talks.told(record)
     plain = unix_lines(told)
     result = form.parse(_Reading(plain, seen))
     if isinstance(result, Replies) and not result.replies:
@@ -183,7 +196,7 @@ def misfit(source: Source, form: Format) -> str | None:
     reasons = []
     for record in islice(source.records, LOOKED_AT):
         try:
-            _parsed(record, form, set())
+            _parsed(record, form, set(), Talks())
         except Refused as error:
             reasons.append(error.reason)
         else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import datetime
 import io
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,7 @@ import polars as pl
 
 from curate.base import limits
 from curate.base.errors import InputError
-from curate.pairs.sources.base import Unreadable, named
-from curate.pairs.sources.decoding import Twice, loads, once
-
-_TURNS = re.compile(r"""\s*(\[\s*)?\{\s*["'](role|from|content|value|messages)["']\s*:""")
-_NO_COMMA = re.compile(r"\}\n\s*\{")
-"""What numpy writes between objects, and Python never within a text."""
-
-BRACKETS = 2000  # of a cell with a list or an object, at most
+from curate.pairs.sources.base import named
 
 SEPARATORS = {
     ",": ("commas", "name the file .csv"),
@@ -43,11 +35,8 @@ _PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
 def read_csv(text: str, file: str, delimiter: str = ",") -> list[dict[str, Any]]:
-    """Rows by the names in the first line; every value is text, because CSV has no types, or a conversation.
-
-    A cell that begins as turns do is read as JSON, or as Python writes lists (pandas does); where it can be neither,
-    it is `Unreadable`.
-    """
+    """Rows by the names in the first line; every value is text, because CSV has no types (what of it is turns,
+    `curate.pairs.sources.told` reads)."""
     _check_parted(text, file, delimiter)
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
@@ -68,7 +57,7 @@ def read_csv(text: str, file: str, delimiter: str = ",") -> list[dict[str, Any]]
                     expected=f"{len(names)} values",
                     remedy="put values that hold commas, quotes or line breaks in double quotes",
                 )
-            records.append(dict(zip(names, map(_cell, row), strict=True)))
+            records.append(dict(zip(names, row, strict=True)))
     except csv.Error as error:
         raise InputError(
             f"line {reader.line_num} is not CSV",
@@ -99,53 +88,6 @@ def _check_parted(text: str, file: str, delimiter: str) -> None:
                 expected=SEPARATORS[delimiter][0],
                 remedy=remedy,
             )
-
-
-def _cell(value: str) -> Any:
-    if not _TURNS.match(value):
-        return value
-    try:
-        return written(value)
-    except RecursionError:
-        return Unreadable("turns nested too deeply", value)
-    except Twice as error:
-        return Unreadable(str(error), value)
-    except ValueError:
-        return Unreadable("text that begins as turns do and is not JSON", value)
-
-
-def written(value: str) -> list[Any] | dict[str, Any]:
-    """The list or object that a cell has as text, in JSON or as Python writes it.
-
-    Raises:
-        RecursionError: it is nested too deeply, or as Python writes it has more than BRACKETS.
-        Twice: a field stands twice in an object.
-        ValueError: it is neither.
-    """
-    found: Any = None
-    try:
-        found = loads(value)
-    except Twice:
-        raise
-    except ValueError:
-        if value.count("[") + value.count("{") > BRACKETS:
-            raise RecursionError from None
-        with suppress(SyntaxError, RecursionError, MemoryError):
-            found = _literal(_NO_COMMA.sub("}, {", value))
-    if not isinstance(found, list | dict):
-        raise ValueError("neither a list nor an object")
-    return found
-
-
-def _literal(text: str) -> Any:
-    """A value as Python writes it, whose keys are texts, each once, as in JSON. Raises `ValueError`."""
-    tree = ast.parse(text.lstrip(" \t"), mode="eval")
-    for keys in [node.keys for node in ast.walk(tree) if isinstance(node, ast.Dict)]:
-        names = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
-        if len(names) != len(keys):
-            raise ValueError("a key that is no text")
-        once([(name, None) for name in names])
-    return ast.literal_eval(tree)
 
 
 def parquet_rows(source: Path | bytes, path: Path) -> Iterator[dict[str, Any]]:

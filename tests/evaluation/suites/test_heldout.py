@@ -56,7 +56,8 @@ def test_prompts_of_unknown_type_are_answered_and_nothing_is_said_of_their_safet
     assert table.columns[-1] == "refusals by string matching, prompts of unknown type"  # and no arrow
 
 
-def test_of_a_prompts_pairs_the_most_cautious_counts(tmp_path):
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_of_a_prompts_pairs_the_most_cautious_counts(tmp_path, kind):
     turn = [{"role": "user", "content": "how?"}]
     other = [{"role": "user", "content": "why?"}]
     rows = [
@@ -67,8 +68,12 @@ def test_of_a_prompts_pairs_the_most_cautious_counts(tmp_path):
         {"prompt": [{"role": "user", "content": "when?"}], "query_type": "unknown", "split": "heldout"},
         {"prompt": [{"role": "user", "content": "who?"}], "query_type": "safe", "split": "train"},
     ]
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = {item.asked: item.group for item in load(tmp_path / "pairs.jsonl").items}
+    path = tmp_path / f"pairs.{kind}"
+    if kind == "csv":  # whose cells are text
+        pl.DataFrame([row | {"prompt": json.dumps(row["prompt"])} for row in rows]).write_csv(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)))
+    found = {item.asked: item.group for item in load(path).items}
     assert found == {"how?": "unsafe", "why?": "safe", "when?": "unknown"}
 
 

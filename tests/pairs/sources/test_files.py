@@ -198,22 +198,11 @@ def test_tsv(tmp_path):
     assert read_file(write(tmp_path / "a.tsv", "prompt\tchosen\nQ, R\ta")) == [{"prompt": "Q, R", "chosen": "a"}]
 
 
-TURNS = [{"role": "user", "content": 'It\'s "Q"'}, {"role": "assistant", "content": "a"}]
-
-
-@pytest.mark.parametrize("cell", [json.dumps(TURNS), str(TURNS), json.dumps(TURNS, indent=1)])
-def test_a_conversation_in_a_cell_is_read_as_one(tmp_path, cell):
+def test_a_cell_is_its_text_whatever_that_begins_as(tmp_path):
+    cells = {"chosen": '[{"role": "user", "content": "Q"}]', "rejected": '{"value": 3}', "note": "[1] is a footnote"}
     with (tmp_path / "a.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["chosen", "rejected"], [cell, "[1] is a footnote"]])
-    assert read_file(tmp_path / "a.csv") == [{"chosen": TURNS, "rejected": "[1] is a footnote"}]
-
-
-@pytest.mark.parametrize("cell", [json.dumps(TURNS)[:-3], json.dumps(TURNS)[:-1] + "," + "[" * 3000])
-def test_turns_that_cannot_be_read_are_marked(tmp_path, cell):
-    with (tmp_path / "a.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["chosen", "rejected"], [cell, "b"]])
-    (record,) = read_file(tmp_path / "a.csv")
-    assert (type(record["chosen"]), str(record["chosen"])) == (Unreadable, cell)
+        csv.writer(file).writerows([cells, cells.values()])
+    assert read_file(tmp_path / "a.csv") == [cells]
 
 
 @pytest.mark.parametrize("array", [False, True])
@@ -241,16 +230,6 @@ def test_a_row_in_which_a_field_stands_twice_is_one_row(tmp_path, layout, nested
     assert [records[0], records[2]] == ROWS
     assert (type(records[1]), str(records[1])) == (Unreadable, twice)
     assert records[1].found == "an object with a field that stands twice (chosen)"
-
-
-@pytest.mark.parametrize(
-    "cell", ['[{"role": "user", "content": "a", "content": "b"}]', "[{'role': 'user', 'role': 'x'}]"]
-)
-def test_a_cell_s_turn_in_which_a_field_stands_twice_is_marked(tmp_path, cell):
-    with (tmp_path / "a.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["chosen"], [cell]])
-    (record,) = read_file(tmp_path / "a.csv")
-    assert str(record["chosen"]) == cell and "stands twice (" in record["chosen"].found
 
 
 def test_a_number_of_5000_digits_is_text(tmp_path):
