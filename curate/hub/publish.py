@@ -19,6 +19,7 @@ from curate.hub import folder as folders
 from curate.hub import licences
 from curate.hub.manifest import CARD, MANIFEST, describe, read
 from curate.pairs.artefact import read_artefact
+from curate.pairs.belonging import check_of_these_pairs
 from curate.project.params import PublishParams
 
 ASK_SECONDS = 10.0
@@ -106,7 +107,7 @@ def _folder(
     prepared = _prepared(prepare) if prepare else {}
     frame = read_artefact(weights, "pairs", "scores", "weights")
     if prepare:
-        _check_of_these_pairs(prepared, frame, prepare)
+        check_of_these_pairs(prepared, frame, prepare)
     licence = licences.decide(params.license, frame["source"].drop_nulls().unique().to_list(), _ask)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="curate-") as path:
@@ -142,22 +143,6 @@ def _prepared(path: Path) -> dict[str, Any]:
         expected = "JSON with the counts read, kept and rejected, rules and marks"
         raise InputError("not a summary of `curate prepare`", file=path, expected=expected)
     return value
-
-
-def _check_of_these_pairs(prepared: dict[str, Any], frame: pl.DataFrame, path: Path) -> None:
-    """Raise `InputError` where the summary is of other pairs: the card would tell of faults that are not theirs."""
-    sources = sorted(frame["source"].drop_nulls().unique())
-    rows = frame["source_row"].max()
-    if "source" in prepared and set(sources) - {prepared["source"]}:
-        found, expected = f"of {prepared['source']}", f"of {', '.join(sources)}"
-    elif frame.height > prepared["kept"]:
-        found, expected = f"{prepared['kept']:,} pairs kept", f"at least the {frame.height:,} that are published"
-    elif isinstance(rows, int) and rows >= prepared["read"]:
-        found, expected = f"{prepared['read']:,} rows read", f"at least {rows + 1:,}: a pair is of row {rows:,}"
-    else:
-        return
-    remedy = "give the pairs.prepare.json that was written beside these pairs, or none"
-    raise InputError("the summary is of other pairs", file=path, found=found, expected=expected, remedy=remedy)
 
 
 def _is_count(value: object) -> bool:

@@ -18,6 +18,7 @@ from curate.base.errors import InputError, UsageError
 from curate.base.files import replacing_together, write_json, write_parquet
 from curate.base.progress import say
 from curate.pairs import heldout
+from curate.pairs.belonging import ids_digest
 from curate.pairs.cleaning import RULES, clean
 from curate.pairs.identity import question_keys
 from curate.pairs.keeping import kept_columns
@@ -121,6 +122,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "rules_of_pairs": _rules_of_pairs(found, more),
         "marks": _marks(kept, found),
         "labels": _labels(found.labels, kept),
+        "pair_ids": ids_digest(pairs),
         "columns": {"unused": unused, "kept": [column.name for column in beside]},
         "pairs": _counts(pairs),
         "params": {"data": data.record(), "cleaning": cleaning.model_dump(), "strict": strict},

@@ -17,6 +17,7 @@ from curate.base.files import existing, read_json_object, read_provenance, real
 from curate.evaluation import record
 from curate.evaluation.record import BASE, Evaluation
 from curate.pairs.artefact import check_values, read_artefact
+from curate.pairs.belonging import check_of_these_pairs
 from curate.pairs.schema import SUBSETS, check_columns
 
 SIDES = ("train", "heldout")
@@ -99,16 +100,18 @@ def read_material(
             `arms` every one in it.
 
     Raises:
-        InputError: a file that was named is missing or is not what it should be.
+        InputError: a file that was named is missing or is not what it should be, or is of other pairs.
     """
     frame = read_artefact(weights, "pairs", "scores", "weights")
     if set(SUBSETS) & set(frame.columns):  # pairs may be weighed without being split
         check_columns(frame, "splits", file=weights)
         check_values(frame, "splits", file=weights)
+    summaries = {name: _document(name, path) for name, path in documents.items()}
+    _check_of_these_pairs(summaries, documents, frame)
     return Material(
         frame=frame,
         provenance=read_provenance(weights),
-        documents={name: _document(name, path) for name, path in documents.items()},
+        documents=summaries,
         runs=[] if runs is None else read_runs(runs, arms, seeds),
         evaluations=[] if evaluations is None else read_evaluations(evaluations, arms, seeds),
     )
@@ -126,6 +129,25 @@ def _document(name: str, path: Path) -> dict[str, Any]:
             expected=f"what the step {name} wrote, as --{name}",
         )
     return document
+
+
+def _check_of_these_pairs(
+    summaries: Mapping[str, dict[str, Any]], documents: Mapping[str, Path], frame: pl.DataFrame
+) -> None:
+    """Raise `InputError` where a summary is of other pairs than `frame`, as its counts or its digest say."""
+    if "prepare" in summaries:
+        check_of_these_pairs(summaries["prepare"], frame, documents["prepare"])
+    for name in summaries.keys() & {"score", "weigh"}:
+        count = summaries[name].get("pairs")
+        if isinstance(count, int) and count != frame.height:
+            raise InputError(
+                "the summary is of other pairs",
+                file=documents[name],
+                field="pairs",
+                found=f"{count:,}",
+                expected=f"the {frame.height:,} that are weighted",
+                remedy=f"give the {name}.json that was written with these pairs, or none",
+            )
 
 
 def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()) -> list[Evaluation]:

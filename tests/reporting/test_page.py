@@ -57,6 +57,10 @@ def write_page(folder, frame, wanted, trained=False):
     artefacts.write_all(folder, 40)
     files.write_parquet(frame, folder / "data/weights.parquet", {})
     documents = {name: folder / f"data/{name}.json" for name in ("prepare", "split", "weigh")}
+    of_frame = {"source": frame["source"][0], "read": frame.height + 3, "kept": frame.height, "pairs": frame.height}
+    for path in (documents["prepare"], documents["weigh"]):
+        summary = files.read_json_object(path)
+        files.write_json(summary | {name: of_frame[name] for name in of_frame.keys() & summary.keys()}, path)
     runs, evaluations = (folder / "runs", folder / "evaluations") if trained else (None, None)
     if trained:
         artefacts.write_evaluation(evaluations / "base", "base", unjudged=2)

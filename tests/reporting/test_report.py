@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -288,6 +289,25 @@ def test_what_is_not_given_is_left_out_and_said(root, tmp_path):
         assert option in text
     assert not (tmp_path / "out/figures/margins.svg").exists() and not (tmp_path / "out/plots/curves.csv").exists()
     assert "tiny" in text  # the model is known from the file's own record
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("prepare", {"source": "other.jsonl"}, "of other.jsonl"),
+        ("prepare", {"kept": 399}, "399 pairs kept"),
+        ("prepare", {"pair_ids": "0" * 64}, "400 pairs with other ids"),
+        ("score", {"pairs": 401}, "401"),
+        ("weigh", {"pairs": 80}, "80"),
+    ],
+)
+def test_a_summary_of_other_pairs_is_refused(root, tmp_path, name, change, found):
+    summary = json.loads((root / f"data/{name}.json").read_text()) | change
+    (tmp_path / f"{name}.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError, match="the summary is of other pairs") as caught:
+        read_material(root / "data/weights.parquet", {name: tmp_path / f"{name}.json"}, None)
+    assert caught.value.details["found"] == found
+    assert caught.value.details["file"] == str(tmp_path / f"{name}.json")
 
 
 def test_the_page_goes_by_the_gap_that_was_used_and_warns_of_what_it_was_made_of(tmp_path):
