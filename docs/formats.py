@@ -31,7 +31,9 @@ only tells CSV from TSV.
   call, reasoning in a field of its own or a null is a reject that says so. Tools that an OpenAI prompt comes with are
   left out, and counted; so are replies without a rating beside others that have one.
 - **Transcripts** as HH-RLHF has them ("\\n\\nHuman: ...\\n\\nAssistant:") are turns as a prompt, too, and as replies
-  that repeat it. Lines within a turn that begin as another turn does are counted.
+  that repeat it. Lines within a turn that begin as another turn does are counted. Where a format's prompt is a plain
+  text (BeaverTails, PKU-SafeRLHF, alpaca, ...), or a transcript has no empty lines between its turns, it stays one
+  user turn: such prompts are counted, with the first one's row and what would split them.
 - **Turns that a field holds as text**, as JSON or as Python or numpy write lists, are read, from every kind of file
   alike; what begins as turns do and is neither refuses the row where it is read. So does another list or object as
   text in a field that has turns in most rows; elsewhere it is an answer in JSON.

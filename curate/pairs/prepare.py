@@ -31,6 +31,7 @@ from curate.pairs.sources.parsing import Frames, parse
 from curate.pairs.sources.reading import First, Source, read
 from curate.pairs.sources.text import as_json
 from curate.pairs.sources.turns import IN_A_TURN
+from curate.pairs.transcripts import like_transcripts, note
 from curate.project.params import CleaningParams, DataParams
 
 ROWS_NAMED = 5
@@ -50,6 +51,7 @@ MARKS = {
     "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
     "query_type_is_not_the_labels": "pairs whose query_type, safe or unsafe, is not what their two safety labels say",
     "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
+    "transcript_prompts": "prompts that look like transcripts (Human: ... Assistant: ...), each one user turn",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",
 }
@@ -103,6 +105,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     pairs = pairs.with_columns(beside)
     unused = [name for name in found.unused if name not in {asked.rpartition("=")[2] for asked in data.keep}]
     unused += [name for name in source.beside if name not in unused]
+    transcripts = like_transcripts(kept)
     rejects = refused.with_columns(
         source=pl.lit(source.name),
         source_row="row",
@@ -120,7 +123,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "kept": pairs.height,
         "rules": _rules(refused),
         "rules_of_pairs": _rules_of_pairs(found, more),
-        "marks": _marks(kept, found),
+        "marks": _marks(kept, found, transcripts.height),
         "labels": _labels(found.labels, kept),
         "pair_ids": ids_digest(pairs),
         "columns": {"unused": unused, "kept": [column.name for column in beside]},
@@ -128,6 +131,8 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "params": {"data": data.record(), "cleaning": cleaning.model_dump(), "strict": strict},
     }
     say(f"prepare: {_account(summary)}")
+    if transcripts.height:
+        say(f"prepare: note: {note(transcripts, form)}")
     return Prepared(pairs, rejects, summary)
 
 
@@ -243,7 +248,7 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-def _marks(kept: pl.DataFrame, found: Frames) -> dict[str, int]:
+def _marks(kept: pl.DataFrame, found: Frames, transcripts: int) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
     by_safety = (pl.col("chosen_safe") & ~pl.col("rejected_safe")).fill_null(False)
@@ -251,6 +256,7 @@ def _marks(kept: pl.DataFrame, found: Frames) -> dict[str, int]:
     counts["margin_below_zero"] = kept.filter(pl.col("margin") < 0).height
     counts["query_type_is_not_the_labels"] = kept.filter(_unlike_labels()).height
     counts["markers_in_a_turn"] = kept.filter(_marked("prompt") | _marked("chosen") | _marked("rejected")).height
+    counts["transcript_prompts"] = transcripts
     rows = set(kept["at"])
     counts["crlf"] = len(found.crlf & rows)
     counts["unrated_replies"] = sum(count for row, count in found.unrated.items() if row in rows)

@@ -24,6 +24,7 @@ class Format:
     pooled: bool = False  # whether the rows of one prompt are paired with each other
     refusal: str = ""  # why such a file is not read at all
     hint: str = ""  # what a person may want to know who has such a file
+    by_fields: str = ""  # options that read the same rows by their fields, and a transcript in the prompt as turns
     asked: frozenset[str] = frozenset()  # columns or paths that the user named: some row has each
     card: str = ""  # where the schema is published
 

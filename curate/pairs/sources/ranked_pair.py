@@ -50,6 +50,7 @@ RANKED = Format(
     parse,
     reads=frozenset(SYSTEM),
     looks=_looks,
+    by_fields="--field prompt=prompt --field chosen=response.0 --field rejected=response.1",
     hint="such rows say nothing of safety; if each has one safe reply, the first, say --format pku_ranked",
 )
 PKU = Format(
