@@ -25,10 +25,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 from curate.base import files, shards
 from curate.models.resolve import resolve
 from curate.project import params
-from curate.scoring import score as scoring, scorer, store as stores
+from curate.scoring import chunks, score as scoring, scorer, store as stores
 from curate.scoring.engines import transformers
 
-scorer.BATCH_TOKENS["cpu"], scoring.CHUNK_PAIRS, shards.MERGE_SHARDS = 400, 16, 4
+scorer.BATCH_TOKENS["cpu"], chunks.CHUNK_PAIRS, shards.MERGE_SHARDS = 400, 16, 4
 children = {}
 for line in sys.stdin:
     if line == "wait\\n":
