@@ -152,7 +152,7 @@ def open_generate(model: Model, dtype: str, stop: set[int]) -> Generate:
     @torch.inference_mode()
     def generate(requests: list[Request]) -> list[Generated]:
         out: dict[int, Generated] = {}
-        for batch in batches(requests, engine.budget):
+        for batch in batches(requests, engine.budget.tokens):
             ids, mask = transformers._left_padded([requests[number] for number in batch], engine.device)
             found = engine.model.generate(
                 ids,

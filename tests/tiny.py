@@ -146,6 +146,28 @@ def save_model(folder: Path, context: int = 256, seed: int = 0) -> Path:
     return folder
 
 
+def little_memory(monkeypatch, net, tokens: int) -> list[int]:
+    """Have the model `net` run out of memory in every pass of more than so many tokens; what each pass asks for."""
+    import torch
+
+    asked: list[int] = []
+    inner = net.base_model.forward
+
+    def forward(input_ids=None, *args, inputs_embeds=None, **more):
+        asked.append((input_ids if inputs_embeds is None else inputs_embeds[..., 0]).numel())
+        if asked[-1] > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
+        return inner(input_ids, *args, inputs_embeds=inputs_embeds, **more)
+
+    monkeypatch.setattr(net.base_model, "forward", forward)
+    return asked
+
+
+def told_of_memory(capsys) -> list[str]:
+    """The lines that say so."""
+    return [line for line in capsys.readouterr().err.splitlines() if "do not fit the device's memory" in line]
+
+
 def small(kind, **more):
     """A random two-layer model of that architecture."""
     from transformers import AutoConfig

@@ -1,4 +1,7 @@
-"""What becomes of freed memory: on a CPU it is kept for the next step, of a GPU it is given back between two models."""
+"""What becomes of freed memory: on a CPU it is kept for the next step, of a GPU it is given back between two models.
+
+And what an exception says where there is none left.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+NO_ROOM_ON_A_CPU = "DefaultCPUAllocator: can't allocate memory"
+"""torch's words; it has no kind of exception for it."""
 
 
 def keep_freed() -> None:
@@ -30,6 +36,11 @@ def passing_over() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether it says that the device's memory does not hold something."""
+    return "OutOfMemory" in type(error).__name__ or NO_ROOM_ON_A_CPU in str(error)
 
 
 def give_back() -> None:

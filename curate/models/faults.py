@@ -10,22 +10,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from curate.base import memory
 from curate.base.errors import CurateError, InputError, few, first_line
 
 
 @contextmanager
-def fitting(folder: str | Path | None) -> Iterator[None]:
+def fitting(
+    folder: str | Path | None, what: str = "the model", remedy: str = "use dtype bfloat16 or a larger device"
+) -> Iterator[None]:
     """What does not fit the device's memory in the block as `InputError`."""
     try:
         yield
     except Exception as error:
-        if "OutOfMemory" not in type(error).__name__:
+        if not memory.no_room(error):
             raise
         raise InputError(
-            "the model does not fit the device's memory",
-            file=folder,
-            found=first_line(error),
-            remedy="use dtype bfloat16 or a larger device",
+            f"{what} does not fit the device's memory", file=folder, found=first_line(error), remedy=remedy
         ) from error
 
 

@@ -18,7 +18,7 @@ import torch
 from curate import __version__
 from curate.base import files
 from curate.base.device import device
-from curate.base.errors import InputError, first_line
+from curate.base.errors import InputError
 from curate.base.light import transformers
 from curate.base.progress import Advance, progress, say
 from curate.models.classifiers import load_classifier, load_config, load_tokenizer
@@ -26,8 +26,8 @@ from curate.models.resolve import Model
 from curate.models.template import render as template_text
 from curate.pairs.artefact import read_artefact
 from curate.pairs.schema import RATINGS
+from curate.scoring.budget import Budget
 from curate.scoring.engines.transformers import BATCH_TOKENS
-from curate.scoring.packing.forward import of_one_length
 
 WHAT = "rating model"
 CHUNK = 4096  # responses tokenised and rated at a time
@@ -49,7 +49,9 @@ class Rater:
         self.model = model
         self.tokenizer = load_tokenizer(model.path, trust_remote_code=model.trust_remote_code)
         self.net, self.bias = _load(model, dtype)
-        self.budget = BATCH_TOKENS[device().type]
+        self.budget = Budget(
+            BATCH_TOKENS[device().type], "rate", model.path, "use dtype bfloat16, or a smaller rating model"
+        )
         if not self.tokenizer.chat_template:
             say(f"rate: {model.name} has no chat template; its format is taken to be safe-rlhf's, {BEGIN}...")
 
@@ -64,22 +66,19 @@ class Rater:
             advance: called with the number of conversations as they are done.
 
         Raises:
-            InputError: the format has no place for the conversation, it is longer than the model's context, the batch
-                does not fit the device, or the rating is no finite number.
+            InputError: the format has no place for the conversation, it is longer than the model's context, it
+                does not fit the device by itself, or the rating is no finite number.
         """
         ids = self.token_ids(conversations, names)
         ratings = np.empty(len(ids), dtype=np.float64)
-        for rows in of_one_length([len(row) for row in ids], self.budget):
+
+        def run(rows: list[int]) -> np.ndarray:
             batch = torch.tensor([ids[row] for row in rows], device=device())
-            try:
-                out = self.net(input_ids=batch, attention_mask=torch.ones_like(batch)).logits
-            except torch.OutOfMemoryError as error:
-                raise InputError(
-                    "a batch does not fit the device's memory",
-                    found=first_line(error),
-                    remedy="use dtype bfloat16, or a smaller rating model",
-                ) from error
-            ratings[rows] = out[:, 0].double().cpu().numpy() + self.bias
+            out = self.net(input_ids=batch, attention_mask=torch.ones_like(batch)).logits
+            return out[:, 0].double().cpu().numpy()  # type: ignore[no-any-return]
+
+        for rows, rated in self.budget.of_one_length([len(row) for row in ids], run, "responses"):
+            ratings[rows] = rated + self.bias
             if advance is not None:
                 advance(len(rows))
         bad = np.flatnonzero(~np.isfinite(ratings))

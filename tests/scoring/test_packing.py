@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import byte_tokenizer, forest, ids, save_model, small
+from tiny import byte_tokenizer, forest, ids, little_memory, save_model, small, told_of_memory
 
 from curate.base.errors import InputError
 from curate.models.products.head import token_logps
@@ -95,7 +95,7 @@ def test_packs_give_each_sequence_what_it_gives_alone(kind, tmp_path):
     expected = alone(TransformersEngine(resolve(tmp_path), "float32", packed=False), sequences)
     tokens = np.array([len(sequence.response_ids) for sequence in sequences])
     for budget in (4096, 45, 1):
-        engine.budget = budget
+        engine.budget.tokens = budget
         assert np.abs(engine.logps(sequences) - expected).max() < 1e-5 * tokens.max()
 
 
@@ -333,6 +333,27 @@ def test_an_attention_that_takes_more_than_packs_know_is_refused(model, monkeypa
     )
     assert TransformersEngine(model, "float32").head is None
     assert "its attention takes block_indices" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_pass_that_does_not_fit_the_memory_is_halved(model, monkeypatch, capsys, packed):
+    engine = TransformersEngine(model, "float32", packed=packed)
+    sequences = [sequence for seed in range(30) for sequence in forest(seed)]
+    expected = engine.logps(sequences)
+    asked = little_memory(monkeypatch, engine.model, 700)
+    told_of_memory(capsys)
+    assert np.abs(engine.logps(sequences) - expected).max() < 1e-4
+    assert max(asked) > 700 and engine.budget.tokens == 512
+    assert told_of_memory(capsys) == [
+        "score: 2,048 tokens at once do not fit the device's memory; it goes on with 512",
+    ]
+    del asked[:]
+    engine.logps(sequences)
+    assert max(asked) <= 700 and not told_of_memory(capsys)
+    little_memory(monkeypatch, engine.model, 10)
+    with pytest.raises(InputError, match="a batch does not fit the device's memory") as caught:
+        engine.logps(sequences)
+    assert caught.value.details["file"] == str(model.path) and "tokens at once: tried 512;" in str(caught.value)
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import byte_tokenizer, many, pairs, save_model, save_rater
+from tiny import byte_tokenizer, little_memory, many, pairs, save_model, save_rater, told_of_memory
 from transformers import AutoTokenizer, LlamaForSequenceClassification
 
 from curate.base.errors import InputError
@@ -59,6 +59,26 @@ def test_a_batchs_composition_does_not_matter(rater):
     assert together == pytest.approx(single, abs=1e-5)
     assert together == pytest.approx(backwards, abs=1e-5)
     assert rate(rater, [], []).shape == (0,)
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_halved(folder, monkeypatch, capsys):
+    rater = Rater(resolve(folder))
+    replies = [f"a reply {number:02d}" for number in range(40)] + [f"{number:02d}" for number in range(20)]
+    expected = rate(rater, [HELLO] * len(replies), replies)
+    length = len(rater.token_ids([[*HELLO, {"role": "assistant", "content": replies[0]}]], ["one"])[0])
+    asked = little_memory(monkeypatch, rater.net, 11 * length)
+    told_of_memory(capsys)
+    assert rate(rater, [HELLO] * len(replies), replies) == pytest.approx(expected, abs=1e-5)
+    assert asked[0] > 11 * length and max(asked[2:]) <= 10 * length
+    first = asked[0] // length
+    assert told_of_memory(capsys) == [
+        f"rate: {first} responses of {length} tokens at once do not fit the device's memory; it goes on with 10"
+    ]
+    little_memory(monkeypatch, rater.net, 10)
+    with pytest.raises(InputError, match="a batch does not fit the device's memory") as caught:
+        rate(rater, [HELLO], ["no"])
+    assert caught.value.details["file"] == str(folder) and "at once: tried 1;" in str(caught.value)
+    assert "smaller rating model" in caught.value.details["remedy"]
 
 
 def test_pairs_are_rated_as_their_responses_are(rater, monkeypatch):

@@ -33,3 +33,8 @@ def batches(requests: Sequence[Request], budget: int) -> Iterator[list[int]]:
         batch.append(number)
     if batch:
         yield batch
+
+
+def tokens_each(batch: Sequence[Request]) -> int:
+    """Tokens that each request of a batch may take: the longest prompt, and the most that an answer may have."""
+    return max(len(request.prompt_ids) for request in batch) + max(request.max_tokens for request in batch)

@@ -15,13 +15,14 @@ import torch
 
 from curate.base import memory
 from curate.base.device import device
-from curate.base.errors import InputError, first_line
+from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.evaluation.generation.base import Generated, Request
-from curate.evaluation.generation.batches import batches
+from curate.evaluation.generation.batches import batches, tokens_each
 from curate.evaluation.generation.draw import Draw
 from curate.models.load import load_model
 from curate.models.resolve import Model
+from curate.scoring.budget import Budget
 from curate.scoring.engines import installed
 from curate.scoring.packing import probe
 from curate.scoring.packing.forward import stretches_beyond
@@ -53,9 +54,12 @@ class TransformersGeneration:
         self.device = device()
         self.stop = torch.tensor(sorted(stop), dtype=torch.int64, device=self.device)
         config = self.model.config.get_text_config()
-        self.budget = min(
-            BATCH_TOKENS[self.device.type],
-            _cache_bytes(self.device) // _cache_bytes_a_token(config, self.model.dtype.itemsize),
+        room = _cache_bytes(self.device) // _cache_bytes_a_token(config, self.model.dtype.itemsize)
+        self.budget = Budget(
+            min(BATCH_TOKENS[self.device.type], room),
+            "evaluate",
+            model.path,
+            "use dtype bfloat16, a lower max_tokens or a larger device",
         )
         self.rows = max(1, LOGITS_BYTES // (4 * config.vocab_size))
         self.alone_beyond = stretches_beyond(config)
@@ -72,31 +76,18 @@ class TransformersGeneration:
         Raises:
             InputError: a request alone does not fit either; logits that are no finite numbers.
         """
-        out: dict[int, Generated] = {}
-        while len(out) < len(requests):
-            self._generate(requests, out)
-        return [out[number] for number in range(len(requests))]
 
-    def _generate(self, requests: Sequence[Request], out: dict[int, Generated]) -> None:
-        """Put into `out` what is not there yet, up to a batch that does not fit; the next are half of that."""
-        left = [number for number in range(len(requests)) if number not in out]
-        for batch in batches([requests[number] for number in left], self.budget):
-            for part in self._together(requests, [left[place] for place in batch]):
-                try:
-                    out |= zip(part, self._batch([requests[number] for number in part]), strict=True)
-                    continue
-                except torch.OutOfMemoryError as error:
-                    if len(part) == 1:
-                        raise InputError(
-                            "a request does not fit the device's memory",
-                            found=first_line(error),
-                            remedy="use dtype bfloat16, a lower max_tokens or a larger device",
-                        ) from error
-                # Not within `except`: the error holds what did not fit.
-                self.budget, self.rows = self.budget // 2, len(part) // 2
-                memory.give_back()
-                say(f"evaluate: {len(part)} requests at once do not fit the memory; it goes on with {self.rows}")
-                return
+        def run(batch: list[int]) -> list[Generated]:
+            return self._batch([requests[number] for number in batch])  # type: ignore[no-any-return]
+
+        def length(batch: list[int]) -> int:
+            return tokens_each([requests[number] for number in batch])
+
+        together = (part for batch in batches(requests, self.budget.tokens) for part in self._together(requests, batch))
+        out: dict[int, Generated] = {}
+        for part, answers in self.budget.each(together, length, run, "requests"):
+            out |= zip(part, answers, strict=True)
+        return [out[number] for number in range(len(requests))]
 
     def close(self) -> None:
         del self.model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +11,15 @@ import torch
 
 from curate.base import memory
 from curate.base.device import device
-from curate.base.errors import InputError, first_line
+from curate.base.errors import InputError
 from curate.base.progress import progress, say
 from curate.evaluation.generation.cache import TextCache, key, parsed
 from curate.evaluation.generation.local import close_all
 from curate.models.resolve import Model
 from curate.pairs.identity import digest
+from curate.scoring.budget import Budget
 from curate.scoring.engines import installed
 from curate.scoring.engines.transformers import BATCH_TOKENS
-from curate.scoring.packing.forward import of_one_length
 
 Inputs = Mapping[str, list[int]]  # what a tokenizer gives for one text: input_ids, and whatever goes with them
 Run = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # [rows, length] each -> probabilities [rows, labels]
@@ -41,13 +41,16 @@ class Passes:
         self._cache = TextCache(state / "verdicts" / digest(self.scope), partial(_read, labels=labels))
         self._load = load
         self._run: Run | None = None
+        self._budget = Budget(
+            BATCH_TOKENS[device().type], "judge", model.path, "set judge_dtype bfloat16, or use a smaller judge"
+        )
 
     @torch.inference_mode()
     def __call__(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         """Probabilities of each.
 
         Raises:
-            InputError: the model cannot be loaded, a batch does not fit, or a number is none; what is done is kept.
+            InputError: the model cannot be loaded, a text does not fit, or a number is none; what is done is kept.
         """
         keys = [key(dict(each)) for each in inputs]
         wanted = dict(zip(keys, inputs, strict=True))
@@ -58,9 +61,9 @@ class Passes:
             with progress("judge", len(missing), "responses") as advance:
                 fresh: list[bytes] = []
                 try:
-                    for rows in of_one_length([_length(wanted[each]) for each in missing], BATCH_TOKENS[device().type]):
+                    for rows, shares in self._passes([wanted[each] for each in missing]):
                         batch = [missing[row] for row in rows]
-                        found |= dict(zip(batch, self._pass([wanted[each] for each in batch]), strict=True))
+                        found |= dict(zip(batch, shares, strict=True))
                         fresh += batch
                         if len(fresh) >= KEEP_EVERY:
                             self._keep(fresh, found)
@@ -78,6 +81,11 @@ class Passes:
         self._cache.add(fresh, [json.dumps(found[each]) for each in fresh])
         fresh.clear()
 
+    def _passes(self, inputs: Sequence[Inputs]) -> Iterator[tuple[list[int], list[list[float]]]]:
+        """The numbers of each pass's inputs, and their probabilities."""
+        lengths = [len(each["input_ids"]) for each in inputs]
+        return self._budget.of_one_length(lengths, lambda rows: self._pass([inputs[row] for row in rows]), "responses")
+
     def _pass(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         if self._run is None:
             if device().type == "cuda":
@@ -86,14 +94,7 @@ class Passes:
             self._run = self._load()
         # Each may have parts of its own (token types), the same for all texts of a tokenizer.
         batch = {name: torch.tensor([each[name] for each in inputs], device=device()) for name in inputs[0]}
-        try:
-            out = self._run(batch | {"attention_mask": torch.ones_like(batch["input_ids"])}).double().cpu()
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                "a batch does not fit the device's memory",
-                found=first_line(error),
-                remedy="set judge_dtype bfloat16, or use a smaller judge",
-            ) from error
+        out = self._run(batch | {"attention_mask": torch.ones_like(batch["input_ids"])}).double().cpu()
         if not torch.isfinite(out).all():
             raise InputError(
                 "the judge gives a number that is no finite one",
@@ -111,7 +112,3 @@ def _read(text: str, labels: int) -> list[float]:
         ):
             return shares
     raise ValueError(f"no {labels} probabilities")
-
-
-def _length(inputs: Inputs) -> int:
-    return len(inputs["input_ids"])

@@ -2,16 +2,17 @@
 
 What it takes to run it: its prefix cache is left off, for it indexes and reuses the key-value cache as older versions
 of transformers had it; the tokenizer is handed over in a wrapper that renders as `curate.models.rendering` does;
-tokens that no plain text has are kept out of the suffix; and its bar gives way to ours. nanogcg tokenises request,
-suffix and template apart, so that of the suffixes of all steps the one counts under which the target is likeliest once
-the whole is rendered.
+tokens that no plain text has are kept out of the suffix; its bar gives way to ours, and so does what it makes of
+candidates that do not fit the memory. nanogcg tokenises request, suffix and template apart, so that of the suffixes of
+all steps the one counts under which the target is likeliest once the whole is rendered.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from curate.base.device import as_deterministic_as_before, device
 from curate.base.errors import InputError
 from curate.base.progress import Advance
 from curate.evaluation.suites.base import user
+from curate.models.faults import fitting
 from curate.models.load import load_model
 from curate.models.rendering import (
     TokenSequence,
@@ -31,12 +33,14 @@ from curate.models.rendering import (
     prompt_token_ids,
 )
 from curate.models.resolve import Model
+from curate.scoring.budget import Budget
 from curate.scoring.engines.transformers import BATCH_TOKENS
-from curate.scoring.packing.forward import of_one_length, pad, response_logps
+from curate.scoring.packing.forward import pad, response_logps
 
 INITIAL = " ".join(["x"] * 20)
 SLOT = "{optim_str}"  # nanogcg's
 LOGITS_BYTES = 2**32  # float32 logits of the candidates in one forward pass, at most, about (or one candidate)
+REMEDY = "evaluate in dtype bfloat16, on a larger device or without the suite gcg"
 SEPARATOR = "\n"
 """Between request and suffix. The paper's space would melt into the suffix's first token; a line's end does not."""
 
@@ -69,22 +73,24 @@ class Searcher:
         self.barred = self._barred(gcg.get_nonascii_toks(self.tokenizer).tolist())
         rows = self.model.get_input_embeddings().num_embeddings
         self.config.topk = min(topk, rows - len(self.barred))
+        self.path = model.path
+        self.candidates = Budget(LOGITS_BYTES // (4 * rows), "gcg", self.path, REMEDY)
+        self.suffixes = Budget(BATCH_TOKENS[device().type], "gcg", self.path, REMEDY)
 
     def search(self, goal: str, target: str, seed: int) -> tuple[str, float, float] | None:
         """(what is to stand behind the goal, the target's loss with what the search began with, and with this); None
         where request and target do not fit the context.
 
         Raises:
-            InputError: the tokenizer cannot say a suffix.
+            InputError: the tokenizer cannot say a suffix, or a single candidate does not fit the device's memory.
         """
         first = self._losses(goal, target, [INITIAL])[0]
         if math.isinf(first):
             self.advance(self.steps)
             return None
-        # nanogcg would try the whole width first, and halve it after running out of memory, at every step.
+        # nanogcg would try the whole width first.
         (sequence,) = self._sequences(goal, target, [INITIAL])
-        logits = 4 * self.model.get_input_embeddings().num_embeddings * sequence.length
-        self.config.batch_size = min(self.config.search_width, max(1, LOGITS_BYTES // logits))
+        self.config.batch_size = min(self.config.search_width, self.candidates.rows(sequence.length))
         strings = list(dict.fromkeys([INITIAL, *self._run(goal, target, seed).strings]))
         losses = self._losses(goal, target, strings)
         best = min(range(len(strings)), key=losses.__getitem__)
@@ -100,15 +106,18 @@ class Searcher:
         from nanogcg import gcg
 
         self.config.seed = seed
-        bar = gcg.tqdm
-        gcg.tqdm = self._counted
         try:
             attack = gcg.GCG(self.model, _Rendering(self.tokenizer), self.config)
             attack.not_allowed_ids = torch.tensor(self.barred, device=device())
             # The slot is nanogcg's own: a goal that holds one would be cut there.
             content = goal.replace(SLOT, "") + SEPARATOR + SLOT
             # nanogcg turns deterministic kernels on, and collects garbage twice a step.
-            with as_deterministic_as_before(), memory.passing_over():
+            with (
+                self._in_place_of_its_own(gcg),
+                as_deterministic_as_before(),
+                memory.passing_over(),
+                fitting(self.path, "a step of the search for a suffix", REMEDY),
+            ):
                 return attack.run(user(content), target)
         except RuntimeError as error:
             if "after decoding and re-encoding" not in str(error):
@@ -119,8 +128,34 @@ class Searcher:
                 found=type(self.tokenizer).__name__,
                 remedy="evaluate this model without the suite gcg",
             ) from error
+
+    @contextmanager
+    def _in_place_of_its_own(self, gcg: Any) -> Iterator[None]:
+        """Within this block nanogcg has our bar, and our way with candidates that do not fit the device's memory: it
+        would try the same number at every step, while what did not fit is still held, and end in a traceback."""
+        bar, halving = gcg.tqdm, gcg.find_executable_batch_size
+        gcg.tqdm, gcg.find_executable_batch_size = self._counted, self._halved
+        try:
+            yield
         finally:
-            gcg.tqdm = bar
+            gcg.tqdm, gcg.find_executable_batch_size = bar, halving
+
+    def _halved(self, losses: Callable[[int, torch.Tensor], torch.Tensor], most: int) -> Callable:
+        """`losses(at_once, candidates)` as a function of the candidates [candidates, length, width], at most so many at
+        once; of fewer from then on where these do not fit."""
+
+        def of(candidates: torch.Tensor) -> torch.Tensor:
+            number, length, _ = candidates.shape
+            first = min(most, number)
+            unit = f"candidates of {length:,} tokens"
+            at_once, found = self.candidates.fit(
+                lambda size: (size, losses(size, candidates)), first, unit, each=length
+            )
+            if at_once < first:
+                self.config.batch_size = at_once
+            return found
+
+        return of
 
     def _counted(self, steps: Iterable[int]) -> Iterator[int]:
         for step in steps:
@@ -147,11 +182,14 @@ class Searcher:
         sequences = self._sequences(goal, target, suffixes)
         fits = [number for number, sequence in enumerate(sequences) if sequence.length <= self.context]
         losses = [math.inf] * len(sequences)
-        where = device()
-        for rows in of_one_length([sequences[number].length for number in fits], BATCH_TOKENS[where.type]):
-            batch = [fits[row] for row in rows]
-            logps = response_logps(self.model, pad([sequences[number] for number in batch]).to(where)).tolist()
-            for number, logp in zip(batch, logps, strict=True):
+
+        def run(rows: list[int]) -> list[float]:
+            batch = pad([sequences[fits[row]] for row in rows]).to(device())
+            return response_logps(self.model, batch).tolist()  # type: ignore[no-any-return]
+
+        lengths = [sequences[number].length for number in fits]
+        for rows, logps in self.suffixes.of_one_length(lengths, run, "sequences"):
+            for number, logp in zip((fits[row] for row in rows), logps, strict=True):
                 losses[number] = -logp / len(sequences[number].response_ids)
         return losses
 

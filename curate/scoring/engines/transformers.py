@@ -17,12 +17,13 @@ import torch
 
 from curate.base import memory
 from curate.base.device import device
-from curate.base.errors import InputError, first_line
+from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models.load import load_model
 from curate.models.products.layers import fuse
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
+from curate.scoring.budget import Budget
 from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import of_one_length, pad, response_logps, stretches_beyond
 from curate.scoring.packing.head import Head, repack_linears, repacks
@@ -43,9 +44,14 @@ class TransformersEngine:
         self.path = model.path
         self.device = device()
         config = self.model.config.get_text_config()
-        self.budget = BATCH_TOKENS[self.device.type]
+        self.budget = Budget(
+            BATCH_TOKENS[self.device.type],
+            "score",
+            self.path,
+            "use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
+        )
         self.workers = min(WORKERS, torch.get_num_threads()) if self.device.type == "cpu" else 1
-        self.unpacked_budget = min(self.budget, LOGITS_BYTES // (4 * config.vocab_size))
+        self.unpacked_budget = min(self.budget.tokens, LOGITS_BYTES // (4 * config.vocab_size))
         if self.device.type == "cpu":
             memory.keep_freed()
         self.alone_beyond = stretches_beyond(config)
@@ -54,6 +60,8 @@ class TransformersEngine:
         self.fault: str | None = None  # why packs do not suit
         if packed:
             self._try_packs(config, dtype, tell)
+        if self.head is None:
+            self.budget.tokens = self.unpacked_budget
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         """As the protocol says. Where a pass does not fit the device's memory, it goes on with passes of half the size.
@@ -62,21 +70,9 @@ class TransformersEngine:
             InputError: the smallest do not fit either; or a token that the model has no embedding of.
         """
         self._check_tokens(sequences)
-        while True:
-            try:
-                logps: np.ndarray = self._logps(sequences)
-                return logps
-            except torch.OutOfMemoryError as error:
-                if self.budget <= FEWEST_TOKENS:
-                    raise InputError(
-                        "a batch does not fit the device's memory",
-                        found=first_line(error),
-                        remedy="use dtype bfloat16, or set max_length and set longer pairs aside with too_long: reject",
-                    ) from error
-            self.budget = max(self.budget // 2, FEWEST_TOKENS)
-            self.unpacked_budget = min(self.unpacked_budget, self.budget)
-            memory.give_back()
-            say(f"score: a pass does not fit the device's memory; it goes on with {self.budget:,} tokens a pass")
+        return self.budget.fit(
+            lambda tokens: self._logps(sequences, tokens), self.budget.tokens, "tokens", least=FEWEST_TOKENS
+        )
 
     def _check_tokens(self, sequences: Sequence[TokenSequence]) -> None:
         known = len(self.model.get_input_embeddings().weight)
@@ -91,22 +87,23 @@ class TransformersEngine:
             )
 
     @torch.inference_mode()
-    def _logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+    def _logps(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
+        """In passes of so many tokens, at most."""
         # A stretching rotary embedding goes by the longest sequence of the pass: such must be of one length.
         packed = np.array([self.head is not None and s.length <= self.alone_beyond for s in sequences], dtype=bool)
         out = np.empty(len(sequences), dtype=np.float64)
         for score, numbers in ((self._packed, np.flatnonzero(packed)), (self._beyond_packs, np.flatnonzero(~packed))):
             if numbers.size:
-                out[numbers] = score([sequences[number] for number in numbers])
+                out[numbers] = score([sequences[number] for number in numbers], tokens)
         return out
 
     def close(self) -> None:
         del self.model, self.head
         memory.give_back()
 
-    def _packed(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+    def _packed(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
         out = np.zeros(len(sequences), dtype=np.float64)
-        for pack, logps in self._each(packs(sequences, self.budget, self.workers)):
+        for pack, logps in self._each(packs(sequences, tokens, self.workers)):
             out += np.bincount(pack.owners, weights=logps, minlength=len(sequences))
         return out
 
@@ -147,13 +144,13 @@ class TransformersEngine:
         finally:
             self.model.set_attn_implementation(used)
 
-    def _beyond_packs(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+    def _beyond_packs(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
         with self.own_attention():
-            return self._unpacked(sequences)
+            return self._unpacked(sequences, tokens)
 
-    def _unpacked(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
+    def _unpacked(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
         out = np.empty(len(sequences), dtype=np.float64)
-        for rows in of_one_length([sequence.length for sequence in sequences], self.unpacked_budget):
+        for rows in of_one_length([sequence.length for sequence in sequences], min(tokens, self.unpacked_budget)):
             batch = pad([sequences[row] for row in rows]).to(self.device)
             out[rows] = response_logps(self.model, batch).double().cpu().numpy()
         return out
@@ -162,6 +159,9 @@ class TransformersEngine:
     def _try_packs(self, config: Any, dtype: str, tell: Callable[[str], None]) -> None:
         """Turn to packs if this model gives the same numbers with them; else say so and leave it."""
 
+        def alone(sequence: TokenSequence) -> float:
+            return float(self._unpacked([sequence], sequence.length)[0])
+
         def packed(pack: Pack) -> tuple[np.ndarray, set[int | None]]:
             if self.head is None:
                 self.head = Head(self.model.get_output_embeddings(), getattr(config, "final_logit_softcapping", None))
@@ -169,7 +169,7 @@ class TransformersEngine:
 
         fuse(self.model)
         trim(self.model)
-        self.fault = probe.fault(self.model, dtype, lambda sequence: float(self._unpacked([sequence])[0]), packed)
+        self.fault = probe.fault(self.model, dtype, alone, packed)
         if self.fault:
             tell(f"score: this model runs without packs, which is slower: {self.fault}")
             self.head = None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from tiny import save_model, small
+from tiny import little_memory, save_model, small, told_of_memory
 
 from curate.base.errors import InputError
 from curate.evaluation.generation.base import Request
@@ -67,22 +67,18 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(model, stop, prompts, mo
     engine = TransformersGeneration(model, "float32", stop)
     requests = [greedy(prompt, 6) for prompt in prompts]
     expected = engine.generate(requests)
-    batch, sizes = engine._batch, []
-
-    def little(requests):
-        sizes.append(len(requests))
-        if len(requests) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
-        return batch(requests)
-
-    most = 7
-    monkeypatch.setattr(engine, "_batch", little)
+    longest = max(map(len, prompts))
+    asked = little_memory(monkeypatch, engine.model, 7 * longest)
+    told_of_memory(capsys)
     assert engine.generate(requests) == expected
-    assert sizes[:3] == [24, 12, 6] and max(sizes[2:]) <= 6
-    assert "12 requests at once do not fit the memory; it goes on with 6" in capsys.readouterr().err
-    most = 0
-    with pytest.raises(InputError, match="a request does not fit the device's memory"):
+    assert asked[:3] == [24 * longest, 12 * longest, 6 * longest] and max(asked[2:]) <= 6 * longest
+    assert told_of_memory(capsys) == [
+        f"evaluate: 24 requests of {longest + 6} tokens at once do not fit the device's memory; it goes on with 6"
+    ]
+    little_memory(monkeypatch, engine.model, 10)
+    with pytest.raises(InputError, match="a batch does not fit the device's memory") as caught:
         engine.generate(requests)
+    assert caught.value.details["file"] == str(model.path) and "at once: tried 6, 3, 1;" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "gpt2", "llama"])
@@ -183,7 +179,7 @@ def test_an_answer_depends_on_neither_company_nor_order(engine, prompts):
 def test_a_small_budget_changes_no_answer(engine, prompts, monkeypatch):
     requests = [greedy(prompt) for prompt in prompts]
     whole = engine.generate(requests)
-    monkeypatch.setattr(engine, "budget", 200)
+    monkeypatch.setattr(engine.budget, "tokens", 200)
     assert engine.generate(requests) == whole
     monkeypatch.setattr(engine, "rows", 1)
     assert engine.generate(requests) == whole

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import byte_tokenizer, save_model, save_rater
+from tiny import byte_tokenizer, little_memory, save_model, save_rater, told_of_memory
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from curate.base.errors import InputError, UsageError
-from curate.evaluation.judges import open_judge
+from curate.evaluation.judges import classifier, finetuned, open_judge
 from curate.evaluation.judges.base import Case
 from curate.evaluation.judges.classifier import ClassifierJudge
 from curate.evaluation.judges.finetuned import GRADES, RESPONSE_TOKENS, TEMPLATE, StrongRejectEvaluator
@@ -106,6 +106,50 @@ def test_what_was_judged_before_a_failure_is_kept(grader, tmp_path):
     passed.append(0)
     assert [each.harm for each in judge.judge(cases, "harm")] == pytest.approx([0.5] * 8)
     assert sum(passed) == 8
+
+
+@pytest.mark.parametrize("kind", ["strongreject", "classifier"])
+def test_a_batch_that_does_not_fit_the_memory_is_halved(kind, grader, tmp_path, monkeypatch, capsys):
+    if kind == "strongreject":
+        where, load = "curate.evaluation.judges.finetuned.load_model", finetuned.load_model
+        model = resolve(str(grader))
+    else:
+        where, load = "curate.evaluation.judges.classifier.load_classifier", classifier.load_classifier
+        model = labelled(save_rater(tmp_path / "model", outputs=2), "safe", "unsafe")
+
+    def judged(state, tokens):
+        """Harms, tokens of each pass, and lines about the memory, where it holds passes of so many tokens."""
+        passes = []
+
+        def loaded(*args, **options):
+            net = load(*args, **options)
+            passes.append(little_memory(monkeypatch, net, tokens))
+            return net
+
+        monkeypatch.setattr(where, loaded)
+        judge = (
+            StrongRejectEvaluator(model, "float32", tmp_path / state)
+            if kind == "strongreject"
+            else ClassifierJudge(model, "float32", None, tmp_path / state)
+        )
+        judge._passes._budget.tokens = 10**6
+        told_of_memory(capsys)
+        harms = [each.harm for each in judge.judge(cases, "harm")]
+        return harms, passes[0], told_of_memory(capsys)
+
+    cases = [Case("question", f"{number:02d}", f"{number:02d}") for number in range(24)]
+    cases += [Case("q", f"{number:02d}", f"{number:02d}") for number in range(12)]
+    expected, passes, told = judged("roomy", 10**6)
+    assert len(passes) == 2 and passes[0] % 24 == 0 and not told
+    long, short = passes[0] // 24, passes[1] // 12
+    harms, passes, told = judged("little", 7 * long)
+    assert harms == pytest.approx(expected, abs=1e-6)
+    assert passes[:3] == [24 * long, 12 * long, 6 * long] and sum(passes[2:]) == 24 * long + 12 * short
+    assert told == [f"judge: 24 responses of {long:,} tokens at once do not fit the device's memory; it goes on with 6"]
+    with pytest.raises(InputError, match="a batch does not fit the device's memory") as caught:
+        judged("none", 10)
+    assert caught.value.details["file"] == str(model.path) and "judge_dtype" in caught.value.details["remedy"]
+    assert caught.value.details["found"].startswith(f"responses of {long:,} tokens at once: tried 24, 12, 6, 3, 1; ")
 
 
 def test_too_long_and_not_finite(grader, tmp_path):

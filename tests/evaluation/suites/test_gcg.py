@@ -4,6 +4,8 @@ from importlib import metadata
 
 import polars as pl
 import pytest
+import torch
+from tiny import little_memory, told_of_memory
 
 from curate.base.errors import InputError
 from curate.evaluation import sources
@@ -50,6 +52,39 @@ def test_the_search_lowers_the_loss_and_is_the_same_again(searcher, items):
     assert found[0] == found[1] and found[0][0] != found[2][0]
     for suffix, first, last in found:
         assert last < first - 0.1 and suffix.startswith("\n") and suffix.isascii() and "<|" not in suffix
+
+
+def test_candidates_that_do_not_fit_the_memory_are_tried_fewer_at_once(reference_model, items, monkeypatch, capsys):
+    goal, target = items[0].asked, items[0].target
+    one = gcg_search.Searcher(resolve(reference_model), "float32", 4, 24, 32, lambda _=1: None)
+    expected = one.search(goal, target, 0)
+    (sequence,) = one._sequences(goal, target, [gcg_search.INITIAL])
+    asked = little_memory(monkeypatch, one.model, 8 * sequence.length)
+    told_of_memory(capsys)
+    found = one.search(goal, target, 0)
+    assert found[0] == expected[0] and found[1:] == pytest.approx(expected[1:], rel=1e-5)
+    assert sum(tokens > 8 * sequence.length for tokens in asked) <= 2  # not at every step again
+    (line,) = told_of_memory(capsys)
+    assert line.startswith("gcg: ") and "candidates of " in line
+    del asked[:]
+    one.search(items[1].asked, items[1].target, 0)
+    assert max(asked) <= 8 * sequence.length and not told_of_memory(capsys)
+    one.close()
+
+
+@pytest.mark.parametrize("at", ["losses", "candidates", "gradient"])
+def test_one_candidate_that_does_not_fit_the_memory_ends_the_search(searcher, items, at, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
+
+    if at == "losses":
+        little_memory(monkeypatch, searcher.model, 1)
+    else:
+        called = "_compute_candidates_loss_original" if at == "candidates" else "compute_token_gradient"
+        monkeypatch.setattr(f"nanogcg.gcg.GCG.{called}", full)
+    with pytest.raises(InputError, match="does not fit the device's memory") as caught:
+        searcher.search(items[0].asked, items[0].target, 0)
+    assert caught.value.details["file"] == str(searcher.path) and "suite gcg" in caught.value.details["remedy"]
 
 
 def test_suffixes_are_kept_as_they_are_found(reference_model, items, tmp_path, monkeypatch):
