@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from curate.project.params import EvaluateParams
+from curate.project.params import Dtype, EvaluateParams
 
 if TYPE_CHECKING:
     from curate.evaluation.judges.base import Judge
@@ -26,9 +26,7 @@ def agreement(
     judge_model: Annotated[str | None, typer.Option(help=_about("judge_model"))] = None,
     judge_revision: Annotated[str | None, typer.Option(help=_about("judge_revision"))] = None,
     judge_url: Annotated[str | None, typer.Option(help=_about("judge_url"))] = None,
-    judge_dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help=_about("judge_dtype"))
-    ] = "float32",
+    judge_dtype: Annotated[Dtype, typer.Option(help=_about("judge_dtype"))] = "float32",
     judge_label: Annotated[str | None, typer.Option(help=_about("judge_label"))] = None,
     engine: Annotated[
         Literal["auto", "vllm", "transformers"], typer.Option(help="What the judge of --judge rubric runs on.")

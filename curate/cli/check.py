@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from curate.cli.options import print_json
+from curate.project.params import Dtype
 
 
 def check(
@@ -20,7 +21,7 @@ def check(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
+        Dtype,
         typer.Option(help="Of the weights and activations, as `curate score` has it."),
     ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curate.cli.options import quoted, say_next
-from curate.project.params import LARGEST_SEED, MANY
+from curate.project.params import LARGEST_SEED, MANY, TrainingDtype
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,9 +44,7 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, help="Peak.")] = 1e-4,
     batch: Annotated[int, typer.Option(min=1, max=MANY, help="Responses a step.")] = 16,
     max_tokens: Annotated[int, typer.Option(min=1, max=MANY, help="A longer request and response is left out.")] = 1024,
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Of the products in training; weights are float32.")
-    ] = "float32",
+    dtype: Annotated[TrainingDtype, typer.Option(help="Of the products in training; weights are float32.")] = "float32",
     limit: Annotated[
         int, typer.Option(min=0, max=MANY, help="Learn from, and measure on, a draw of so many, for a try (0: all).")
     ] = 0,

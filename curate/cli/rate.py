@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from curate.cli.options import Out
+from curate.project.params import Dtype
 
 
 def rate(
@@ -17,9 +18,7 @@ def rate(
     cost: Annotated[str | None, typer.Option(help="A cost model's folder or Hub id (harmfulness).")] = None,
     reward_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit, on the Hub.")] = None,
     cost_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit, on the Hub.")] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the weights and activations.")
-    ] = "float32",
+    dtype: Annotated[Dtype, typer.Option(help="Of the weights and activations.")] = "float32",
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the models.")] = False,
 ) -> None:
     """Rate both responses of every pair, for the objective C-DPO.

@@ -11,7 +11,18 @@ from curate.project.params.model import ModelParams, ReferenceParams
 from curate.project.params.reader import check, load
 from curate.project.params.results import REPOSITORY, PublishParams, ReportParams
 from curate.project.params.score import ScoreParams
-from curate.project.params.section import LARGEST_SEED, MANY, SAMPLE_FOLDER, Count, Fraction, Positive, Section, Seed
+from curate.project.params.section import (
+    LARGEST_SEED,
+    MANY,
+    SAMPLE_FOLDER,
+    Count,
+    Dtype,
+    Fraction,
+    Positive,
+    Section,
+    Seed,
+    TrainingDtype,
+)
 from curate.project.params.selection import SplitParams, WeighParams
 from curate.project.params.train import PIPELINE_KEYS, TrainParams
 from curate.project.params.whole import Params
@@ -30,6 +41,7 @@ __all__ = [
     "CleaningParams",
     "Count",
     "DataParams",
+    "Dtype",
     "EvaluateParams",
     "Fraction",
     "ModelParams",
@@ -43,6 +55,7 @@ __all__ = [
     "Seed",
     "SplitParams",
     "TrainParams",
+    "TrainingDtype",
     "WeighParams",
     "check",
     "is_file",

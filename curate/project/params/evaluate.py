@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curate.project.params.data import is_file
-from curate.project.params.section import SAMPLE_FOLDER, Count, Positive, Section, Seed
+from curate.project.params.section import SAMPLE_FOLDER, Count, Dtype, Positive, Section, Seed
 
 SUITE_FILES = ("suffixes", "templates", "include_path")
 """Options of suites that name files."""
@@ -48,7 +48,7 @@ class EvaluateParams(Section):
         description="what generates: auto (on a GPU vllm where it is installed and runs the model, else transformers), "
         "vllm or transformers",
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the model under test")
+    dtype: Dtype = Field("float32", description="of the model under test")
     max_tokens: Positive = Field(96, description="of an answer, at most")
     temperature: float = Field(0.0, ge=0, le=100, description="of an answer; 0: the likeliest token each time")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus that an answer's tokens are drawn from")
@@ -62,7 +62,7 @@ class EvaluateParams(Section):
     judge_url: str | None = Field(
         None, description="rubric: an OpenAI-compatible endpoint that serves judge_model, instead of this machine"
     )
-    judge_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of a judge on this machine")
+    judge_dtype: Dtype = Field("float32", description="of a judge on this machine")
     judge_label: str | None = Field(None, description="classifier: the label that means harmful")
     attacker_model: str | None = Field(None, description="pair: the model that writes attacks: a folder, or a Hub id")
     attacker_url: str | None = Field(None, description="pair: an endpoint that serves it, instead of this machine")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import Count, Section, Seed
+from curate.project.params.section import Count, Dtype, Section, Seed
 
 
 class ScoreParams(Section):
@@ -17,7 +17,7 @@ class ScoreParams(Section):
         description="auto (vllm where it is installed for this device and runs the model), vllm, transformers, "
         "server or ray",
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights and activations")
+    dtype: Dtype = Field("float32", description="of the weights and activations")
     null_prompt: Literal["empty_user", "bos", "contrastive"] = Field(
         "empty_user", description="what `null` is: an empty user turn, a beginning-of-sequence token, or other prompts"
     )

@@ -17,6 +17,10 @@ MANY = 10**9
 """Bound of whole numbers that nothing else bounds: tokens, pairs, steps."""
 Positive = Annotated[int, Field(gt=0, le=MANY)]
 Count = Annotated[int, Field(ge=0, le=MANY)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""Of a model's weights and activations where it is only run."""
+TrainingDtype = Literal["float32", "bfloat16"]
+"""float16 would need its losses scaled."""
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curate.project.params.section import CONFIGS_FOLDER, Count, Positive, Section, Seed
+from curate.project.params.section import CONFIGS_FOLDER, Count, Positive, Section, Seed, TrainingDtype
 
 PIPELINE_KEYS = ("arms", "seeds", "more_arms", "more_seeds", "watch")
 """Keys of `train` that say what the pipeline runs, not how a run goes."""
@@ -30,7 +30,7 @@ class TrainParams(Section):
     epochs: int = Field(3, ge=1, le=10**6, description="passes over the pairs")
     batch_pairs: Positive = Field(16, description="pairs in one forward pass, over all processes together")
     accumulation: Positive = Field(1, description="forward passes a step")
-    dtype: Literal["float32", "bfloat16"] = Field(
+    dtype: TrainingDtype = Field(
         "float32", description="bfloat16: autocast over float32 weights, with LoRA over bfloat16 ones"
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
