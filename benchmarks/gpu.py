@@ -4,7 +4,7 @@
 
 Each section is a process of its own with so many seconds; one that fails, or takes longer, is recorded with its error,
 and the rest goes on. With `--only` what FOLDER has of other sections stays: use another folder for another machine.
-`--tiny` runs the same on the smallest sizes, in one process: half a minute on a CPU.
+`--tiny` runs the same on the smallest sizes, in one process: a minute on a CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from curate.base import files
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = {  # seconds on a GPU, at most; together eight minutes
+SECTIONS = {  # seconds on a GPU, at most; together eight minutes, and five more where there is vLLM
     "machine": 20,
     "parity": 60,
     "scoring": 75,
@@ -30,6 +30,10 @@ SECTIONS = {  # seconds on a GPU, at most; together eight minutes
     "lora": 110,
     "fsdp": 75,
     "generation": 50,
+    "vllm": 120,
+    "vllm_old_runner": 40,
+    "vllm_answers": 80,
+    "vllm_server": 60,
     "study": 15,
 }
 TINY_SECONDS = 600  # of all sections together with tiny sizes, at most

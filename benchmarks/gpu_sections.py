@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import gpu_vllm
 import numpy as np
 import torch
 from limits import open_gemm
@@ -463,7 +464,7 @@ def study(setup: Setup) -> None:
     setup.add(script=script.name, **{"exit code": done.returncode}, note=" ".join(last)[:300])
 
 
-SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, study)
+SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, *gpu_vllm.SECTIONS, study)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+VLLM = ["vllm", "vllm_old_runner", "vllm_answers", "vllm_server"]
 
 
 @pytest.mark.slow
@@ -28,7 +29,7 @@ def test_every_section_runs_and_what_fails_stops_no_other(tmp_path):
     record = json.loads((tmp_path / "out/gpu.json").read_text())["sections"]
     assert {name: section.get("error") for name, section in record.items()} == dict.fromkeys(record)
     rows = {name: section["rows"] for name, section in record.items()}
-    assert list(rows) == ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", "study"]
+    assert list(rows) == ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", *VLLM, "study"]
     parity = {(row["dtype"], row["way"]): row["max, nats/token"] for row in rows["parity"]}
     assert len(parity) == 6 and all(parity["float32", way] < 1e-4 for way in ("packs", "one length", "padded"))
     assert all(0 < parity["bfloat16", way] < 0.2 for way in ("packs", "one length", "padded"))
@@ -41,6 +42,10 @@ def test_every_section_runs_and_what_fails_stops_no_other(tmp_path):
     assert not plain["note"] and launched["after"] == pytest.approx(plain["after"], rel=1e-5)
     kl = {(row["what"], row["dtype"]): row["KL"] for row in rows["generation"] if row["what"] != "answers"}
     assert abs(kl["KL, the reference itself", "float32"]) < 1e-4 < kl["KL, moved", "float32"] < math.inf
+    _, scored, prefill = rows["vllm"]
+    assert scored["max, nats/token"] < 1e-4 and prefill["tokens/s"] > 0
+    assert [row["as by transformers"] for row in rows["vllm_answers"] if row.get("temperature") == 0] == ["6 of 6"]
+    assert rows["vllm_server"][1]["max, nats/token"] < 1e-4
     assert rows["study"] == [{"script": "study.py", "exit code": 1, "note": "half way"}]
     page = (tmp_path / "out/gpu.md").read_text()
     assert page.count("\n## ") == len(rows) and "| packs |" in page

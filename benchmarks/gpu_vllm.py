@@ -1,0 +1,188 @@
+"""The sections of benchmarks/gpu.py that need vLLM: scores, answers, a server of it. Without it they say so."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.models import rendering
+from curate.models.rendering import TokenSequence
+from curate.models.resolve import Model
+
+if TYPE_CHECKING:
+    from gpu_sections import Setup
+
+OLD_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+
+
+def lacking(setup: Setup) -> bool:
+    """Whether there is no vLLM for this device; then a row says so."""
+    from curate.scoring.engines.choice import vllm_package
+
+    if vllm_package() is None:
+        setup.add(note="no vLLM for this device")
+        return True
+    return False
+
+
+class Truth:
+    """Sequences, and what they score in float64, one at a time."""
+
+    def __init__(self, setup: Setup, model: Model) -> None:
+        from gpu_sections import forget
+
+        from curate.scoring.check import exact
+
+        self.sequences = setup.sequences(model, 2 if setup.tiny else 24)
+        self.logps = exact(model, self.sequences)
+        self.tokens = np.array([len(one.response_ids) for one in self.sequences])
+        forget()
+
+    def apart(self, score: Callable[[Sequence[TokenSequence]], np.ndarray]) -> dict[str, float]:
+        """How far a way to score is from it."""
+        apart = np.abs(score(self.sequences) - self.logps) / self.tokens
+        return {"max, nats/token": float(apart.max()), "mean": float(apart.mean())}
+
+
+def timed(setup: Setup, run: Callable[[], Any], tokens: int) -> dict[str, float]:
+    """The median of three runs after a first one."""
+    seconds = []
+    for _ in range(2 if setup.tiny else 4):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    middle = float(np.median(seconds[1:]))
+    return {"tokens/s": tokens / middle, "seconds": middle, "first": seconds[0]}
+
+
+def vllm(setup: Setup) -> None:
+    """curate's engine, beside bare prefill and log-probs of whole prompts by the same engine."""
+    if not lacking(setup):
+        for name, model, dtypes in setup.models():
+            for dtype in dtypes:
+                _scoring(setup, name, model, dtype)
+
+
+def vllm_old_runner(setup: Setup) -> None:
+    """The same where vLLM's second model runner is not in use, which scores given ids."""
+    if not lacking(setup) and not setup.tiny:  # a CPU has no other than the old one
+        os.environ |= OLD_RUNNER
+        _scoring(setup, "small", setup.small, "bfloat16")
+
+
+def _scoring(setup: Setup, name: str, model: Model, dtype: str) -> None:
+    import vllm
+
+    from curate.scoring.engines.vllm import VllmEngine
+    from curate.scoring.engines.vllm_ways import READING, ResponseRows, WholePrompt
+
+    small = model.path == setup.small.path
+    truth = Truth(setup, model) if small else None
+    start = time.perf_counter()
+    engine = VllmEngine(model, dtype)
+    about = {"model": name, "dtype": dtype}
+    setup.add(**about, way=f"opened; gives log-probs {engine.way.told}", seconds=time.perf_counter() - start)
+    sequences = setup.sequences(model, 3 if setup.tiny else 200)
+    tokens = sum(one.length for one in sequences)
+    prompts: list[Any] = [{"prompt_token_ids": np.concatenate(one).tolist()} for one in sequences]
+
+    def prefill() -> None:
+        engine.engine.generate(prompts, vllm.SamplingParams(**READING), use_tqdm=False)
+
+    def anew(run: Callable[[], Any]) -> Callable[[], Any]:
+        def emptied() -> Any:
+            engine.engine.reset_prefix_cache()
+            return run()
+
+        return emptied
+
+    def rows(way: str, run: Callable[[], Any], score: Callable[..., np.ndarray] | None = None) -> None:
+        found = timed(setup, anew(run), tokens)
+        setup.add(**about, way=way, **found, **(truth.apart(score) if truth and score else {}))
+
+    rows("curate", lambda: engine.logps(sequences), engine.logps)
+    rows("bare prefill, no log-probs", prefill)
+    if isinstance(engine.way, ResponseRows):
+        engine.way = WholePrompt("asked for")
+        rows("log-probs of whole prompts", lambda: engine.logps(sequences), engine.logps)
+    engine.close()
+
+
+def vllm_answers(setup: Setup) -> None:
+    """Tokens a second, and how many greedy answers are those of curate's own loop in the same dtype."""
+    from gpu_sections import forget
+
+    from curate.evaluation.generation.base import Request
+    from curate.evaluation.generation.transformers import TransformersGeneration
+    from curate.evaluation.generation.vllm import VllmGeneration
+
+    if lacking(setup):
+        return
+    model, dtype = setup.small, "float32" if setup.tiny else "bfloat16"
+    tokenizer = rendering.load_tokenizer(model)
+    stop = rendering.stop_token_ids(tokenizer, model)
+    count, longest = (6, 8) if setup.tiny else (128, 64)
+    rendered = rendering.render_pairs(tokenizer, setup.pairs.unique("prompt_key", maintain_order=True).head(count))
+    prompts = [np.array(ids, dtype=np.int32) for ids in rendered["prompt_ids"]]
+
+    def asked(temperature: float) -> list[Request]:
+        return [Request(ids, longest, temperature, 1.0, seed) for seed, ids in enumerate(prompts)]
+
+    own = TransformersGeneration(model, dtype, stop)
+    expected = own.generate(asked(0.0))
+    own.close()
+    forget()
+    start = time.perf_counter()
+    engine = VllmGeneration(model, dtype, stop)
+    setup.add(what="opened", dtype=dtype, seconds=time.perf_counter() - start)
+    for temperature in (0.0, 1.0):
+        requests = asked(temperature)
+        engine.generate(requests[:4])
+        start = time.perf_counter()
+        answers = engine.generate(requests)
+        seconds = time.perf_counter() - start
+        again = engine.generate(requests)
+        alone = [engine.generate([request])[0] for request in requests[:8]]
+        tokens = sum(len(answer.ids) for answer in answers)
+        setup.add(
+            what="answers",
+            dtype=dtype,
+            temperature=temperature,
+            **{"tokens/s": tokens / seconds, "seconds": seconds},
+            **{"the same again": _same(answers, again), "the same alone": _same(alone, answers)},
+            **({"as by transformers": _same(expected, answers)} if not temperature else {}),
+        )
+    engine.close()
+
+
+def _same(some: Sequence[Any], others: Sequence[Any]) -> str:
+    return f"{sum(one == other for one, other in zip(some, others, strict=False))} of {len(some)}"
+
+
+def vllm_server(setup: Setup) -> None:
+    """The server engine, with a server of vLLM on this machine that takes and gives token ids."""
+    from vllm_server import serving
+
+    from curate.scoring.engines.server import ServerEngine
+
+    if lacking(setup):
+        return
+    model, dtype = setup.small, "float32" if setup.tiny else "bfloat16"
+    truth = Truth(setup, model)
+    sequences = setup.sequences(model, 3 if setup.tiny else 200)
+    start = time.perf_counter()
+    with serving(model.path, dtype, Path(setup.scratch / "server.log"), "--enable-scale-out") as port:
+        engine = ServerEngine(model, [f"http://127.0.0.1:{port}/v1"])
+        told = ", ".join(sorted({way.told for way in engine.ways.values()}))
+        setup.add(way=f"opened; gives log-probs {told}", dtype=dtype, seconds=time.perf_counter() - start)
+        found = timed(setup, lambda: engine.logps(sequences), sum(one.length for one in sequences))
+        setup.add(way="curate, a warm prefix cache", dtype=dtype, **found, **truth.apart(engine.logps))
+        engine.close()
+
+
+SECTIONS = (vllm, vllm_old_runner, vllm_answers, vllm_server)
