@@ -10,8 +10,10 @@ and the rest goes on. With `--only` what FOLDER has of other sections stays: use
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,14 +24,15 @@ from typing import Any
 from curate.base import files
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = {  # seconds on a GPU, at most; together eight minutes, and five more where there is vLLM
+SECTIONS = {  # seconds on a GPU, at most; together nine minutes, and five more where there is vLLM
     "machine": 20,
     "parity": 60,
     "scoring": 75,
-    "training": 75,
+    "training": 100,
     "lora": 110,
-    "fsdp": 75,
-    "generation": 50,
+    "fsdp": 95,
+    "generation": 40,
+    "divergence": 30,
     "vllm": 120,
     "vllm_old_runner": 40,
     "vllm_answers": 80,
@@ -70,6 +73,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a model's folder, such as SmolLM2-135M-Instruct; else a random one")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(SECTIONS), help=", ".join(SECTIONS))
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: a try of everything on a CPU")
+    parser.add_argument("--alone", action="store_true", help="the small model alone, without a random 1.5B")
+    parser.add_argument("--dtypes", help="of the small model where several are run: float32, bfloat16 or both")
     parser.add_argument("--patience", type=float, default=1.0, help="times the seconds that each section may take")
     parser.add_argument("--study", default="benchmarks/gpu_study.py", help="a script that is run last, where it is")
     options = parser.parse_args()
@@ -83,15 +88,24 @@ def run(names: list[str], options: argparse.Namespace, scratch: Path) -> dict[st
     command = [sys.executable, str(HERE / "gpu_sections.py"), ",".join(names), str(scratch), f"--study={options.study}"]
     command += [f"--model={options.model.resolve()}"] if options.model else []
     command += ["--tiny"] if options.tiny else []
+    command += ["--alone"] if options.alone else []
+    command += [f"--dtypes={options.dtypes}"] if options.dtypes else []
     limit = TINY_SECONDS if options.tiny else options.patience * sum(SECTIONS[name] for name in names)
     started = time.monotonic()
     error = ""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-        if done.returncode:
-            error = f"exit code {done.returncode}: {(done.stderr or done.stdout)[-LAST_WORDS:]}"
-    except subprocess.TimeoutExpired as late:
-        error = f"not done within {limit:.0f} s: {_text(late.stderr)[-LAST_WORDS:]}"
+    # A session of its own: what a section has started, such as vLLM's process, ends with it.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, written = process.communicate(timeout=limit)
+            if process.returncode:
+                error = f"exit code {process.returncode}: {(written or out)[-LAST_WORDS:]}"
+        except subprocess.TimeoutExpired as late:
+            error = f"not done within {limit:.0f} s: {_text(late.stderr)[-LAST_WORDS:]}"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         file = scratch / f"{name}.json"

@@ -48,6 +48,8 @@ class Setup:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.tiny, self.scratch, self.study = options.tiny, options.scratch, options.study
+        self.alone = options.tiny or options.alone
+        self.dtypes = ("float32",) if options.tiny else tuple(options.dtypes.split(","))
         self.given: Path | None = options.model
         self.section: dict[str, Any] = {}
 
@@ -96,10 +98,15 @@ class Setup:
 
     def models(self) -> Iterator[tuple[str, Model, tuple[str, ...]]]:
         """Name, model, and the dtypes to run it in."""
-        small = ("float32",) if self.tiny else ("float32", "bfloat16")
-        yield (self.given.name if self.given else "random small"), self.small, small
-        if not self.tiny:
+        yield (self.given.name if self.given else "random small"), self.small, self.dtypes
+        if not self.alone:
             yield "random 1.5B", self.made("1.5b-151k"), ("bfloat16",)
+
+    def prompts(self, model: Model, count: int) -> list[np.ndarray]:
+        """Token ids of so many different prompts."""
+        pairs = self.pairs.unique("prompt_key", maintain_order=True).head(count)
+        rendered = rendering.render_pairs(rendering.load_tokenizer(model), pairs)
+        return [np.array(ids, dtype=np.int32) for ids in rendered["prompt_ids"]]
 
     def sequences(self, model: Model, pairs: int) -> list[TokenSequence]:
         """Four a pair: both responses after the prompt, and after the null prompt."""
@@ -394,7 +401,7 @@ def fsdp(setup: Setup) -> None:
 
 
 def generation(setup: Setup) -> None:
-    """Answers: curate's loop beside transformers' `generate`; and the KL of a policy to its reference."""
+    """Answers of curate's loop."""
     from curate.evaluation.generation.base import Request
     from curate.evaluation.generation.transformers import TransformersGeneration
 
@@ -402,8 +409,7 @@ def generation(setup: Setup) -> None:
     tokenizer = rendering.load_tokenizer(model)
     stop = rendering.stop_token_ids(tokenizer, model)
     count, longest = (6, 8) if setup.tiny else (128, 64)
-    rows = rendering.render_pairs(tokenizer, setup.pairs.unique("prompt_key", maintain_order=True).head(count))
-    prompts = [np.array(ids, dtype=np.int32) for ids in rows["prompt_ids"]]
+    prompts = setup.prompts(model, count)
     for dtype in ("float32", "bfloat16"):
         engine = TransformersGeneration(model, dtype, stop)
         for temperature in (0.0, 1.0):
@@ -423,16 +429,18 @@ def generation(setup: Setup) -> None:
                 **{"tokens/s": tokens / seconds, **peak, "the same alone": f"{same} of {len(alone)}"},
             )
         engine.close()
-    _divergence(setup, model, prompts[:4] if setup.tiny else prompts[:32])
 
 
-def _divergence(setup: Setup, model: Model, prompts: list[np.ndarray]) -> None:
+def divergence(setup: Setup) -> None:
+    """The KL of a policy to its reference."""
     import copy
 
     from curate.models.load import load_model
     from curate.training.divergence import Divergence
     from curate.training.policy import make_policy
 
+    model = setup.small
+    prompts = setup.prompts(model, 4 if setup.tiny else 32)
     policy = make_policy(load_model(model, "float32")).eval()
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     reference.set_attn_implementation(reference.curate_attention)
@@ -464,7 +472,7 @@ def study(setup: Setup) -> None:
     setup.add(script=script.name, **{"exit code": done.returncode}, note=" ".join(last)[:300])
 
 
-SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, *gpu_vllm.SECTIONS, study)
+SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, divergence, *gpu_vllm.SECTIONS, study)
 
 
 def main() -> None:
@@ -474,6 +482,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--study", default="")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--dtypes", default="float32,bfloat16")
     options = parser.parse_args()
     console.quiet = True
     setup = Setup(options)

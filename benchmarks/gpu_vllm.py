@@ -127,8 +127,7 @@ def vllm_answers(setup: Setup) -> None:
     tokenizer = rendering.load_tokenizer(model)
     stop = rendering.stop_token_ids(tokenizer, model)
     count, longest = (6, 8) if setup.tiny else (128, 64)
-    rendered = rendering.render_pairs(tokenizer, setup.pairs.unique("prompt_key", maintain_order=True).head(count))
-    prompts = [np.array(ids, dtype=np.int32) for ids in rendered["prompt_ids"]]
+    prompts = setup.prompts(model, count)
 
     def asked(temperature: float) -> list[Request]:
         return [Request(ids, longest, temperature, 1.0, seed) for seed, ids in enumerate(prompts)]

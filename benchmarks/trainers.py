@@ -178,9 +178,9 @@ def open_trl(settings: Settings, work: Work, *, compact: bool = False) -> Any:
             return dataset  # they are there
 
     tokenizer = load_tokenizer(resolve(settings.model))
-    # TRL trains on what the template writes after the last end of turn, curate does not.
-    newline = "<|im_end|>{{ '\n' if add_generation_prompt or not loop.last else '' }}"
-    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>\n", newline)
+    # TRL trains on the newline that the template writes after the last end of turn, curate does not.
+    ended = "{% endset %}{{ text if add_generation_prompt else text.rstrip('\\n') }}"
+    tokenizer.chat_template = "{% set text %}" + tokenizer.chat_template + ended
     columns = ("prompt", "chosen", "rejected", "ref_chosen_logps", "ref_rejected_logps")
     model = AutoModelForCausalLM.from_pretrained(settings.model, dtype="float32")
     trainer = Trainer(

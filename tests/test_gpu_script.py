@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+FIRST = ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", "divergence"]
 VLLM = ["vllm", "vllm_old_runner", "vllm_answers", "vllm_server"]
 
 
@@ -29,7 +30,18 @@ def test_every_section_runs_and_what_fails_stops_no_other(tmp_path):
     record = json.loads((tmp_path / "out/gpu.json").read_text())["sections"]
     assert {name: section.get("error") for name, section in record.items()} == dict.fromkeys(record)
     rows = {name: section["rows"] for name, section in record.items()}
-    assert list(rows) == ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", *VLLM, "study"]
+    assert list(rows) == [
+        "machine",
+        "parity",
+        "scoring",
+        "training",
+        "lora",
+        "fsdp",
+        "generation",
+        "divergence",
+        *VLLM,
+        "study",
+    ]
     parity = {(row["dtype"], row["way"]): row["max, nats/token"] for row in rows["parity"]}
     assert len(parity) == 6 and all(parity["float32", way] < 1e-4 for way in ("packs", "one length", "padded"))
     assert all(0 < parity["bfloat16", way] < 0.2 for way in ("packs", "one length", "padded"))
@@ -40,7 +52,7 @@ def test_every_section_runs_and_what_fails_stops_no_other(tmp_path):
     assert [row["phase"] for row in rows["lora"]] == ["make a random 7B", "score", "train"]
     plain, launched = rows["fsdp"]
     assert not plain["note"] and launched["after"] == pytest.approx(plain["after"], rel=1e-5)
-    kl = {(row["what"], row["dtype"]): row["KL"] for row in rows["generation"] if row["what"] != "answers"}
+    kl = {(row["what"], row["dtype"]): row["KL"] for row in rows["divergence"]}
     assert abs(kl["KL, the reference itself", "float32"]) < 1e-4 < kl["KL, moved", "float32"] < math.inf
     _, scored, prefill = rows["vllm"]
     assert scored["max, nats/token"] < 1e-4 and prefill["tokens/s"] > 0

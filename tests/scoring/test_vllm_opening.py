@@ -142,11 +142,15 @@ def test_what_failed_in_another_process_is_told_by_its_last_words(opened):
     assert caught.value.details["found"] == "No available memory for the cache blocks." and tried == [131_072, -1]
     tried.clear()
     with pytest.raises(InputError) as caught:
-        opening(*[("RuntimeError: Cannot re-initialize CUDA in forked subprocess", FAILED)] * 2)
-    assert caught.value.details["found"] == "Cannot re-initialize CUDA in forked subprocess"
+        opening(("RuntimeError: Cannot re-initialize CUDA in forked subprocess", FAILED))
+    assert caught.value.details["found"] == "Cannot re-initialize CUDA in forked subprocess" and tried == [131_072]
+    tried.clear()
+    with pytest.raises(InputError) as caught:  # of a kind that says what the words do not
+        opening(("[core.py:1510] ModuleNotFoundError: No module named 'compressed_tensors'", FAILED))
+    assert caught.value.details["found"] == "ModuleNotFoundError: No module named 'compressed_tensors'"
     tried.clear()
     with pytest.raises(InputError) as caught:  # what the log had before is not its cause
-        opening(("gone", FAILED), ("gone", FAILED))
+        opening(("gone", FAILED))
     assert caught.value.details["found"].startswith("Engine core initialization failed")
     tried.clear()
     with pytest.raises(InputError) as caught:

@@ -112,9 +112,9 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
         settings = settings_of(model, dtype) | {"use_tqdm_on_load": False} | options
         start = log_size()
         try:
-            return _fitting(vllm.LLM, model, settings)
+            return _fitting(vllm.LLM, model, settings, start)
         except Exception as error:  # some are of vLLM's own kinds
-            cause = cause_in_log(start) if _elsewhere(error) else None
+            cause = _cause(error, start)
             if "KV cache" in (cause or str(error)) and goes_by_context(model):
                 raise InputError(
                     "the context does not fit the memory, and with a shorter one this model gives other numbers",
@@ -126,13 +126,13 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
             raise failure("vLLM cannot load the model", error, model.path, cause) from error
 
 
-def _fitting(llm: Any, model: Model, settings: dict[str, Any]) -> Any:
+def _fitting(llm: Any, model: Model, settings: dict[str, Any], start: int) -> Any:
     """The `llm` of these settings; with the longest context that fits the memory beside the model, where its own does
     not: what is longer than that is refused when it comes. Not of a model whose numbers go by it."""
     try:
         return llm(str(model.path), **settings)
     except Exception as error:
-        if not ("KV cache" in str(error) or _elsewhere(error)) or settings["max_model_len"] is None:
+        if "KV cache" not in (_cause(error, start) or str(error)) or settings["max_model_len"] is None:
             raise
         if goes_by_context(model):
             raise
@@ -140,9 +140,10 @@ def _fitting(llm: Any, model: Model, settings: dict[str, Any]) -> Any:
     return llm(str(model.path), **settings | {"max_model_len": -1})
 
 
-def _elsewhere(error: Exception) -> bool:
-    """Whether the process that loads the model has failed, on a GPU, of which this says nothing more."""
-    return "Engine core initialization failed" in str(error)
+def _cause(error: Exception, start: int) -> str | None:
+    """What the log has gained from byte `start` on, of the process that loads the model on a GPU: its end is all that
+    the error says."""
+    return cause_in_log(start) if "Engine core initialization failed" in str(error) else None
 
 
 class VllmEngine:

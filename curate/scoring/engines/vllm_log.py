@@ -14,7 +14,8 @@ from curate.base import files
 from curate.base.errors import InputError, first_line
 
 _LOG_BYTES = 2**20  # of the log's end, at most, that are looked at
-_ERROR = re.compile(r"(?:ValueError|RuntimeError|OutOfMemoryError): (.*)")
+_ERROR = re.compile(r"(?:ValueError|RuntimeError|OutOfMemoryError): (.*)|\b(\w+(?:Error|Exception): .*)")
+"""What an error says; of one whose kind says more than "it does not work", with its kind."""
 
 
 def log_file() -> Path:
@@ -83,7 +84,8 @@ def cause_in_log(start: int) -> str | None:
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return None
-    told = [found[1] for line in lines if (found := _ERROR.search(line)) and "initialization failed" not in line]
+    lines = [line for line in lines if "initialization failed" not in line]
+    told = [found[1] or found[2] for line in lines if (found := _ERROR.search(line))]
     return " ".join(told[-1].split())[:300] if told else None
 
 
