@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 
 from curate.base.errors import InputError
 from curate.models.rendering import TokenSequence
@@ -81,6 +82,19 @@ def test_on_a_gpu_vllm_starts_its_process_anew(monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     vllm.prepared()
     assert os.environ[name] == "spawn"
+
+
+@pytest.mark.parametrize(
+    ("free", "share"), [(79, {}), (60, {"gpu_memory_utilization": 0.73}), (1, {"gpu_memory_utilization": 0.02})]
+)
+def test_of_a_gpu_that_others_use_vllm_takes_what_they_leave(monkeypatch, capsys, free, share):
+    """It asks for 92% of the whole card and does not start where less is free."""
+    monkeypatch.setattr(vllm, "device_type", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, 80 * 2**30))
+    model = types.SimpleNamespace(context=2048, trust_remote_code=False)
+    settings = vllm.settings_of(model, "float32")
+    assert {name: value for name, value in settings.items() if name == "gpu_memory_utilization"} == share
+    assert ("of the GPU's memory" in capsys.readouterr().err) == bool(share)
 
 
 NEEDS = "To serve at least one request with the model's max seq len (131072), 16 GiB KV cache is needed."

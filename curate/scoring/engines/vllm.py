@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from curate.scoring.engines.vllm_ways import RAW, way_of
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
 STEP_TOKENS = {"cpu": 2048, "cuda": 8192}
+ASKED = 0.92  # of a GPU's memory, by vLLM when nothing is said: it does not start where others leave it less
+MARGIN = 0.02  # of it, left free beside what others hold
 FEWEST_STEP_TOKENS = 512  # a step that does not fit the memory is halved, down to this
 
 ADAPTER = "it is an adapter, and vLLM takes a whole model"
@@ -79,11 +82,23 @@ def settings_of(model: Model, dtype: str) -> dict[str, Any]:
         "enable_chunked_prefill": True,
         "enable_prefix_caching": True,
         # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
-        **({"block_size": 32} if device_type() == "cpu" else {}),
+        **({"block_size": 32} if device_type() == "cpu" else _share()),
         "trust_remote_code": model.trust_remote_code,
         "seed": 0,
         "disable_log_stats": True,
     }
+
+
+def _share() -> dict[str, float]:
+    """What vLLM may take of a GPU that others use too; nothing to say where they leave it what it asks for."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    share = math.floor((free / total - MARGIN) * 100) / 100
+    if share >= ASKED:
+        return {}
+    say(f"vLLM takes {max(share, MARGIN):.0%} of the GPU's memory: {1 - free / total:.0%} is in use already")
+    return {"gpu_memory_utilization": max(share, MARGIN)}
 
 
 def open_llm(model: Model, dtype: str, **options: Any) -> Any:
