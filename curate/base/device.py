@@ -25,11 +25,16 @@ def device_type() -> str:
 
 
 def device() -> torch.device:
-    """The CUDA device where there is one, else the CPU. Of processes that were launched together each has its own."""
+    """The CUDA device where there is one, else the CPU. Of processes that were launched together each has its own.
+
+    Attention there goes without cuDNN: it makes a plan for each new shape, a fifth of a second, and here nearly every
+    shape is new (docs/gpu.md).
+    """
     import torch
 
     if device_type() == "cpu":
         return torch.device("cpu")
+    torch.backends.cuda.enable_cudnn_sdp(False)
     # As accelerate takes them.
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from tiny import many, save_model, small
 
-from curate.models.resolve import resolve
+from curate.models.resolve import Model, resolve
 from curate.project import params
-from curate.scoring.choice import choose
+from curate.scoring import choice as scoring_choice
+from curate.scoring.choice import choose, faster
 from curate.scoring.engines import choice, version
 from curate.scoring.engines.choice import choose_engine, vllm_package
 from curate.scoring.score import score
@@ -89,6 +90,19 @@ def test_a_project_stays_with_the_engine_that_it_was_scored_by(installed, model,
     assert found.engine == engine and told.count("\n") == 1
     assert ("--engine vllm makes its own anew" if engine == "transformers" else "--engine transformers") in told
     assert choose(AUTO.model_copy(update={"engine": "transformers"}), model, tmp_path).engine == "transformers"
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "told"),
+    [("cpu", 10**10, "on a CPU"), ("cuda", 2**29, "for a model this small"), ("cuda", 2**31, "")],
+)
+def test_where_transformers_is_faster_one_line_says_so(monkeypatch, tmp_path, device, size, told):
+    """An H200 scored with a model of 135M eight times as fast by packs as by vLLM (docs/gpu.md)."""
+    monkeypatch.setattr(scoring_choice, "device_type", lambda: device)
+    with tmp_path.joinpath("model.safetensors").open("wb") as weights:
+        weights.truncate(size)
+    assert faster(Model("m", None, tmp_path, "0" * 32, 2048)).startswith(told)
+    assert bool(faster(Model("m", None, tmp_path, "0" * 32, 2048))) == bool(told)
 
 
 @pytest.mark.vllm

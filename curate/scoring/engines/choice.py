@@ -38,9 +38,9 @@ def choose_engine(model: Model, dtype: str, kept: Callable[[str], int]) -> Choic
     return Choice("vllm", "")
 
 
-def say_choice(what: str, choice: Choice, on_cpu: str = "") -> None:
-    """One line: which engine, and why; of vLLM on a CPU what the other does better there."""
-    why = choice.why or (on_cpu if device_type() == "cpu" else "")
+def say_choice(what: str, choice: Choice, faster: str = "") -> None:
+    """One line: which engine, and why; of vLLM whether the other is `faster`."""
+    why = choice.why or faster
     say(f"{what}: engine {choice.engine}" + (f" ({why})" if why else ""))
 
 
