@@ -24,7 +24,7 @@ from typing import Any
 from curate.base import files
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = {  # seconds on a GPU, at most; together nine minutes, and five more where there is vLLM
+SECTIONS = {  # seconds on a GPU, at most; together ten minutes, and five more where there is vLLM
     "machine": 20,
     "parity": 60,
     "scoring": 75,
@@ -33,6 +33,7 @@ SECTIONS = {  # seconds on a GPU, at most; together nine minutes, and five more 
     "fsdp": 95,
     "generation": 40,
     "divergence": 30,
+    "pack_attention": 60,
     "vllm": 120,
     "vllm_old_runner": 40,
     "vllm_answers": 80,

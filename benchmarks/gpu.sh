@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that a machine without a GPU cannot tell, in nine minutes at most, fourteen with vLLM. benchmarks/gpu.md says what it needs.
+# Everything that a machine without a GPU cannot tell, in ten minutes at most, fifteen with vLLM. benchmarks/gpu.md says what it needs.
 set -eu
 out=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH="$out:$out/benchmarks${PYTHONPATH:+:$PYTHONPATH}"

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import gpu_attention
 import gpu_vllm
 import numpy as np
 import torch
@@ -472,7 +473,19 @@ def study(setup: Setup) -> None:
     setup.add(script=script.name, **{"exit code": done.returncode}, note=" ".join(last)[:300])
 
 
-SECTIONS = (machine, parity, scoring, training, lora, fsdp, generation, divergence, *gpu_vllm.SECTIONS, study)
+SECTIONS = (
+    machine,
+    parity,
+    scoring,
+    training,
+    lora,
+    fsdp,
+    generation,
+    divergence,
+    *gpu_attention.SECTIONS,
+    *gpu_vllm.SECTIONS,
+    study,
+)
 
 
 def main() -> None:

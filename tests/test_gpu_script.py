@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FIRST = ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", "divergence"]
+FIRST = ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", "divergence", "pack_attention"]
 VLLM = ["vllm", "vllm_old_runner", "vllm_answers", "vllm_server"]
 
 
@@ -54,6 +54,7 @@ def test_every_section_runs_and_what_fails_stops_no_other(tmp_path):
     assert not plain["note"] and launched["after"] == pytest.approx(plain["after"], rel=1e-5)
     kl = {(row["what"], row["dtype"]): row["KL"] for row in rows["divergence"]}
     assert abs(kl["KL, the reference itself", "float32"]) < 1e-4 < kl["KL, moved", "float32"] < math.inf
+    assert rows["pack_attention"][0]["max apart"] < 1e-5
     _, scored, prefill = rows["vllm"]
     assert scored["max, nats/token"] < 1e-4 and prefill["tokens/s"] > 0
     assert [row["as by transformers"] for row in rows["vllm_answers"] if row.get("temperature") == 0] == ["6 of 6"]

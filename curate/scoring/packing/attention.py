@@ -21,6 +21,9 @@ from curate.scoring.packing.pieces import Plan
 
 TREE = "curate_tree"
 VARIANTS = 64  # of a compiled kernel, at most
+KERNEL: dict[str, Any] = {"BACKEND": "TRITON"}
+"""Options of the compiled kernel. The prefill kernel, whatever the length: what the probe of a short pack tests is then
+what runs."""
 WITHOUT_EFFECT = {
     *("dropout", "is_causal", "use_cache", "output_attentions", "output_hidden_states", "return_dict"),
     *("position_ids", "cache_position", "position_embeddings", "output_router_logits"),
@@ -118,8 +121,7 @@ def _flex(pack: Pack, device: torch.device, compiled: bool = True) -> _Attend:
     )
     masks: dict[int | None, Any] = {}
     make, run = _compiled_flex() if compiled else (flex.create_block_mask, flex.flex_attention)
-    # The prefill kernel, whatever the length: what the probe of a short pack tests is then what runs.
-    options = {"kernel_options": {"BACKEND": "TRITON"}} if compiled else {}
+    options = {"kernel_options": KERNEL} if compiled else {}
 
     def block_mask(window: int | None) -> Any:
         def visible(_: Any, __: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
