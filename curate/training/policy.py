@@ -48,7 +48,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
                 setattr(module, name, 0.0)
     model.config.use_cache = False
     model.curate_packs = False
-    lighten(model)
+    lighten(model, remake=not gradient_checkpointing)
     trim(model)
     _score_in_the_head(model.get_output_embeddings())
     own = type(model).forward

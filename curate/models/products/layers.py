@@ -2,12 +2,13 @@
 
 transformers writes the root mean square norm and the gated feed-forward layer as chains of small steps, each of which
 makes a tensor of its own, and keeps it. Here each is one step of autograd: the norm keeps its input and one number a
-token, the feed-forward layer its input and the two products in the middle. Without gradients what is in the middle is
-overwritten. The numbers are the same.
+token, the feed-forward layer its input and the two products in the middle. What a norm gives is made again for the
+products that read it. Without gradients what is in the middle is overwritten. The numbers are the same.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -15,17 +16,25 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from curate.models.products.linear import operand, product, speed_up, weight_gradient
+from curate.models.products.linear import Again, again, operand, product, speed_up, weight_gradient
 
 ROWS = 512  # that a feed-forward layer takes at a time without gradients: what is in the middle stays in the cache
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2}  # as a fraction of the largest output
 
 
-def lighten(model: nn.Module) -> None:
-    """`speed_up` the model (float32, CPU), and `fuse` it."""
+def lighten(model: nn.Module, *, remake: bool) -> None:
+    """`speed_up` the model (float32, CPU), and `fuse` it.
+
+    Args:
+        remake: what a norm gives is not kept for the backward pass but made again: a sixth less to keep. Not where
+            whole layers are computed again.
+    """
     speed_up(model)
     fuse(model)
+    for module in model.modules():
+        if getattr(module.forward, "__func__", None) is _rms_norm:
+            module.curate_remake = remake
 
 
 def fuse(model: nn.Module) -> None:
@@ -71,17 +80,28 @@ def _same(module: nn.Module, ours: Any) -> bool:
 
 
 def _rms_norm(self: Any, states: torch.Tensor) -> torch.Tensor:
-    return _RMSNorm.apply(states, self.weight, self.variance_epsilon)  # type: ignore[no-any-return]
+    scale = states.detach().float().square().mean(-1, keepdim=True).add_(self.variance_epsilon).rsqrt_()
+    normed = _RMSNorm.apply(states, self.weight, scale)
+    if torch.is_grad_enabled() and getattr(self, "curate_remake", False):
+        # The products that read it would each keep it; it is as cheap to make again as to read.
+        normed.again = Again(partial(_scaled, dtype=normed.dtype), states.detach(), self.weight.detach(), scale)
+    return normed  # type: ignore[no-any-return]
+
+
+def _scaled(states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return (states * scale).to(states.dtype).mul(weight).to(dtype)
 
 
 class _RMSNorm(torch.autograd.Function):
+    """states * scale * weight, where `scale` [..., 1] is of the states: the gradient knows that, too."""
+
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        scale = states.float().square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(states, weight, scale)
-        normed = (states * scale).to(states.dtype).mul(weight)
         # What the products would round anyway, each for itself; the queries and keys of a head are rotated first.
-        return operand(normed) if states.dtype == torch.float32 else normed
+        rounded = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        both = torch.promote_types(states.dtype, weight.dtype)
+        return _scaled(states, weight, scale, rounded if states.dtype == torch.float32 else both)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -107,26 +127,30 @@ def _gated(self: Any, states: torch.Tensor) -> torch.Tensor:
         return made[0] if len(made) == 1 else torch.cat(made, -2)
     if any(type(layer) is not nn.Linear or layer.weight.dtype != torch.float32 for layer in layers):
         return type(self).forward(self, states)  # type: ignore[no-any-return] # adapters came in between, or bfloat16
-    return _Gated.apply(states, *(layer.weight for layer in layers))  # type: ignore[no-any-return]
+    gate, up, down = (layer.weight for layer in layers)
+    return _Gated.apply(states, again(states, gate, up), gate, up, down)  # type: ignore[no-any-return]
 
 
 class _Gated(torch.autograd.Function):
     """down(silu(gate(x)) * up(x))."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        ctx.dtype = states.dtype
+    def forward(ctx: Any, states: torch.Tensor, source: Again | None, *weights: torch.Tensor) -> torch.Tensor:
+        ctx.dtype, ctx.source = states.dtype, source
         states = operand(states)
         gate, up, down = (operand(weight) for weight in weights)
         gated, raised = product(states, gate), product(states, up)
-        ctx.save_for_backward(states, gated, raised, gate, up, down)
+        needed = any(ctx.needs_input_grad[2:4]) and not source
+        ctx.save_for_backward(states if needed else None, gated, raised, gate, up, down)
         return product(silu(gated).mul_(raised), down)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, gated, raised, gate, up, down = ctx.saved_tensors
         (gradient,) = gradients
-        to_states, *to_weights = ctx.needs_input_grad
+        if ctx.source:
+            states = ctx.source.take()
+        to_states, _, *to_weights = ctx.needs_input_grad
         active = silu(gated)
         of_down = weight_gradient(gradient, active * raised) if to_weights[2] else None
         of_active = product(gradient, down.t())
@@ -137,6 +161,7 @@ class _Gated(torch.autograd.Function):
             of_states = product(of_gate, gate.t()).add_(product(of_up, up.t())).to(ctx.dtype)
         return (
             of_states,
+            None,
             weight_gradient(of_gate, states) if to_weights[0] else None,
             weight_gradient(of_up, states) if to_weights[1] else None,
             of_down,

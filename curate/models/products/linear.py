@@ -6,7 +6,7 @@ bfloat16 (under autocast): a weight is rounded once a step, not once a product; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -75,22 +75,63 @@ def rounding_once() -> Iterator[None]:
         _rounded = outer
 
 
+class Again:
+    """A tensor that is cheap to make, for the backward pass of those that read it: made again by the first of them, let
+    go by the last, and in between not held. A tensor that has one has it as the attribute `again`."""
+
+    def __init__(self, make: Callable[..., torch.Tensor], *sources: torch.Tensor) -> None:
+        self._make, self._sources = make, sources
+        self._versions = [source._version for source in sources]
+        self._readers = 0
+        self._made: torch.Tensor | None = None
+
+    def keep(self) -> Again:
+        """One more reads it."""
+        self._readers += 1
+        return self
+
+    def take(self) -> torch.Tensor:
+        """It, as it was; to be called by each reader once.
+
+        Raises:
+            AssertionError: what it is made from has been overwritten.
+        """
+        if [source._version for source in self._sources] != self._versions:
+            raise AssertionError("what a tensor is made from again has been overwritten")
+        made = self._make(*self._sources) if self._made is None else self._made
+        self._readers -= 1
+        self._made = made if self._readers > 0 else None
+        return made
+
+
+def again(states: torch.Tensor, *weights: torch.Tensor) -> Again | None:
+    """What makes `states` again, kept for one more reader; None where nothing does, or no weight learns from it."""
+    found = getattr(states, "again", None)
+    needed = any(weight.requires_grad for weight in weights)
+    return found.keep() if found is not None and needed else None
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.dtype = states.dtype
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, source: Again | None
+    ) -> torch.Tensor:
+        ctx.dtype, ctx.source = states.dtype, source
         states, weight = operand(states), operand(weight)
-        ctx.save_for_backward(states, weight)
+        ctx.save_for_backward(states if ctx.needs_input_grad[1] and not source else None, weight)
         return product(states, weight, None if bias is None else operand(bias))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight = ctx.saved_tensors
         (gradient,) = gradients
+        if ctx.source:
+            states = ctx.source.take()
         return (
             product(gradient, weight.t()).to(ctx.dtype) if ctx.needs_input_grad[0] else None,
             weight_gradient(gradient, states) if ctx.needs_input_grad[1] else None,
             gradient.flatten(0, -2).sum(0, dtype=torch.float32) if ctx.needs_input_grad[2] else None,
+            None,
         )
 
 
@@ -102,4 +143,4 @@ def speed_up(model: nn.Module) -> None:
 
 
 def _forward(self: nn.Linear, states: torch.Tensor) -> torch.Tensor:
-    return _Linear.apply(states, self.weight, self.bias)  # type: ignore[no-any-return]
+    return _Linear.apply(states, self.weight, self.bias, again(states, self.weight))  # type: ignore[no-any-return]

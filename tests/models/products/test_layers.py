@@ -16,9 +16,9 @@ def made(kind):
     return AutoModelForCausalLM.from_config(small(kind))
 
 
-def lightened(model):
+def lightened(model, remake=False):
     ours = copy.deepcopy(model)
-    lighten(ours)
+    lighten(ours, remake=remake)
     return ours
 
 
@@ -50,6 +50,41 @@ def test_a_model_gives_the_same_with_them(kind, autocast):
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == torch.float32
         assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+def test_norms_that_are_made_again_give_the_same_bits_and_keep_less(kind, autocast):
+    """Also where another reads the norm too: the queries' and keys' own norms of qwen3, say."""
+    model = made(kind)
+    kept = {}
+    for remake in (False, True):
+        ours = lightened(model, remake)
+        storages = {}
+
+        def note(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            found = gradients(ours, autocast)
+        kept[remake] = sum(storages.values()), found
+    (before, (logits, wanted)), (after, (same, got)) = kept[False], kept[True]
+    assert torch.equal(logits, same) and all(torch.equal(one, other) for one, other in zip(wanted, got, strict=True))
+    assert after < before
+
+
+def test_a_norm_is_not_made_from_what_was_overwritten():
+    model = made("llama")
+    norm, layer = model.model.layers[0].input_layernorm, model.model.layers[0].mlp
+    lighten(model, remake=True)
+    states = torch.randn(1, 3, model.config.hidden_size, requires_grad=True)
+    moved = states * 1
+    out = layer(norm(moved)).sum()
+    with torch.no_grad():
+        moved.add_(1)
+    with pytest.raises((AssertionError, RuntimeError)):
+        out.backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
