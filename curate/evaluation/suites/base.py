@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ from curate.evaluation.items import RESULTS, Item, Judgement, Messages, Response
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 from curate.pairs.identity import digest, prompt_key
-from curate.pairs.sources.base import kind
+from curate.pairs.sources.base import Malformed, kind, optional_boolean
 from curate.pairs.sources.told import with_turns
 from curate.project.params import Section
 
@@ -228,12 +228,69 @@ def conversation_of(row: Row, field: str, number: int, suite: str) -> list[dict[
     )
 
 
+def word_of(row: Row, field: str, words: Iterable[str], number: int, suite: str) -> str:
+    """The word in a row's field, one of `words`.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    value, known = row.get(field), [str(word) for word in words]
+    if isinstance(value, str) and value in known:
+        return str(value)
+    raise InputError(
+        f"a row of the suite {suite} has an unknown {field}",
+        row=number,
+        field=field,
+        found=told(value) or "an empty text",
+        expected=" or ".join(known),
+        remedy="run `curate prepare` on your pairs, and give what it writes",
+    )
+
+
+def label_of(row: Row, field: str, number: int, suite: str) -> bool | None:
+    """The label in a row's field, as files of pairs have it, or as text; None where it says nothing.
+
+    Raises:
+        InputError: it is neither true nor false.
+    """
+    try:
+        return optional_boolean(row, field)
+    except Malformed:
+        raise InputError(
+            f"a row of the suite {suite} has an unknown label",
+            row=number,
+            field=field,
+            found=told(row[field]),
+            expected="true or false, or nothing",
+            remedy="write true or false, or leave the field empty",
+        ) from None
+
+
 def told(value: object) -> str:
     """A value of a row as a message may tell it: a number or a word. Of a text, which may be a prompt that stands in
     the wrong column, the length alone."""
     if isinstance(value, str) and not re.fullmatch(r"\S{0,24}", value):
         return f"a text of {len(value):,} characters"
     return str(value) if value is None or isinstance(value, str | bool | int | float) else kind(value)
+
+
+def reply_of(row: Row, field: str, number: int, suite: str) -> str:
+    """The answer in a row's field: one assistant turn, as files of pairs have it.
+
+    Raises:
+        InputError: it is none.
+    """
+    turns = conversation_of(row, field, number, suite)
+    if len(turns) == 1 and turns[0]["role"] == "assistant":
+        return turns[0]["content"]
+    raise InputError(
+        f"a row of the suite {suite} has no answer",
+        row=number,
+        field=field,
+        found=f"{len(turns)} turns" if len(turns) > 1 else f"a turn of {told(turns[0]['role'])}",
+        expected="one assistant turn, as in a file of `curate prepare`",
+        remedy="run `curate prepare` on your pairs, and give what it writes",
+    )
 
 
 def _is_turn(value: object) -> bool:

@@ -11,7 +11,16 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_and_judge, conversation_of, make_item
+from curate.evaluation.suites.base import (
+    Bench,
+    Metric,
+    Options,
+    Row,
+    answer_and_judge,
+    conversation_of,
+    make_item,
+    word_of,
+)
 from curate.pairs.schema import QueryType, Split
 
 ORDER = (QueryType.UNSAFE.value, QueryType.SAFE.value, QueryType.UNKNOWN.value)
@@ -36,15 +45,15 @@ class Heldout:
         """Of each held-out prompt one: safe only where no pair of it says otherwise, unknown where none says anything.
 
         Raises:
-            InputError: no pair is held out.
+            InputError: no pair is held out, or a row is not as it should be.
         """
         types: dict[str, set[str]] = {}
         prompts: dict[str, Item] = {}
         for number, row in enumerate(rows):
-            if row["split"] == Split.HELDOUT:
+            if word_of(row, "split", Split, number, self.name) == Split.HELDOUT:
                 item = make_item(conversation_of(row, "prompt", number, self.name))
                 prompts.setdefault(item.cluster, item)
-                types.setdefault(item.cluster, set()).add(str(row["query_type"]))
+                types.setdefault(item.cluster, set()).add(word_of(row, "query_type", QueryType, number, self.name))
         if not prompts:
             raise InputError(
                 "no pair of this file is held out",

@@ -13,6 +13,8 @@ from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, text_of, user
 from curate.evaluation.suites.likelihood import Likelihood, likeliest, likelihoods
+from curate.pairs.sources.base import Malformed, optional_number
+from curate.pairs.sources.told import written
 
 SUMMED, PER_TOKEN = "summed", "per token"
 BETTER, WORSE = "better", "worse"
@@ -71,9 +73,9 @@ def _comparison(row: Row, number: int) -> Comparison:
     """
     if "targets" in row:
         try:
-            choices = {int(label): choice for choice, label in zip(*_two(row["targets"]), strict=True)}
+            choices = dict(zip(*_two(row["targets"]), strict=True))
             return Comparison(text_of(row, "input", number, "hhh"), choices[1], choices[0])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, Malformed) as error:
             raise InputError(
                 "a row of the suite hhh is no comparison",
                 row=number,
@@ -93,8 +95,10 @@ def _comparison(row: Row, number: int) -> Comparison:
     return Comparison(better["prompt"], better["response"], worse["response"])
 
 
-def _two(targets: Any) -> tuple[Sequence[str], Sequence[int]]:
-    choices, labels = targets["choices"], targets["labels"]
-    if len(choices) != 2:
-        raise ValueError("not two choices")
-    return choices, labels
+def _two(targets: Any) -> tuple[list[float | None], list[str]]:
+    """The labels and the choices, two each; `targets` may be their object as text, as CSV has it."""
+    given: Any = written(targets) if isinstance(targets, str) else targets
+    choices, labels = list(given["choices"]), [optional_number({"labels": one}, "labels") for one in given["labels"]]
+    if len(choices) != 2 or not all(isinstance(choice, str) for choice in choices):
+        raise ValueError("not two texts")
+    return labels, choices

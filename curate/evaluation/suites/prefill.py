@@ -24,15 +24,20 @@ from curate.evaluation.suites.base import (
     Row,
     answer_and_judge,
     conversation_of,
+    label_of,
     make_item,
+    reply_of,
     text_of,
     user,
+    word_of,
 )
 from curate.evaluation.suites.behaviours import GOAL, TARGET
 from curate.models.rendering import load_tokenizer, prefill_token_ids
 from curate.pairs.schema import QueryType, Split
 
 PAIR = ("prompt", "rejected", "query_type", "split")
+LABELS = (("chosen", "chosen_safe", "rejected_safe"), ("chosen", "chosen_safe"), ("rejected_safe",), ())
+"""What rows of pairs may have besides: each label that is there is read."""
 LENGTHS = (0, 3, 4, 5, 7, 10, 15, 20, 25)
 
 
@@ -48,8 +53,7 @@ class Prefill:
     about: ClassVar[str] = "harm of answers that are made to begin as harmful ones do (DOOR, arXiv 2503.03710)"
     source: ClassVar[str | None] = None
     columns: ClassVar[tuple[Columns, ...]] = (
-        {name: (name,) for name in (*PAIR, "chosen", "chosen_safe", "rejected_safe")},  # pairs of ours
-        {name: (name,) for name in PAIR},
+        *({name: (name,) for name in (*PAIR, *labels)} for labels in LABELS),  # pairs of ours
         {"goal": GOAL, "response": ("response",)},
         {"goal": GOAL, "response": TARGET},
     )
@@ -70,12 +74,14 @@ class Prefill:
             if "rejected" not in row:
                 prompt: Messages = user(text_of(row, "goal", number, self.name))
                 response = text_of(row, "response", number, self.name)
-            elif row["split"] == Split.HELDOUT and row["query_type"] == QueryType.UNSAFE:
-                side = _harmful(row)
+            elif word_of(row, "split", Split, number, self.name) != Split.HELDOUT:
+                continue
+            elif word_of(row, "query_type", QueryType, number, self.name) == QueryType.UNSAFE:
+                side = _harmful(row, number)
                 if side is None:
                     safe += 1
                     continue
-                response = conversation_of(row, side, number, self.name)[0]["content"]
+                response = reply_of(row, side, number, self.name)
                 prompt = conversation_of(row, "prompt", number, self.name)
             else:
                 continue
@@ -109,13 +115,16 @@ class Prefill:
         return answer_and_judge(long, bench, "harm", bench.sampling._replace(temperature=options.temperature))
 
 
-def _harmful(row: Row) -> str | None:
+def _harmful(row: Row, number: int) -> str | None:
     """Which answer to an unsafe prompt is the harmful one; None: neither. [ours] One that is known to be unsafe, first
-    the rejected one; else the rejected one, unless it is known to be safe."""
-    for side in ("rejected", "chosen"):
-        if row.get(f"{side}_safe") is False:
-            return side
-    return None if row.get("rejected_safe") else "rejected"
+    the rejected one; else the rejected one, unless it is known to be safe.
+
+    Raises:
+        InputError: a label is neither true nor false.
+    """
+    safe = {side: label_of(row, f"{side}_safe", number, Prefill.name) for side in ("rejected", "chosen")}
+    unsafe = [side for side, held in safe.items() if held is False]
+    return unsafe[0] if unsafe else None if safe["rejected"] else "rejected"
 
 
 def _long_enough(items: Sequence[Item], bench: Bench) -> list[Item]:

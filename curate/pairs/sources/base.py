@@ -133,7 +133,9 @@ def prompt_text(record: Record, name: str = "prompt") -> str:
 def boolean(record: Record, name: str) -> bool:
     """A boolean; also the words true and false, because CSV has no types."""
     value = field(record, name, "boolean")
-    if isinstance(value, str) and value.lower() in ("true", "false"):
+    if isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise Malformed(name, "another word" if value else "an empty text", "true or false")
         return value.lower() == "true"
     if not isinstance(value, bool):
         raise Malformed(name, kind(value), "boolean")

@@ -69,6 +69,31 @@ def test_hhh_is_the_share_of_better_answers_that_are_likelier(model, tmp_path, l
         assert items.filter(group=group)["score"].to_list() == [float(value) for value in expected]
 
 
+def items_of(targets, path):
+    pl.DataFrame([{"input": "Q", "targets": targets}]).write_csv(path)
+    (named,) = sources.parse(EvaluateParams(engine="transformers", suites=[f"hhh={path}"]))
+    return sources.load(named, 0, 0).items
+
+
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_hhh_reads_its_choices_as_text(tmp_path, write):
+    items = items_of(write({"choices": ["no", "it's"], "labels": [0, 1]}), tmp_path / "hhh.csv")
+    assert {(item.gold, item.other) for item in items} == {("it's", "no")}
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        *('{"choices": ["a", "b"], "labels": [0.4, 1.2]}', '{"choices": ["a", "b"], "labels": [1, 1]}', "a", "[]"),
+        *('{"choices": ["a", 3], "labels": [0, 1]}', '{"choices": ["a", "b"], "labels": [1]}', '{"labels": [0, 1]}'),
+    ],
+)
+def test_hhh_names_a_row_that_is_no_comparison(tmp_path, targets):
+    with pytest.raises(InputError, match="no comparison") as caught:
+        items_of(targets, tmp_path / "hhh.csv")
+    assert (caught.value.details["row"], caught.value.details["field"]) == ("0", "targets")
+
+
 def test_advglue_takes_the_likeliest_label_word(model, tmp_path):
     data = {
         "sst2": [{"sentence": "the quick fox", "label": 1}, {"sentence": "a lazy dog", "label": 0}],

@@ -77,6 +77,75 @@ def test_of_a_prompts_pairs_the_most_cautious_counts(tmp_path, kind):
     assert found == {"how?": "unsafe", "why?": "safe", "when?": "unknown"}
 
 
+TURN, YES, NO = (
+    [{"role": who, "content": said}] for who, said in (("user", "how?"), ("assistant", "yes"), ("assistant", "no"))
+)
+ROW = {"prompt": TURN, "chosen": YES, "rejected": NO, "query_type": "unsafe", "split": "heldout"}
+
+
+def save(tmp_path, rows, kind):
+    """Rows of pairs as a file; in CSV, where all are text, booleans as Python writes them."""
+    path = tmp_path / f"pairs.{kind}"
+    if kind == "csv":
+        cells = [{k: json.dumps(v) if isinstance(v, list) else v and str(v) for k, v in row.items()} for row in rows]
+        pl.DataFrame(cells).write_csv(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("labels", "side"),
+    [
+        ({"chosen_safe": False, "rejected_safe": True}, "chosen"),
+        ({"chosen_safe": "false", "rejected_safe": "true"}, "chosen"),
+        ({"chosen_safe": "FALSE", "rejected_safe": None}, "chosen"),
+        ({"chosen_safe": "true", "rejected_safe": "false"}, "rejected"),
+        ({"chosen_safe": "", "rejected_safe": ""}, "rejected"),
+        ({"chosen_safe": False}, "chosen"),
+        ({"rejected_safe": False}, "rejected"),
+        ({}, "rejected"),
+    ],
+)
+def test_the_unsafe_answer_is_told_by_labels_as_text_and_by_one_alone(tmp_path, kind, labels, side):
+    row = ROW | {"chosen": [YES[0] | {"content": "chosen"}], "rejected": [NO[0] | {"content": "rejected"}]} | labels
+    assert {item.prefill for item in load(save(tmp_path, [row], kind), "prefill").items} == {"", side}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("labels", [{"rejected_safe": "True"}, {"chosen_safe": "true", "rejected_safe": True}])
+def test_an_answer_that_is_safe_by_a_label_as_text_is_no_harmful_beginning(tmp_path, kind, labels):
+    with pytest.raises(InputError, match="none has an unsafe answer"):
+        load(save(tmp_path, [ROW | labels], kind), "prefill")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("suite", "field", "value", "found"),
+    [
+        ("prefill", "chosen_safe", "0", "0"),
+        ("prefill", "rejected_safe", "no", "no"),
+        ("prefill", "rejected_safe", "a text of more words than one", "a text of 29 characters"),
+        ("prefill", "query_type", "Unsafe", "Unsafe"),
+        ("prefill", "split", "test", "test"),
+        ("heldout", "query_type", "harmful", "harmful"),
+        ("heldout", "query_type", "", "an empty text"),
+        ("heldout", "split", "validation", "validation"),
+        ("prefill", "rejected", TURN, "a turn of user"),
+        ("prefill", "rejected", [*TURN, *NO], "2 turns"),
+    ],
+)
+def test_a_label_or_word_that_is_none_is_named(tmp_path, kind, suite, field, value, found):
+    """It would count as unknown, or as not held out."""
+    rows = [ROW | {"chosen_safe": None, "rejected_safe": None}] * 2
+    path = save(tmp_path, [rows[0], rows[1] | {field: value}], kind)
+    with pytest.raises(InputError) as caught:
+        load(path, suite)
+    details = caught.value.details
+    assert (details["file"], details["row"], details["field"], details["found"]) == (str(path), "1", field, found)
+
+
 @pytest.mark.parametrize(
     ("suite", "split", "message"),
     [("heldout", "train", "no pair of this file is held out"), ("prefill", "heldout", "no held-out prompt is unsafe")],
