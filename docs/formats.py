@@ -37,6 +37,8 @@ only tells CSV from TSV.
 - **Turns that a field holds as text**, as JSON or as Python or numpy write lists, are read, from every kind of file
   alike; what begins as turns do and is neither refuses the row where it is read. So does another list or object as
   text in a field that has turns in most rows; elsewhere it is an answer in JSON.
+- **Lists that a field holds as text** in these ways are read where a format's field is one ({lists}), and where a
+  path of `--field` goes into it. Detection takes no text of `response` or `output` for a list: name the format.
 
 ## A file of your own
 
@@ -76,6 +78,7 @@ def text() -> str:
         system="`system`, `system_prompt`",
         roles=", ".join(ROLES),
         targets=", ".join(TARGETS),
+        lists=", ".join(sorted({name for known in FORMATS.values() for name in known.lists})),
         rated=", ".join("/".join(names) for names in RATED),
         rows="\n".join(map(_row, FORMATS.values())),
     )

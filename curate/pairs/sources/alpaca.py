@@ -50,6 +50,7 @@ FORMAT = Format(
     fields("instruction chosen rejected"),
     parse,
     reads=BESIDE | {"input", "history"},
+    lists=frozenset({"history"}),
     by_fields="--field prompt=instruction --field chosen=chosen --field rejected=rejected (where input is empty)",
     card="https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",
 )
@@ -59,6 +60,7 @@ OUTPUT = Format(
     fields("instruction output"),
     parse_output,
     reads=BESIDE | {"input", "history"},
+    lists=frozenset({"history", "output"}),
     looks=lambda record: isinstance(record["output"], list),
     by_fields="--field prompt=instruction --field chosen=output.0 --field rejected=output.1 (where input is empty)",
     card="https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",

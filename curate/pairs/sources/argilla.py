@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from curate.pairs.sources import trl
 from curate.pairs.sources.base import (
     Malformed,
@@ -21,7 +19,7 @@ from curate.pairs.sources.base import (
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import BESIDE, SYSTEM, answered, asked, with_system
-from curate.pairs.sources.told import written
+from curate.pairs.sources.told import opened
 
 
 def parse_averages(record: Record) -> Parsed:
@@ -44,10 +42,7 @@ def _two(rating: object) -> list[object]:
     """Orca's two ratings, either or both of them None; also their list as text, because CSV has no types."""
     if rating in (None, ""):
         return [None, None]
-    given = rating
-    if isinstance(rating, str):
-        with suppress(ValueError, RecursionError):
-            given = written(rating)
+    given = opened(rating)
     if not isinstance(given, list) or len(given) != 2:
         raise Malformed("rating", f"a list of {len(given)}" if isinstance(given, list) else kind(given), "two numbers")
     return given
@@ -109,5 +104,6 @@ GENERATIONS = Format(
     fields("instruction generations ratings"),
     parse_generations,
     reads=frozenset(SYSTEM),
+    lists=frozenset({"generations", "ratings"}),
     card="https://distilabel.argilla.io",
 )

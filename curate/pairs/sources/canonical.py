@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from curate.pairs.schema import OPTIONAL, PAIRS, QueryType, Split
 from curate.pairs.sources.base import (
     Malformed,
@@ -28,9 +30,11 @@ def parse(record: Record) -> Parsed:
     if "prompt" in record and record["prompt"] is None:
         raise NullPrompt("prompt")
     row = field(record, "source_row", "integer")
+    if isinstance(row, str) and re.fullmatch("[0-9]{1,19}", row):  # CSV has no types
+        row = int(row)
     if type(row) is not int or not 0 <= row < 2**63:
         raise Malformed("source_row", kind(row), "integer from 0")
-    split = None if record.get("split") is None else Split(_one_of(record, "split", list(Split)))
+    split = None if record.get("split") in (None, "") else Split(_one_of(record, "split", list(Split)))
     return Parsed(
         messages(field(record, "prompt", "list of messages"), "prompt"),
         _reply(record, "chosen"),

@@ -16,7 +16,7 @@ from curate.pairs.sources.base import Refused, kind, named
 from curate.pairs.sources.decoding import lists_of_rows
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.text import unix_lines
-from curate.pairs.sources.told import with_turns
+from curate.pairs.sources.told import with_lists, with_turns
 
 REMEDY = "name the format with --format"
 
@@ -88,10 +88,11 @@ def _lack(known: Format, have: set[str], records: Iterable[Any]) -> str:
     for row, record in enumerate(map(with_turns, records)):
         if isinstance(record, dict) and known.needs[0] <= record.keys():
             try:
-                known.parse(unix_lines(record))
+                known.parse(unix_lines(with_lists(record, known.lists)))
             except Refused as error:
                 return f"row {row}: {error.reason}"
-            return "other types"
+            as_text = any(isinstance(record.get(name), str) for name in known.lists)
+            return f"lists as text: say --format {known.name}" if as_text else "other types"
     return "no row has all its fields"
 
 

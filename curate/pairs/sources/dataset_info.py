@@ -56,6 +56,7 @@ def described(source: str) -> Format:
         f"as {FILE} says of {name}",
         (needs,),
         parse,
+        lists=frozenset({columns["history"]}) if "history" in columns else frozenset(),
         asked=frozenset(columns[key] for key in READ if key in columns),
     )
 

@@ -18,6 +18,7 @@ class Format:
     needs: tuple[frozenset[str], ...]  # sets of fields, any of which makes a row this format's; the larger first
     parse: Callable[[Record], Parsed | Replies]  # raises `Refused` where the record gives no pair
     reads: frozenset[str] = frozenset()  # fields read besides, where there
+    lists: frozenset[str] = frozenset()  # of all these, lists or objects that are never a text: one's text is read
     looks: Callable[[Record], bool] | None = None  # what detection asks of a record besides its fields' names
     when_named: Callable[[Record], Parsed | Replies] | None = None  # parse where the user named the format
     detected: bool = True  # whether `auto` may choose it

@@ -51,6 +51,7 @@ ALPACA = Format(
     fields("instruction output kto_tag"),
     parse_alpaca,
     reads=_READS | {"input", "history"},
+    lists=frozenset({"history"}),
     pooled=True,
     card="https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",
 )

@@ -10,7 +10,7 @@ from curate.pairs.sources import trl
 from curate.pairs.sources.base import Malformed, Parsed, Record, named
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import COSTS, LABELS, RATED, SIDES, SYSTEM
-from curate.pairs.sources.told import with_turns
+from curate.pairs.sources.told import with_lists, with_turns
 
 OF_SIDE = {side: (f"{side}_safe", f"{side}_reward", f"{side}_cost", "margin") for side in SIDES}
 """What is said of a response by the names that it and its column have."""
@@ -46,13 +46,16 @@ def mapped(fields: Mapping[str, str]) -> Format:
         return trl.parse(ours)
 
     about = ", ".join(f"{ours} is {theirs}" for ours, theirs in fields.items())
-    return Format("mapped", about, (frozenset(fields.values()),), parse, asked=frozenset(fields.values()))
+    asked = frozenset(fields.values())
+    return Format("mapped", about, (asked,), parse, lists=_opened(asked), asked=asked)
 
 
 def check_asked(records: Iterable[Any], asked: frozenset[str], source: str) -> None:
     """Raise `InputError` where no row has a column that the user named. No more rows are read than tell."""
     left, have = set(asked), set[str]()
-    for record in map(with_turns, records) if left else ():
+    lists = _opened(asked)
+    for record in records if left else ():
+        record = with_lists(with_turns(record), lists)
         if isinstance(record, dict):
             have |= record.keys()
             left = {path for path in left if _found(record, path) is _NOTHING}
@@ -60,6 +63,11 @@ def check_asked(records: Iterable[Any], asked: frozenset[str], source: str) -> N
                 return
     if left:
         raise InputError("no such column", file=source, field=", ".join(sorted(left)), found=f"columns {named(have)}")
+
+
+def _opened(paths: Iterable[str]) -> frozenset[str]:
+    """The columns that are lists or objects, for a path goes into them."""
+    return frozenset(path.partition(".")[0] for path in paths if "." in path)
 
 
 _NOTHING = object()

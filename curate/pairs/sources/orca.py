@@ -30,4 +30,5 @@ QUERY = Format(
     fields("query chosen rejected"),
     parse_query,
     reads=BESIDE | {"history"},
+    lists=frozenset({"history"}),
 )

@@ -18,7 +18,7 @@ from curate.pairs.sources.format import Format
 from curate.pairs.sources.pairing import Pairing, Replies, Reply, meetings, paired
 from curate.pairs.sources.reading import Source
 from curate.pairs.sources.text import unix_lines
-from curate.pairs.sources.told import Talks
+from curate.pairs.sources.told import Talks, with_lists
 
 PARSED = {
     "row": pl.Int64,
@@ -183,7 +183,7 @@ def _parsed(record: Any, form: Format, seen: set[str], talks: Talks) -> tuple[bo
         raise Malformed("the row", record.found, "an object")
     if not isinstance(record, dict):
         raise Malformed("the row", kind(record), "object")
-    told = talks.told(record)
+    told = with_lists(talks.told(record), form.lists)
     plain = unix_lines(told)
     result = form.parse(_Reading(plain, seen))
     if isinstance(result, Replies) and not result.replies:

@@ -49,6 +49,7 @@ RANKED = Format(
     fields("prompt response"),
     parse,
     reads=frozenset(SYSTEM),
+    lists=frozenset({"response"}),
     looks=_looks,
     by_fields="--field prompt=prompt --field chosen=response.0 --field rejected=response.1",
     hint="such rows say nothing of safety; if each has one safe reply, the first, say --format pku_ranked",
@@ -59,6 +60,7 @@ PKU = Format(
     fields("prompt response"),
     parse_pku,
     reads=frozenset(SYSTEM),
+    lists=frozenset({"response"}),
     looks=_looks,
     detected=False,
 )

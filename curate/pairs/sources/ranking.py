@@ -9,6 +9,7 @@ from curate.pairs.sources.base import Malformed, Message, Record, kind, listed, 
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import SYSTEM, asked, with_system
+from curate.pairs.sources.told import opened
 from curate.pairs.sources.turns import MARKER, transcript
 
 
@@ -51,7 +52,8 @@ NECTAR = Format(
     "Nectar: prompt (a transcript), answers: [{answer, rank}]",
     fields("prompt answers"),
     parse_nectar,
-    looks=lambda record: isinstance(record["answers"], list | None),
+    lists=frozenset({"answers"}),
+    looks=lambda record: isinstance(opened(record["answers"]), list | None),
     card="https://huggingface.co/datasets/berkeley-nest/Nectar",
 )
 FORMAT = Format(
@@ -60,4 +62,5 @@ FORMAT = Format(
     fields("prompt responses ranks", "prompt responses scores"),
     parse,
     reads=frozenset(SYSTEM),
+    lists=frozenset({"responses", "ranks", "scores"}),
 )

@@ -26,8 +26,13 @@ _BEGINS = re.compile(
     rf"""|\{{\s*["'](?:role|from)["']\s*:\s*{_ROLE}"""
 )
 _ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=object)?\)", re.DOTALL)
-_NO_COMMA = re.compile(r"""'(?:[^'\\]|\\.)*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z)|\}\s+\{""", re.DOTALL)
-"""A text, to be passed over; or what numpy writes between objects."""
+_NUMPY = re.compile(
+    r"""(?P<kept>'(?:[^'\\]|\\.)*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z))(?P<text>\s+(?=['"]))?"""
+    r"""|(?:array\(|,\s*dtype=object\))(?P<array>(?<=\))\s+(?=array))?"""
+    r"""|(?P<end>[\]}])\s+(?=[\[{])|(?P<digit>[\d.])\s+(?=[-\d.])""",
+    re.DOTALL,
+)
+"""A text, which stays as it is, and arrays within a list; and the gap that numpy leaves where Python has a comma."""
 
 NOT_JSON = "text that begins as turns do and is not JSON"
 NO_TURNS = "text of a list or an object that is no turns, in a field that has turns in most rows"
@@ -86,6 +91,25 @@ def with_turns(record: Any) -> Any:
     return Talks().told(record) if isinstance(record, dict) else record
 
 
+def with_lists(record: Any, names: Set[str]) -> Any:
+    """The record; of the fields `names`, which are lists or objects and nothing else, those that are one's text are
+    read."""
+    if not isinstance(record, dict):
+        return record
+    found = {name: opened(record[name]) for name in names if isinstance(record.get(name), str)}
+    return record | found if found else record
+
+
+def opened(value: Any) -> Any:
+    """The list or object that a text is; any other value as it is."""
+    if isinstance(value, str):
+        text = value.strip(EDGES)
+        array = _ARRAY.fullmatch(text)
+        with suppress(ValueError, RecursionError):
+            return written(array[1] if array else text)
+    return value
+
+
 def _read(value: str) -> _Found:
     if value[0].isalnum() and not value.startswith("array("):
         return _Found("text", value)
@@ -138,10 +162,16 @@ def written(value: str) -> list[Any] | dict[str, Any]:
         if value.count("[") + value.count("{") > BRACKETS:
             raise RecursionError from None
         with suppress(SyntaxError, RecursionError, MemoryError):
-            found = _literal(_NO_COMMA.sub(lambda part: "}, {" if part[0][0] == "}" else part[0], value))
+            found = _literal(_NUMPY.sub(_as_python, value))
     if not isinstance(found, list | dict):
         raise ValueError("neither a list nor an object")
     return found
+
+
+def _as_python(part: re.Match[str]) -> str:
+    """What Python writes where numpy wrote this part."""
+    stays = part["kept"] or part["end"] or part["digit"] or ""
+    return f"{stays}, " if part["text"] or part["array"] or part["end"] or part["digit"] else stays
 
 
 def _literal(text: str) -> Any:

@@ -11,6 +11,7 @@ from curate.pairs.sources.base import Malformed, Record, Refused, field, kind, o
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import BESIDE
+from curate.pairs.sources.told import opened
 
 
 def parse_completions(record: Record) -> Replies:
@@ -43,6 +44,7 @@ COMPLETIONS = Format(
     "UltraFeedback as rated: instruction, completions: [{response, overall_score}]",
     fields("instruction completions"),
     parse_completions,
-    looks=lambda record: isinstance(record["completions"], list),
+    lists=frozenset({"completions"}),
+    looks=lambda record: isinstance(opened(record["completions"]), list),
     card="https://huggingface.co/datasets/openbmb/UltraFeedback",
 )

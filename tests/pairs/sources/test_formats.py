@@ -431,7 +431,7 @@ def test_openai_and_sharegpt_keep_system_turns():
         ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0].from"),
         ("canonical", {"query_type": "odd"}, "query_type"),
         ("canonical", {"split": "test"}, "split"),
-        ("canonical", {"source_row": "7"}, "source_row"),
+        ("canonical", {"source_row": "-7"}, "source_row"),
     ],
 )
 def test_malformed_records_of_other_formats(form, change, field):

@@ -162,3 +162,109 @@ def test_a_column_of_turns_by_unknown_speakers_is_no_column_of_texts(tmp_path, k
     with pytest.raises(InputError, match="no pair is left") as caught:
         prepare(DataParams(source=save(rows, tmp_path / f"raw.{kind}")), CleaningParams())
     assert "chosen[0].role is no known role" in caught.value.details["remedy"]
+
+
+def numpy_lists(value, write=str):
+    """The value as numpy writes it: its lists are arrays, as pandas makes them of Parquet's."""
+    return write(arrays(value))
+
+
+def arrays(value):
+    if isinstance(value, list):
+        made = np.empty(len(value), dtype=object)
+        made[:] = [arrays(one) for one in value]
+        return made
+    return {name: arrays(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+SAID = ["it's", 'a "b"\n']
+LISTS = [
+    ("alpaca", {"instruction": "Q", "chosen": SAID[0], "rejected": SAID[1], "history": [["how?", "so"], ["?", "!"]]}),
+    ("query", {"query": "Q", "chosen": SAID[0], "rejected": SAID[1], "history": [["how?", "so"]]}),
+    ("nectar", {"prompt": "Q", "answers": [{"answer": said.strip(), "rank": n} for n, said in enumerate(SAID)]}),
+    ("ranking", {"prompt": "Q", "responses": SAID, "ranks": [1, 2]}),
+    ("ranking", {"prompt": "Q", "responses": SAID, "scores": [-1.5, -2.0]}),
+    ("distilabel", {"instruction": "Q", "generations": SAID, "ratings": [5, 1]}),
+    (
+        "ultrafeedback_completions",
+        {"instruction": "Q", "completions": [{"response": said, "overall_score": -n} for n, said in enumerate(SAID)]},
+    ),
+    ("ranked_pair", {"prompt": "Q", "response": SAID}),
+    ("pku_ranked", {"prompt": "Q", "response": SAID}),
+    ("alpaca_output", {"instruction": "Q", "output": SAID, "history": []}),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("write", [json.dumps, str, numpy_lists, lambda value: numpy_lists(value, repr)])
+@pytest.mark.parametrize(("form", "row"), LISTS)
+def test_lists_as_text_give_the_pairs_that_lists_give(tmp_path, kind, write, form, row):
+    (tmp_path / "lists.jsonl").write_text(json.dumps(row))
+    wanted = prepare(DataParams(source=str(tmp_path / "lists.jsonl"), format=form), CleaningParams()).pairs
+    cells = {name: value if isinstance(value, str) else write(value) for name, value in row.items()}
+    by_name = form in ("ranked_pair", "pku_ranked", "alpaca_output")
+    data = DataParams(source=save([cells], tmp_path / f"raw.{kind}"), format=form if by_name else "auto")
+    found = prepare(data, CleaningParams())
+    assert found.rejects.is_empty() and wanted.height == 1
+    assert found.pairs.drop("source").equals(wanted.drop("source"))
+
+
+@pytest.mark.parametrize("text", ["a", "[", "3", "[['a', 'b']", '{"a": 1}', '[{"answer": "a", "answer": "b"}]'])
+def test_a_text_that_is_no_list_refuses_its_row(tmp_path, text):
+    sound = {"instruction": "Q", "chosen": "a", "rejected": "b", "history": "[]"}
+    source = save([sound, sound | {"history": text}], tmp_path / "raw.csv")
+    found = prepare(DataParams(source=source), CleaningParams())
+    what = "object" if text[0] == "{" else "text"
+    assert found.rejects["reason"].to_list() == [f"history is {what}; expected list of [question, answer]"]
+    assert found.pairs["prompt"].to_list() == [[{"role": "user", "content": "Q"}]]
+
+
+def test_a_list_in_an_answer_makes_no_ranking_of_a_file_of_answers(tmp_path):
+    for prompt, answer in (("prompt", "response"), ("instruction", "output")):
+        source = save([{prompt: "Q", answer: '["a", "b"]'}], tmp_path / "raw.csv")
+        with pytest.raises(InputError, match="in none of the formats known") as caught:
+            prepare(DataParams(source=source), CleaningParams())
+        assert "lists as text: say --format" in caught.value.details["expected"]
+
+
+@pytest.mark.parametrize("write", [json.dumps, str, numpy_lists])
+def test_a_path_goes_into_a_list_as_text(tmp_path, write):
+    rows = [{"q": "Q", "answers": write([{"text": "a", "n": [1, 2]}, {"text": "b", "n": [1, 2]}])}]
+    fields = {"prompt": "q", "chosen": "answers.0.text", "rejected": "answers.1.text"}
+    found = prepare(DataParams(source=save(rows, tmp_path / "raw.csv"), fields=fields), CleaningParams())
+    assert found.pairs["rejected"].to_list() == [[{"role": "assistant", "content": "b"}]]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("['a' 'b']", ["a", "b"]),
+        ("""['it\\'s' "a] ['b"]""", ["it's", "a] ['b"]),
+        ("[['a' 'b']\n ['c' 'd']]", [["a", "b"], ["c", "d"]]),
+        ("[array(['a', 'b'], dtype=object) array(['c', 'd'],\n dtype=object)]", [["a", "b"], ["c", "d"]]),
+        ("[ 1 -2]", [1, -2]),
+        ("[1.  2.5]", [1.0, 2.5]),
+        ("[1. nan]", "[1. nan]"),
+        ("['a' 'b'", "['a' 'b'"),
+    ],
+)
+def test_numpys_lists_lack_commas(text, value):
+    assert told.opened(text) == value
+
+
+def test_parts_of_a_turn_as_pandas_writes_them():
+    turns = [{"role": "user", "content": [{"type": "text", "text": "array(['"}, {"type": "text", "text": "b"}]}]
+    assert read(numpy_lists(turns)) == read(numpy_lists(turns, repr)) == turns
+
+
+def test_pairs_of_ours_are_the_same_from_text(tmp_path):
+    rows = [{"prompt": f"Q{n}", "chosen": "it's", "rejected": '"b"', "chosen_safe": n > 1} for n in range(9)]
+    data = DataParams(source=save(rows, tmp_path / "raw.jsonl"), heldout_fraction=0.5)
+    pairs = prepare(data, CleaningParams()).pairs
+    for write in (json.dumps, str, numpy_lists):
+        cells = [
+            {name: write(value) if isinstance(value, list) else value for name, value in row.items()}
+            for row in pairs.to_dicts()
+        ]
+        again = prepare(DataParams(source=save(cells, tmp_path / "pairs.csv")), CleaningParams())
+        assert again.summary["format"] == "canonical" and again.pairs.equals(pairs)
