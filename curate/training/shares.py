@@ -15,8 +15,12 @@ from curate.models.rendering import TokenSequence
 from curate.training.pairs import NUMBERS, ROLES
 from curate.training.work import Work
 
-SHARE_TOKENS = {torch.float32: 1024, torch.bfloat16: 2048}
-"""Of a share, at most (or one prompt's pairs), by the dtype of the products: activations take half in bfloat16."""
+MOST = {torch.float32: 1024, torch.bfloat16: 2048}
+"""Tokens of a share, at most (or one prompt's pairs), by the dtype of the products: with more nothing is faster."""
+KEPT = {torch.float32: 400 * 10**6, torch.bfloat16: 640 * 10**6}
+"""Bytes that a share keeps for its backward pass, at most, as far as FEWEST tokens go. With more rounds a batch needs a
+second gradient: in bfloat16 that takes more than it saves."""
+FEWEST = 512  # tokens: with fewer, products are slow
 
 
 class Cost(NamedTuple):
@@ -34,6 +38,14 @@ def cost_of(model: Any) -> Cost:
     inside.pop(id(model.get_input_embeddings().weight), None)
     inside.pop(id(model.get_output_embeddings().weight), None)
     return Cost(head / max(1, sum(inside.values())), 1 / (2 * model.config.get_text_config().hidden_size))
+
+
+def tokens_of(model: torch.nn.Module, dtype: torch.dtype) -> int:
+    """Tokens of a share of this model, at most, by what linear layers give: that is what is kept, nearly all of it."""
+    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+    inside = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    kept = dtype.itemsize * sum(module.out_features for module in inside)
+    return int(min(max(KEPT[dtype] // max(kept, 1), FEWEST), MOST[dtype]))
 
 
 def shares(inputs: dict[str, Any], budget: int, cost: Cost) -> list[dict[str, Any]]:

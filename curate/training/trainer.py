@@ -18,7 +18,7 @@ from curate.training.divergence import Divergence
 from curate.training.pairs import NUMBERS, PairDataset
 from curate.training.policy import Logps
 from curate.training.sharding import keep_sums
-from curate.training.shares import SHARE_TOKENS, cost_of, shares
+from curate.training.shares import cost_of, shares, tokens_of
 
 METRICS = (
     "rewards/chosen",  # beta Delta(y_w), nats, unweighted and with train.beta, so that arms compare
@@ -60,6 +60,7 @@ class PairTrainer(transformers.Trainer):
         super().__init__(compute_metrics=_mean_metrics, **options)
         self.cores = Cores()
         self.cost = cost_of(self.model)
+        self.share_tokens = tokens_of(self.model, torch.bfloat16 if self.args.bf16 else torch.float32)
         self.in_shares = self.args.device.type == "cpu" and self.accelerator.num_processes == 1
         # The loss is already divided by the pairs of the whole step: not again by its number of batches.
         self.model_accepts_loss_kwargs = True
@@ -125,7 +126,7 @@ class PairTrainer(transformers.Trainer):
         return torch.stack(losses).sum()
 
     def _shares(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        return shares(inputs, SHARE_TOKENS[torch.bfloat16 if self.args.bf16 else torch.float32], self.cost)
+        return shares(inputs, self.share_tokens, self.cost)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -13,7 +13,7 @@ from curate.models.rendering import TokenSequence
 from curate.objectives.registry import OBJECTIVES, TENSORS
 from curate.training.pairs import NUMBERS, Collator, Pair
 from curate.training.policy import make_policy
-from curate.training.shares import Cost, cost_of, shares
+from curate.training.shares import Cost, cost_of, shares, tokens_of
 
 TOKENS_ALONE = Cost(head=0.0, attended=0.0)
 
@@ -90,6 +90,23 @@ def test_shares_are_of_like_cost_whatever_the_tokens():
     )
     assert [share["rows"] for share in by_tokens] == [[0, 3], [1, 2]]
     assert sorted(share["rows"] for share in by_cost) == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "inner", "layers", "dtype", "tokens"),
+    [
+        (384, 1536, 8, torch.float32, 1024),  # small: no more than is of use
+        (576, 1536, 30, torch.float32, 643),  # SmolLM2-135M
+        (576, 1536, 30, torch.bfloat16, 2048),
+        (1536, 8960, 28, torch.float32, 512),  # large: no fewer than products take well
+    ],
+)
+def test_a_share_of_a_model_that_keeps_more_a_token_has_fewer_tokens(hidden, inner, layers, dtype, tokens):
+    config = small("llama", hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers)
+    config.num_attention_heads, config.num_key_value_heads, config.head_dim = hidden // 64, hidden // 192, 64
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert tokens_of(model, dtype) == tokens
 
 
 def test_one_core_has_one_share_until_it_is_too_large(monkeypatch):
