@@ -11,8 +11,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NO_ROOM_ON_A_CPU = "DefaultCPUAllocator: can't allocate memory"
-"""torch's words; it has no kind of exception for it."""
+NO_ROOM = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""torch's words where its error is of no kind of its own: a CPU has none, nor has what a GPU's libraries take."""
 
 
 def keep_freed() -> None:
@@ -40,7 +45,9 @@ def passing_over() -> Iterator[None]:
 
 def no_room(error: BaseException) -> bool:
     """Whether it says that the device's memory does not hold something."""
-    return "OutOfMemory" in type(error).__name__ or NO_ROOM_ON_A_CPU in str(error)
+    if "OutOfMemory" in type(error).__name__:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ROOM)
 
 
 def give_back() -> None:

@@ -11,10 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
-from curate.base import files, locks
+from curate.base import files, locks, memory
 from curate.base.errors import InputError, OutputError, first_line
 from curate.models.resolve import Model
 from curate.objectives.registry import OBJECTIVES
@@ -103,14 +102,14 @@ def training_errors(folder: Path) -> Iterator[None]:
     """The ways in which training into `folder` fails on the machine's limits, each as one clear message."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            "training does not fit the device's memory",
-            found=first_line(error),
-            remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing; "
-            "train.kl_prompts 0 holds no second copy of the model",
-        ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
+        if memory.no_room(error):
+            raise InputError(
+                "training does not fit the device's memory",
+                found=first_line(error),
+                remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing; "
+                "train.kl_prompts 0 holds no second copy of the model",
+            ) from error
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
             raise
         raise OutputError(

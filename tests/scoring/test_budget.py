@@ -8,6 +8,7 @@ import torch
 
 from curate.base import memory
 from curate.base.errors import InputError
+from curate.models.faults import fitting
 from curate.scoring.budget import Budget
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
@@ -89,3 +90,26 @@ def test_what_did_not_fit_is_let_go_before_the_next_try(monkeypatch):
     monkeypatch.setattr(memory, "give_back", lambda: seen.append(held[-1]()))
     assert budget().fit(run, 8, "tokens") == 2 and seen == [None, None]
     assert budget().fit(run, 2, "tokens") == 2 and seen == [None, None]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        str(CPU),
+    ],
+)
+def test_memory_runs_out_in_other_words_too(said):
+    """What a GPU's libraries take for themselves torch asks for without its allocator."""
+    assert [out for _, out in budget().of_one_length([10] * 4, holding(2, RuntimeError(said)), "texts")] == [
+        [0, -1],
+        [-2, -3],
+    ]
+
+
+def test_what_is_told_of_memory_is_told_once():
+    """An error of ours quotes torch's words, and is not another pass that did not fit."""
+    with pytest.raises(InputError, match="a batch does not fit") as caught, fitting("elsewhere", "a step"):
+        list(budget().of_one_length([7] * 4, holding(0, CPU), "texts"))
+    assert "tried 4, 2, 1" in caught.value.details["found"] and caught.value.details["file"] == "folder"

@@ -356,14 +356,22 @@ def test_a_pass_that_does_not_fit_the_memory_is_halved(model, monkeypatch, capsy
     assert caught.value.details["file"] == str(model.path) and "tokens at once: tried 512;" in str(caught.value)
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
+
+
+@pytest.mark.parametrize("error", [FULL, RuntimeError("DefaultCPUAllocator: can't allocate memory: 7 bytes.\npages")])
 @pytest.mark.parametrize("packed", [True, False])
-def test_memory_that_runs_out_while_packs_or_padding_are_tried_is_told(model, monkeypatch, packed):
+def test_memory_that_runs_out_while_packs_or_padding_are_tried_is_told(model, monkeypatch, packed, error):
     engine = TransformersEngine(model, "float32", packed=False)
+    base = type(engine.model.base_model)
+    forward = base.forward
 
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
+    def full(self, input_ids=None, **more):
+        if input_ids.numel() > 150:  # those together, whose failure may mean that they do not suit
+            raise error
+        return forward(self, input_ids=input_ids, **more)
 
-    monkeypatch.setattr(type(engine.model), "forward", full)
+    monkeypatch.setattr(base, "forward", full)
     with pytest.raises(InputError, match="does not fit the device's memory") as caught:
         TransformersEngine(model, "float32") if packed else probe.padding_fault(engine.model, "float32")
     assert caught.value.details["file"] == str(model.path) and "pages" not in caught.value.details["found"]

@@ -47,7 +47,8 @@ def test_an_engine_that_cannot_be_opened_again_ends_with_what_vllm_says(monkeypa
     assert tried == [first, "shut", first // 2]
 
 
-def test_a_smaller_engine_is_opened_once_the_larger_one_is_gone(monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 7 bytes")])
+def test_a_smaller_engine_is_opened_once_the_larger_one_is_gone(monkeypatch, error):
     """The error of the one that did not fit holds it, and with it the model and its cache."""
     engines, alive = [], []
 
@@ -56,7 +57,7 @@ def test_a_smaller_engine_is_opened_once_the_larger_one_is_gone(monkeypatch):
 
         def generate(self, prompts, *_, **__):
             if len(engines) < 3:
-                raise MemoryError
+                raise type(error)(*error.args)
             return prompts
 
     def opened(*_, **__):

@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from curate.base import files
-from curate.base.errors import OutputError
+from curate.base.errors import InputError, OutputError
 from curate.project import params
 from curate.project.params import ArmParams, TrainParams
-from curate.training import build, room
+from curate.training import build, checkpoints, room
 from curate.training.plan import plan
 from curate.training.train import train
 
@@ -89,3 +90,14 @@ def test_never_clip_is_recorded_and_reads_back(weights, model, tmp_path):
     train(weights, model, large, ArmParams(), "dpo", tmp_path / "large", tmp_path / "state")
     paths = [Path(tmp_path / name / "model" / "model.safetensors") for name in ("run", "large")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_in_training_is_told_with_what_to_lower(tmp_path, error):
+    with pytest.raises(InputError, match="training does not fit") as caught, checkpoints.training_errors(tmp_path):
+        raise error
+    assert "train.batch_pairs" in caught.value.details["remedy"]
+    with pytest.raises(RuntimeError, match="shapes"), checkpoints.training_errors(tmp_path):
+        raise RuntimeError("shapes")

@@ -237,7 +237,6 @@ class VllmEngine:
 def _too_large(error: Exception) -> bool:
     """Whether a smaller step may do: memory has run out here, or the process that ran the model has died, which is
     all that its end says."""
-    import torch
-
     dead = type(error).__name__ == "EngineDeadError"
-    return dead or isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    full = isinstance(error, MemoryError) or memory.no_room(error)
+    return dead or full or "out of memory" in str(error).lower()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from curate.base import memory
 from curate.base.errors import first_line
 from curate.models.faults import fitting
 from curate.models.rendering import TokenSequence
@@ -63,7 +64,7 @@ def _fault(model: Any, dtype: str, alone: Alone, packed: Packed) -> str | None:
         if not leak <= LEAK_TOLERANCE[dtype]:
             raise attention.Unsupported(f"what stands beside a sequence moves it by {leak:.1e} nats/token")
     except (attention.Unsupported, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if memory.no_room(error):
             raise
         model.set_attn_implementation(own)
         return first_line(error)
@@ -100,7 +101,7 @@ def _padding_fault(model: Any, dtype: str) -> str | None:
     try:
         together = response_logps(model, batch._replace(input_ids=seen).to(where)).double().cpu().numpy()
     except (ValueError, RuntimeError, IndexError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if memory.no_room(error):
             raise
         return first_line(error)
     difference = float((np.abs(together - alone) / tokens).max())
