@@ -85,35 +85,25 @@ def test_on_a_gpu_vllm_starts_its_process_anew(monkeypatch):
     assert os.environ[name] == "spawn"
 
 
-@pytest.mark.parametrize(
-    ("free", "share"), [(79, {}), (60, {"gpu_memory_utilization": 0.73}), (1, {"gpu_memory_utilization": 0.02})]
-)
-def test_of_a_gpu_that_others_use_vllm_takes_what_they_leave(monkeypatch, capsys, free, share):
-    """It asks for 92% of the whole card and does not start where less is free."""
-    monkeypatch.setattr(vllm, "device_type", lambda: "cuda")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, 80 * 2**30))
-    model = types.SimpleNamespace(context=2048, trust_remote_code=False)
-    settings = vllm.settings_of(model, "float32")
-    assert {name: value for name, value in settings.items() if name == "gpu_memory_utilization"} == share
-    assert ("of the GPU's memory" in capsys.readouterr().err) == bool(share)
-
-
 NEEDS = "To serve at least one request with the model's max seq len (131072), 16 GiB KV cache is needed."
 FAILED = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    """Open a model by a `vllm.LLM` that says what the tests tell it, first to last: (open it, lengths tried)."""
+    """Open a model by a `vllm.LLM` that says what the tests tell it, first to last: (open it, lengths tried, shares
+    of a GPU's memory)."""
     monkeypatch.setenv("CURATE_STATE", str(tmp_path))
-    tried = []
+    tried: list[int] = []
+    shares: list[float | None] = []
 
     def opening(*answers, rope="default"):
         (tmp_path / "config.json").write_text(f'{{"rope_parameters": {{"rope_type": "{rope}"}}}}')
         model = Model("tiny", None, tmp_path, "0" * 32, 131_072)
 
-        def llm(_, *, max_model_len, **__):
+        def llm(_, *, max_model_len, gpu_memory_utilization=None, **__):
             tried.append(max_model_len)
+            shares.append(gpu_memory_utilization)
             logged, answer = answers[len(tried) - 1]
             os.write(2, f"(EngineCore pid=7) ERROR {logged}\n".encode())
             if isinstance(answer, Exception):
@@ -129,14 +119,14 @@ def opened(monkeypatch, tmp_path):
 
     logger = vllm_log.logging.getLogger("vllm")
     before = logger.handlers, logger.propagate
-    yield opening, tried
+    yield opening, tried, shares
     logger.handlers, logger.propagate = before
 
 
 @pytest.mark.parametrize("error", [FAILED, ValueError(NEEDS)])
 def test_a_context_that_does_not_fit_beside_the_model_is_the_longest_that_does(opened, error):
     """On a CPU vLLM itself says so; on a GPU the process that loads the model does, in the log."""
-    opening, tried = opened
+    opening, tried, _ = opened
     assert opening((f"ValueError: {NEEDS}", error), ("", "engine")) == "engine"
     assert tried == [131_072, -1]
 
@@ -144,14 +134,14 @@ def test_a_context_that_does_not_fit_beside_the_model_is_the_longest_that_does(o
 @pytest.mark.parametrize("error", [FAILED, ValueError(NEEDS)])
 def test_a_model_whose_numbers_go_by_the_context_gets_no_other(opened, error):
     """Beyond original_max_position_embeddings it has the long factors, else the short ones, whatever the sequence."""
-    opening, tried = opened
+    opening, tried, _ = opened
     with pytest.raises(InputError, match="with a shorter one this model gives other numbers") as caught:
         opening((f"ValueError: {NEEDS}", error), ("", "engine"), rope="longrope")
     assert tried == [131_072] and "--max-length" in caught.value.details["remedy"]
 
 
 def test_what_failed_in_another_process_is_told_by_its_last_words(opened):
-    opening, tried = opened
+    opening, tried, _ = opened
     with pytest.raises(InputError, match="vLLM cannot load the model") as caught:
         opening((f"ValueError: {NEEDS}", FAILED), ("ValueError: No available memory for the cache blocks.", FAILED))
     assert caught.value.details["found"] == "No available memory for the cache blocks." and tried == [131_072, -1]
@@ -171,3 +161,44 @@ def test_what_failed_in_another_process_is_told_by_its_last_words(opened):
     with pytest.raises(InputError) as caught:
         opening(("", ValueError("no such architecture")))
     assert caught.value.details["found"] == "no such architecture" and tried == [131_072]
+
+
+def gpu(monkeypatch, free, total, available=None):
+    """Have the machine be one with a GPU of so many GiB; an integrated one, where the machine has `available`."""
+    monkeypatch.setattr(vllm, "device_type", lambda: "cuda")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free * 2**30), total * 2**30))
+    kind = types.SimpleNamespace(is_integrated=available is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: kind)
+    memory = types.SimpleNamespace(available=int((available or 0) * 2**30))
+    monkeypatch.setitem(sys.modules, "psutil", types.SimpleNamespace(virtual_memory=lambda: memory))
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "available", "share"),
+    [
+        (79, 80, None, None),
+        (60, 80, None, 0.73),
+        (7.6, 8, None, 0.82),  # its own process takes half of a GiB before it looks
+        (1, 80, None, 0.01),
+        (10, 128, 125, None),  # what the system keeps of files is free
+        (10, 128, 64, 0.48),
+    ],
+)
+def test_of_a_gpu_that_others_use_vllm_takes_what_they_leave(opened, monkeypatch, capfd, free, total, available, share):
+    """It asks for 92% of the whole card and does not start where less is free."""
+    opening, _, shares = opened
+    gpu(monkeypatch, free, total, available)
+    assert opening(("", "engine")) == "engine" and shares == [share]
+    assert ("of the GPU's memory" in capfd.readouterr().err) == bool(share)  # the screen, not the log
+    with pytest.raises(InputError, match="vLLM cannot load the model") as caught:
+        opening(("", "engine"), ("ValueError: No available memory for the cache blocks.", FAILED))
+    assert ("which is what others leave it" in caught.value.what) == bool(share)
+
+
+def test_whether_vllm_runs_a_model_is_asked_without_the_gpu(monkeypatch):
+    """The question is asked where no scorer may ever be, and of what is free when the answer is used."""
+    gpu(monkeypatch, 60, 80)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: pytest.fail("asked"))
+    model = types.SimpleNamespace(context=2048, trust_remote_code=False)
+    assert "gpu_memory_utilization" not in vllm.settings_of(model, "float32")

