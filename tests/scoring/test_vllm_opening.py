@@ -97,7 +97,7 @@ def opened(monkeypatch, tmp_path):
     tried: list[int] = []
     shares: list[float | None] = []
 
-    def opening(*answers, rope="default"):
+    def opening(*answers, rope="default", more=""):
         (tmp_path / "config.json").write_text(f'{{"rope_parameters": {{"rope_type": "{rope}"}}}}')
         model = Model("tiny", None, tmp_path, "0" * 32, 131_072)
 
@@ -105,7 +105,7 @@ def opened(monkeypatch, tmp_path):
             tried.append(max_model_len)
             shares.append(gpu_memory_utilization)
             logged, answer = answers[len(tried) - 1]
-            os.write(2, f"(EngineCore pid=7) ERROR {logged}\n".encode())
+            os.write(2, f"{os.environ['VLLM_LOGGING_PREFIX']}(EngineCore pid=7) ERROR {logged}\n{more}".encode())
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -161,6 +161,42 @@ def test_what_failed_in_another_process_is_told_by_its_last_words(opened):
     with pytest.raises(InputError) as caught:
         opening(("", ValueError("no such architecture")))
     assert caught.value.details["found"] == "no such architecture" and tried == [131_072]
+
+
+def test_what_another_run_says_meanwhile_is_not_its_cause(opened):
+    """Nor what Python says as the process ends, whoever has signed it not."""
+    opening, tried, _ = opened
+    noise = "Exception ignored in: <function shutdown>\nTypeError: 'NoneType' object is not callable\n"
+    others = f"[curate 1] (EngineCore pid=9) ERROR ValueError: {NEEDS}\n"
+    with pytest.raises(InputError) as caught:
+        opening(("ValueError: no such layer", FAILED), more=noise + others)
+    assert caught.value.details["found"] == "no such layer" and tried == [131_072]
+    tried.clear()
+    with pytest.raises(InputError) as caught:
+        opening(("", FAILED), more=others)
+    assert caught.value.details["found"].startswith("Engine core initialization failed")
+    tried.clear()
+    with pytest.raises(InputError) as caught:  # it ends before it logs anything
+        opening(("", FAILED), more=f"ModuleNotFoundError: No module named 'zmq'\n{others}")
+    assert caught.value.details["found"] == "ModuleNotFoundError: No module named 'zmq'" and tried == [131_072]
+
+
+def test_each_process_signs_for_itself_and_a_user_as_they_like(monkeypatch):
+    monkeypatch.setattr(os, "environ", {vllm_log._PREFIX: "[curate 1] "})  # as from the process that started this one
+    vllm_log.mark()
+    assert os.environ[vllm_log._PREFIX] == f"[curate {os.getpid()}] "
+    os.environ[vllm_log._PREFIX] = "mine "
+    vllm_log.mark()
+    assert os.environ[vllm_log._PREFIX] == "mine "
+
+
+@pytest.mark.parametrize("rope", ["default", "longrope"])
+@pytest.mark.parametrize("error", [FAILED, ValueError("KV cache layout NHD cannot express this model's")])
+def test_what_no_shorter_context_mends_is_not_tried_with_one(opened, error, rope):
+    opening, tried, _ = opened
+    with pytest.raises(InputError, match="vLLM cannot load the model") as caught:
+        opening(("ValueError: KV cache layout NHD cannot express this model's", error), rope=rope)
+    assert tried == [131_072] and caught.value.details["found"].startswith("KV cache layout")
 
 
 def gpu(monkeypatch, free, total, available=None):

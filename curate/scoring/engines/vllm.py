@@ -22,7 +22,7 @@ from curate.base.progress import say
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import UNBOUNDED, Model
 from curate.scoring.engines.longrope import goes_by_context
-from curate.scoring.engines.vllm_log import cause_in_log, failure, into_log, log_size, said
+from curate.scoring.engines.vllm_log import cause_in_log, failure, into_log, log_size, mark, said
 from curate.scoring.engines.vllm_ways import RAW, way_of
 
 # Tokens of one engine step, which holds [step tokens x vocabulary] in float32; a longer sequence takes several.
@@ -58,6 +58,7 @@ def prepared() -> None:
     """Set what vLLM reads when it is imported, where the user has not."""
     for name, value in (_ALWAYS | (_ON_CPU if device_type() == "cpu" else _ON_CUDA)).items():
         os.environ.setdefault(name, value)
+    mark()
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # there is no Triton on a CPU
     warnings.filterwarnings("ignore", module=r"vllm\.|torch\.distributed", category=FutureWarning)
 
@@ -149,7 +150,7 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
             return _fitting(vllm.LLM, model, settings, start)
         except Exception as error:  # some are of vLLM's own kinds
             cause = _cause(error, start)
-            if "KV cache" in (cause or str(error)) and goes_by_context(model):
+            if _too_long(cause or str(error)) and goes_by_context(model):
                 raise InputError(
                     "the context does not fit the memory, and with a shorter one this model gives other numbers",
                     file=model.path,
@@ -167,12 +168,18 @@ def _fitting(llm: Any, model: Model, settings: dict[str, Any], start: int) -> An
     try:
         return llm(str(model.path), **settings)
     except Exception as error:
-        if "KV cache" not in (_cause(error, start) or str(error)) or settings["max_model_len"] is None:
+        if not _too_long(_cause(error, start) or str(error)) or settings["max_model_len"] is None:
             raise
         if goes_by_context(model):
             raise
     memory.give_back()
     return llm(str(model.path), **settings | {"max_model_len": -1})
+
+
+def _too_long(words: str) -> bool:
+    """Whether vLLM says that the cache cannot hold one sequence of the context's length. It says other things of its
+    KV cache, which no shorter context mends."""
+    return "KV cache" in words and "max seq len" in words
 
 
 def _cause(error: Exception, start: int) -> str | None:

@@ -16,11 +16,24 @@ from curate.base.errors import InputError, first_line
 _LOG_BYTES = 2**20  # of the log's end, at most, that are looked at
 _ERROR = re.compile(r"(?:ValueError|RuntimeError|OutOfMemoryError): (.*)|\b(\w+(?:Error|Exception): .*)")
 """What an error says; of one whose kind says more than "it does not work", with its kind."""
+_PREFIX = "VLLM_LOGGING_PREFIX"
+_MARKED = re.compile(r"\[curate \d+\] ")
 
 
 def log_file() -> Path:
     """The file; its folder is made when something is written."""
     return files.state_folder() / "logs" / "vllm.log"
+
+
+def mark() -> None:
+    """Have each line that vLLM logs, in this process and in those that it starts, begin with this process's number:
+    others may write to the log at the same time. Before vLLM is imported; a prefix of the user's own stays."""
+    if not _MARKED.sub("", os.environ.get(_PREFIX, "")):
+        os.environ[_PREFIX] = _mark()
+
+
+def _mark() -> str:
+    return f"[curate {os.getpid()}] "
 
 
 @contextlib.contextmanager
@@ -74,7 +87,8 @@ def log_size() -> int:
 
 
 def cause_in_log(start: int) -> str | None:
-    """What the last error says that the log has gained from byte `start` on; None where there is none.
+    """What the last error says that the log has gained from byte `start` on, among what this process and its own have
+    logged, else among what nobody has signed; None where there is none.
 
     On a GPU the model is loaded in a process of its own: what is raised here says only that this process failed.
     """
@@ -85,8 +99,11 @@ def cause_in_log(start: int) -> str | None:
     except OSError:
         return None
     lines = [line for line in lines if "initialization failed" not in line]
-    told = [found[1] or found[2] for line in lines if (found := _ERROR.search(line))]
-    return " ".join(told[-1].split())[:300] if told else None
+    ours = [line for line in lines if line.startswith(_mark())]
+    for some in (ours, [line for line in lines if not _MARKED.match(line)]):
+        if told := [found[1] or found[2] for line in some if (found := _ERROR.search(line))]:
+            return " ".join(told[-1].split())[:300]
+    return None
 
 
 def failure(what: str, error: Exception, file: Path | None = None, cause: str | None = None) -> InputError:
