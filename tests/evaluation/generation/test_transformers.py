@@ -81,6 +81,26 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(model, stop, prompts, mo
     assert caught.value.details["file"] == str(model.path) and "at once: tried 6, 3, 1;" in str(caught.value)
 
 
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 1.0), (0.9, 0.8)])
+def test_memory_that_runs_out_amid_the_answers_changes_none(model, stop, prompts, monkeypatch, temperature, top_p):
+    """Keys and values grow from token to token: what was written is written again, by the same random numbers."""
+    engine = TransformersGeneration(model, "float32", stop)
+    requests = [Request(prompt, 20, temperature, top_p, 7 + row) for row, prompt in enumerate(prompts)]
+    expected, inner, full = engine.generate(requests), engine.model.base_model.forward, []
+    most = 6 * (max(map(len, prompts)) + 20)
+
+    def forward(input_ids=None, past_key_values=None, **more):
+        held = past_key_values.get_seq_length()
+        if held and len(input_ids) * (held + 1) > most:
+            full.append(len(input_ids))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(input_ids=input_ids, past_key_values=past_key_values, **more)
+
+    monkeypatch.setattr(engine.model.base_model, "forward", forward)
+    assert engine.generate(requests) == expected and len(full) == 2
+    assert engine.generate(requests) == expected and len(full) == 2
+
+
 @pytest.mark.parametrize("kind", ["gemma2", "gpt2", "llama"])
 def test_other_architectures(kind, tmp_path):
     """Soft-capped with a sliding window shorter than the sequence, learnt positions, grouped queries."""
