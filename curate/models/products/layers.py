@@ -8,7 +8,6 @@ products that read it. Without gradients what is in the middle is overwritten. T
 
 from __future__ import annotations
 
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -27,8 +26,8 @@ def lighten(model: nn.Module, *, remake: bool) -> None:
     """`speed_up` the model (float32, CPU), and `fuse` it.
 
     Args:
-        remake: what a norm gives is not kept for the backward pass but made again: a sixth less to keep. Not where
-            whole layers are computed again.
+        remake: what a norm gives in float32 is not kept for the backward pass but made again: a sixth less to keep.
+            Not where whole layers are computed again.
     """
     speed_up(model)
     fuse(model)
@@ -82,14 +81,14 @@ def _same(module: nn.Module, ours: Any) -> bool:
 def _rms_norm(self: Any, states: torch.Tensor) -> torch.Tensor:
     scale = states.detach().float().square().mean(-1, keepdim=True).add_(self.variance_epsilon).rsqrt_()
     normed = _RMSNorm.apply(states, self.weight, scale)
-    if torch.is_grad_enabled() and getattr(self, "curate_remake", False):
-        # The products that read it would each keep it; it is as cheap to make again as to read.
-        normed.again = Again(partial(_scaled, dtype=normed.dtype), states.detach(), self.weight.detach(), scale)
+    if torch.is_grad_enabled() and normed.dtype == torch.float32 and getattr(self, "curate_remake", False):
+        # The products that read it would keep it, and it is as cheap to make again as to read. In bfloat16 it is small.
+        normed.again = Again(_scaled, states.detach(), self.weight.detach(), scale)
     return normed  # type: ignore[no-any-return]
 
 
-def _scaled(states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return (states * scale).to(states.dtype).mul(weight).to(dtype)
+def _scaled(states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return (states * scale).to(states.dtype).mul(weight)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -99,9 +98,8 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(states, weight, scale)
         # What the products would round anyway, each for itself; the queries and keys of a head are rotated first.
-        rounded = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-        both = torch.promote_types(states.dtype, weight.dtype)
-        return _scaled(states, weight, scale, rounded if states.dtype == torch.float32 else both)
+        normed = _scaled(states, weight, scale)
+        return operand(normed) if states.dtype == torch.float32 else normed
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
