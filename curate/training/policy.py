@@ -27,6 +27,7 @@ from curate.scoring.packing.forward import pad, response_logits, response_logps,
 from curate.scoring.packing.last import trim
 from curate.scoring.packing.packs import Pack
 from curate.training.sharding import in_shards
+from curate.training.shares import large
 from curate.training.work import Work
 
 Logps = dict[str, torch.Tensor]
@@ -48,7 +49,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
                 setattr(module, name, 0.0)
     model.config.use_cache = False
     model.curate_packs = False
-    lighten(model, remake=not gradient_checkpointing)
+    lighten(model, remake=large(model) and not gradient_checkpointing)
     trim(model)
     _score_in_the_head(model.get_output_embeddings())
     own = type(model).forward

@@ -48,6 +48,11 @@ def tokens_of(model: torch.nn.Module, dtype: torch.dtype) -> int:
     return int(min(max(KEPT[dtype] // max(kept, 1), FEWEST), MOST[dtype]))
 
 
+def large(model: torch.nn.Module) -> bool:
+    """Whether it is memory that bounds its shares in float32; else a little time is dearer than what they keep."""
+    return tokens_of(model, torch.float32) < MOST[torch.float32]
+
+
 def shares(inputs: dict[str, Any], budget: int, cost: Cost) -> list[dict[str, Any]]:
     """A collator's batch as several: pairs of one prompt together, of about `budget` tokens at most, of like cost, and
     their number a multiple of those that run side by side unless there are fewer prompts. Each names its `rows` of the

@@ -13,7 +13,7 @@ from curate.models.rendering import TokenSequence
 from curate.objectives.registry import OBJECTIVES, TENSORS
 from curate.training.pairs import NUMBERS, Collator, Pair
 from curate.training.policy import make_policy
-from curate.training.shares import Cost, cost_of, shares, tokens_of
+from curate.training.shares import Cost, cost_of, large, shares, tokens_of
 
 TOKENS_ALONE = Cost(head=0.0, attended=0.0)
 
@@ -106,7 +106,7 @@ def test_a_share_of_a_model_that_keeps_more_a_token_has_fewer_tokens(hidden, inn
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = hidden // 64, hidden // 192, 64
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    assert tokens_of(model, dtype) == tokens
+    assert tokens_of(model, dtype) == tokens and large(model) == (hidden > 384)
 
 
 def test_one_core_has_one_share_until_it_is_too_large(monkeypatch):
