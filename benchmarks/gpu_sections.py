@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import gpu_answers
 import gpu_attention
 import gpu_vllm
 import numpy as np
@@ -401,37 +402,6 @@ def fsdp(setup: Setup) -> None:
     setup.add(run=f"{kind}, one process", seconds=seconds, **losses, note=note)
 
 
-def generation(setup: Setup) -> None:
-    """Answers of curate's loop."""
-    from curate.evaluation.generation.base import Request
-    from curate.evaluation.generation.transformers import TransformersGeneration
-
-    model = setup.small
-    tokenizer = rendering.load_tokenizer(model)
-    stop = rendering.stop_token_ids(tokenizer, model)
-    count, longest = (6, 8) if setup.tiny else (128, 64)
-    prompts = setup.prompts(model, count)
-    for dtype in ("float32", "bfloat16"):
-        engine = TransformersGeneration(model, dtype, stop)
-        for temperature in (0.0, 1.0):
-            requests = [Request(ids, longest, temperature, 1.0, seed) for seed, ids in enumerate(prompts)]
-            engine.generate(requests[:4])
-            with memory() as peak:
-                started = time.perf_counter()
-                answers = engine.generate(requests)
-                seconds = time.perf_counter() - started
-            alone = [engine.generate([request])[0] for request in requests[:4]]
-            same = sum(one == other for one, other in zip(alone, answers, strict=False))
-            tokens = sum(len(answer.ids) for answer in answers)
-            setup.add(
-                what="answers",
-                dtype=dtype,
-                temperature=temperature,
-                **{"tokens/s": tokens / seconds, **peak, "the same alone": f"{same} of {len(alone)}"},
-            )
-        engine.close()
-
-
 def divergence(setup: Setup) -> None:
     """The KL of a policy to its reference."""
     import copy
@@ -480,8 +450,8 @@ SECTIONS = (
     training,
     lora,
     fsdp,
-    generation,
     divergence,
+    *gpu_answers.SECTIONS,
     *gpu_attention.SECTIONS,
     *gpu_vllm.SECTIONS,
     study,

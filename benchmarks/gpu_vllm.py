@@ -1,4 +1,4 @@
-"""The sections of benchmarks/gpu.py that need vLLM: scores, answers, a server of it. Without it they say so."""
+"""The sections of benchmarks/gpu.py in which vLLM scores: as an engine and as a server. Without it they say so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.models import rendering
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 
@@ -113,56 +112,6 @@ def _scoring(setup: Setup, name: str, model: Model, dtype: str) -> None:
     engine.close()
 
 
-def vllm_answers(setup: Setup) -> None:
-    """Tokens a second, and how many greedy answers are those of curate's own loop in the same dtype."""
-    from gpu_sections import forget
-
-    from curate.evaluation.generation.base import Request
-    from curate.evaluation.generation.transformers import TransformersGeneration
-    from curate.evaluation.generation.vllm import VllmGeneration
-
-    if lacking(setup):
-        return
-    model, dtype = setup.small, "float32" if setup.tiny else "bfloat16"
-    tokenizer = rendering.load_tokenizer(model)
-    stop = rendering.stop_token_ids(tokenizer, model)
-    count, longest = (6, 8) if setup.tiny else (128, 64)
-    prompts = setup.prompts(model, count)
-
-    def asked(temperature: float) -> list[Request]:
-        return [Request(ids, longest, temperature, 1.0, seed) for seed, ids in enumerate(prompts)]
-
-    own = TransformersGeneration(model, dtype, stop)
-    expected = own.generate(asked(0.0))
-    own.close()
-    forget()
-    start = time.perf_counter()
-    engine = VllmGeneration(model, dtype, stop)
-    setup.add(what="opened", dtype=dtype, seconds=time.perf_counter() - start)
-    for temperature in (0.0, 1.0):
-        requests = asked(temperature)
-        engine.generate(requests[:4])
-        start = time.perf_counter()
-        answers = engine.generate(requests)
-        seconds = time.perf_counter() - start
-        again = engine.generate(requests)
-        alone = [engine.generate([request])[0] for request in requests[:8]]
-        tokens = sum(len(answer.ids) for answer in answers)
-        setup.add(
-            what="answers",
-            dtype=dtype,
-            temperature=temperature,
-            **{"tokens/s": tokens / seconds, "seconds": seconds},
-            **{"the same again": _same(answers, again), "the same alone": _same(alone, answers)},
-            **({"as by transformers": _same(expected, answers)} if not temperature else {}),
-        )
-    engine.close()
-
-
-def _same(some: Sequence[Any], others: Sequence[Any]) -> str:
-    return f"{sum(one == other for one, other in zip(some, others, strict=False))} of {len(some)}"
-
-
 def vllm_server(setup: Setup) -> None:
     """The server engine, with a server of vLLM on this machine that takes and gives token ids."""
     from vllm_server import serving
@@ -184,4 +133,4 @@ def vllm_server(setup: Setup) -> None:
         engine.close()
 
 
-SECTIONS = (vllm, vllm_old_runner, vllm_answers, vllm_server)
+SECTIONS = (vllm, vllm_old_runner, vllm_server)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FIRST = ["machine", "parity", "scoring", "training", "lora", "fsdp", "generation", "divergence", "pack_attention"]
-VLLM = ["vllm", "vllm_old_runner", "vllm_answers", "vllm_server"]
+SECTIONS = [
+    *("machine", "parity", "scoring", "training", "lora", "fsdp", "divergence", "generation", "vllm_answers"),
+    *("pack_attention", "vllm", "vllm_old_runner", "vllm_server", "study"),
+]
 
 
 @pytest.mark.slow
@@ -23,25 +25,14 @@ def test_every_section_runs_and_what_fails_stops_no_other(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
         env=os.environ | {"PYTHON": sys.executable, "CURATE_STATE": str(tmp_path / "state")},
     )
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out/gpu.json").read_text())["sections"]
     assert {name: section.get("error") for name, section in record.items()} == dict.fromkeys(record)
     rows = {name: section["rows"] for name, section in record.items()}
-    assert list(rows) == [
-        "machine",
-        "parity",
-        "scoring",
-        "training",
-        "lora",
-        "fsdp",
-        "generation",
-        "divergence",
-        *VLLM,
-        "study",
-    ]
+    assert list(rows) == SECTIONS
     parity = {(row["dtype"], row["way"]): row["max, nats/token"] for row in rows["parity"]}
     assert len(parity) == 6 and all(parity["float32", way] < 1e-4 for way in ("packs", "one length", "padded"))
     assert all(0 < parity["bfloat16", way] < 0.2 for way in ("packs", "one length", "padded"))
