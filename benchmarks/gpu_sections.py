@@ -199,21 +199,42 @@ def ways(model: Model, dtype: str, sequences: Sequence[TokenSequence]) -> Iterat
     forget()
 
 
+class Truth:
+    """Sequences, and what they score in float64, one at a time."""
+
+    def __init__(self, setup: Setup, model: Model) -> None:
+        from curate.scoring.check import exact
+
+        self.sequences = setup.sequences(model, 2 if setup.tiny else 24)
+        self.logps = exact(model, self.sequences)
+        self.tokens = np.array([len(one.response_ids) for one in self.sequences])
+        forget()
+
+    def apart(self, score: Callable[[Sequence[TokenSequence]], np.ndarray]) -> dict[str, float]:
+        """How far a way to score is from it."""
+        apart = np.abs(score(self.sequences) - self.logps) / self.tokens
+        return {"max, nats/token": float(apart.max()), "mean": float(apart.mean())}
+
+
+def timed(setup: Setup, run: Callable[[], Any], tokens: int) -> dict[str, float]:
+    """The median of three runs after a first one."""
+    seconds = []
+    for _ in range(2 if setup.tiny else 4):
+        start = time.perf_counter()
+        run()
+        if ON_GPU:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    middle = float(np.median(seconds[1:]))
+    return {"tokens/s": tokens / middle, "seconds": middle, "first": seconds[0]}
+
+
 def parity(setup: Setup) -> None:
     """Packs (on a GPU FlexAttention), batches of one length, and padding against float64, one sequence at a time."""
-    from curate.scoring.check import exact
-
-    model = setup.small
-    sequences = setup.sequences(model, 2 if setup.tiny else 24)
-    tokens = np.array([len(one.response_ids) for one in sequences])
-    oracle = exact(model, sequences)
-    forget()
+    truth = Truth(setup, setup.small)
     for dtype in ("float32", "bfloat16"):
-        for name, score, told in ways(model, dtype, sequences):
-            apart = np.abs(score() - oracle) / tokens
-            setup.add(
-                dtype=dtype, way=name, **{"max, nats/token": float(apart.max()), "mean": float(apart.mean())}, note=told
-            )
+        for name, score, told in ways(setup.small, dtype, truth.sequences):
+            setup.add(dtype=dtype, way=name, **truth.apart(lambda _, score=score: score()), note=told)
 
 
 def scoring(setup: Setup) -> None:
@@ -235,18 +256,11 @@ def beside_trl(setup: Setup) -> bool:
 
 
 def _measure(setup: Setup, score: Callable[[], Any], tokens: int, **about: Any) -> None:
-    """One row: three runs after one that compiles."""
-    seconds = []
-    with memory() as peak:
-        for _ in range(2 if setup.tiny else 4):
-            start = time.perf_counter()
-            score()
-            if ON_GPU:
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-    middle = float(np.median(seconds[1:]))
+    """One row: `timed`, and the memory that it took."""
     note = about.pop("note")
-    setup.add(**about, **{"tokens/s": tokens / middle, "seconds": middle, "first": seconds[0], **peak}, note=note)
+    with memory() as peak:
+        found = timed(setup, score, tokens)
+    setup.add(**about, **found, **peak, note=note)
 
 
 def _trl_scoring(setup: Setup, model: Model, dtype: str, name: str, pairs: int) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model
 
 if TYPE_CHECKING:
@@ -27,36 +26,6 @@ def lacking(setup: Setup) -> bool:
         setup.add(note="no vLLM for this device")
         return True
     return False
-
-
-class Truth:
-    """Sequences, and what they score in float64, one at a time."""
-
-    def __init__(self, setup: Setup, model: Model) -> None:
-        from gpu_sections import forget
-
-        from curate.scoring.check import exact
-
-        self.sequences = setup.sequences(model, 2 if setup.tiny else 24)
-        self.logps = exact(model, self.sequences)
-        self.tokens = np.array([len(one.response_ids) for one in self.sequences])
-        forget()
-
-    def apart(self, score: Callable[[Sequence[TokenSequence]], np.ndarray]) -> dict[str, float]:
-        """How far a way to score is from it."""
-        apart = np.abs(score(self.sequences) - self.logps) / self.tokens
-        return {"max, nats/token": float(apart.max()), "mean": float(apart.mean())}
-
-
-def timed(setup: Setup, run: Callable[[], Any], tokens: int) -> dict[str, float]:
-    """The median of three runs after a first one."""
-    seconds = []
-    for _ in range(2 if setup.tiny else 4):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    middle = float(np.median(seconds[1:]))
-    return {"tokens/s": tokens / middle, "seconds": middle, "first": seconds[0]}
 
 
 def vllm(setup: Setup) -> None:
@@ -76,6 +45,7 @@ def vllm_old_runner(setup: Setup) -> None:
 
 def _scoring(setup: Setup, name: str, model: Model, dtype: str) -> None:
     import vllm
+    from gpu_sections import Truth, timed
 
     from curate.scoring.engines.vllm import VllmEngine
     from curate.scoring.engines.vllm_ways import READING, ResponseRows, WholePrompt
@@ -114,6 +84,7 @@ def _scoring(setup: Setup, name: str, model: Model, dtype: str) -> None:
 
 def vllm_server(setup: Setup) -> None:
     """The server engine, with a server of vLLM on this machine that takes and gives token ids."""
+    from gpu_sections import Truth, timed
     from vllm_server import serving
 
     from curate.scoring.engines.server import ServerEngine
