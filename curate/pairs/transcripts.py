@@ -22,7 +22,8 @@ def like_transcripts(pairs: pl.DataFrame) -> pl.DataFrame:
     """
     asked = pl.col("prompt").list.eval(pl.element().struct.field("role") != "system").list.sum() == 1
     said = pl.col("prompt").list.last().struct.field("content")
-    return pairs.filter(asked & said.str.contains(_LIKE)).sort("at").unique("prompt_key", keep="first").sort("at")
+    found = pairs.filter(asked & said.str.contains(_LIKE)).sort("at")
+    return found.unique("prompt_key", keep="first", maintain_order=True)
 
 
 def note(found: pl.DataFrame, form: Format) -> str:

@@ -176,7 +176,7 @@ def _reference(policy: Any, model: Model, autocast: bool) -> Callable[[], Any]:
 
     def loaded() -> Any:
         reference = load_model(model, "float32")
-        lighten(reference, remake=False)
+        lighten(reference)
         return frozen(reference)
 
     if sum(weight.nbytes for weight in policy.parameters()) > HELD_BYTES:

@@ -22,7 +22,7 @@ PROBE = 3  # rows of the input that a layer's own forward pass and ours are comp
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2}  # as a fraction of the largest output
 
 
-def lighten(model: nn.Module, *, remake: bool) -> None:
+def lighten(model: nn.Module, *, remake: bool = False) -> None:
     """`speed_up` the model (float32, CPU), and `fuse` it.
 
     Args:

@@ -124,7 +124,7 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     """Train in place; the mean loss of the last tenth of the steps, nats/token."""
     on_gpu = torch.cuda.is_available()
     model.to("cuda" if on_gpu else "cpu").train()
-    lighten(model, remake=False)
+    lighten(model)
     if not on_gpu:
         keep_freed()
     number = 1 if on_gpu else together()
