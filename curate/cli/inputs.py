@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.base import files
-from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.cli.options import rejects_path
 from curate.pairs.artefact import read_artefact
-from curate.pairs.schema import MADE_BY, PAIRS, REJECTS
+from curate.pairs.schema import PAIRS, REJECTS
 from curate.project.params import CleaningParams, DataParams, is_file
 from curate.selection import measure
 
@@ -81,24 +80,6 @@ def _as_file(frame: pl.DataFrame, provenance: dict[str, Any]) -> Iterator[Path]:
         yield file
 
 
-def refuse_raw(path: Path) -> Path:
-    """`path`, unless it is data that no step has read yet: neither named nor made as a Parquet file."""
-    if path.suffix == ".parquet" or not path.is_file():
-        return path
-    from curate.pairs.sources.files import PARQUET
-
-    with path.open("rb") as file:
-        if file.read(len(PARQUET)) == PARQUET:
-            return path
-    raise InputError(
-        "this is not a file that an earlier step wrote",
-        file=path,
-        found=f"a file {path.suffix}" if path.suffix else "no Parquet file",
-        expected="a Parquet file of ours",
-        remedy=f"raw data becomes pairs by `curate {MADE_BY['pairs']}`",
-    )
-
-
 def model_option(provenance: dict[str, Any]) -> str:
     """How `--model` takes the model of scores, by their record: a Hub id, or a folder's name where it is here; else
     MODEL, for no more of a path than its last part is recorded."""
@@ -123,7 +104,7 @@ def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
         from curate.hub.load import load_folder
 
         return load_folder(Path(source), *stages)
-    return read_artefact(refuse_raw(Path(source)), *stages), files.read_provenance(source)
+    return read_artefact(source, *stages), files.read_provenance(source)
 
 
 @contextmanager

@@ -61,7 +61,6 @@ def train(
     """
     from curate.base import files
     from curate.base.progress import say
-    from curate.cli import inputs
     from curate.cli.agreement import lines
     from curate.evaluation import statistics
     from curate.evaluation.judges import agreement, training
@@ -71,7 +70,7 @@ def train(
     from curate.pairs.schema import Split
 
     statistics.check_installed()  # what measures it: asked before it is trained
-    frame = read_artefact(inputs.refuse_raw(pairs), "pairs")
+    frame = read_artefact(pairs, "pairs")
     learnt, heldout = (_responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
     resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)

@@ -31,10 +31,8 @@ def publish(
     The token comes from HF_TOKEN or `hf auth login`. What the repository has already is not sent again.
     """
     from curate.base.errors import UsageError
-    from curate.cli import inputs
     from curate.hub import publish as hub
 
-    inputs.refuse_raw(weights)
     if not re.fullmatch(REPOSITORY, repo):
         raise UsageError("not a repository's name", field="--repo", found=repo, expected="owner/name")
     if not dry_run:

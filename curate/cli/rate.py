@@ -28,7 +28,6 @@ def rate(
     """
     from curate.base.errors import UsageError
     from curate.base.progress import say
-    from curate.cli import inputs
     from curate.cli.options import check_out, quoted, say_next
     from curate.models.resolve import resolve
     from curate.pairs.artefact import scan_artefact
@@ -37,7 +36,7 @@ def rate(
     if reward is None and cost is None:
         raise UsageError("no rating model is named", expected="--reward MODEL, --cost MODEL or both")
     check_out(out, pairs)
-    scan_artefact(inputs.refuse_raw(pairs), "pairs")  # before models are fetched
+    scan_artefact(pairs, "pairs")  # before models are fetched
     resolved = {
         rating: resolve(name, revision, trust_remote_code=trust_remote_code)
         for rating, (name, revision) in asked.items()

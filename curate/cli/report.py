@@ -39,7 +39,6 @@ def report(
     """
     from curate.base.errors import UsageError
     from curate.base.progress import say
-    from curate.cli import inputs
     from curate.cli.options import check_spared, with_keys
     from curate.project import params as parameters
 
@@ -58,7 +57,7 @@ def report(
     check_spared(out / "metrics.json", with_keys("pairs", "arms"))
     given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
     documents = {name: path for name, path in given.items() if path is not None}
-    material = read_material(inputs.refuse_raw(weights), documents, runs, evaluations=evaluations)
+    material = read_material(weights, documents, runs, evaluations=evaluations)
     metrics = write_report(material, out, parameters.load(params) if params else None, made.now(), title)
     arms = metrics["arms"]
     trained = sum(arm["seeds"] for arm in arms.values())

@@ -23,13 +23,12 @@ def split(
     """
     from curate.base import files
     from curate.base.progress import say
-    from curate.cli import inputs
     from curate.cli.options import check_out, quoted, say_next
     from curate.pairs.artefact import read_artefact
     from curate.selection import measure, subsets
 
     check_out(out, scores)
-    frame = subsets.split(read_artefact(inputs.refuse_raw(scores), "pairs", "scores"), params)
+    frame = subsets.split(read_artefact(scores, "pairs", "scores"), params)
     before = files.read_provenance(scores)
     files.write_parquet(frame, out, subsets.provenance(params, before))
     summary = subsets.summarise(frame, params)

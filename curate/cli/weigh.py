@@ -29,10 +29,11 @@ def weigh(
     from curate.selection import measure, weights
 
     check_out(out, splits)
-    files.existing(inputs.refuse_raw(splits), "make it first with `curate split`")
+    files.existing(splits, "make it first with `curate split`")
+    scores = read_artefact(splits, "pairs", "scores")
     before = files.read_provenance(splits)
     params = weights.settled(params, before)
-    frame = weights.weigh(read_artefact(splits, "pairs", "scores"), params, measure.forms(before))
+    frame = weights.weigh(scores, params, measure.forms(before))
     files.write_parquet(frame, out, weights.provenance(params, before))
     summary = weights.summarise(frame, params)
     for warning in measure.warnings(before, summary):

@@ -13,7 +13,7 @@ import polars as pl
 from curate.base import limits
 from curate.base.errors import InputError, first_line
 from curate.base.files import existing
-from curate.pairs.schema import LARGEST, MADE_BY, MESSAGES, OPTIONAL, STAGES, check_columns
+from curate.pairs.schema import LARGEST, MADE_BY, MESSAGES, OPTIONAL, PARQUET, RAW, STAGES, check_columns
 
 NULLABLE = {"chosen_safe", "rejected_safe", "source", "source_format", "source_row", *OPTIONAL}
 """Columns of the pairs that say nothing on some rows."""
@@ -45,10 +45,27 @@ def _scan(path: str | Path, *stages: str) -> pl.LazyFrame:
     if path.is_dir():
         raise InputError("this is a folder, not a Parquet file", file=path)
     size = limits.check_regular(path, any_size=True)
+    _check_made(path)
     frame = pl.scan_parquet(path, glob=False)
     check_columns(frame, *stages, file=path)
     limits.check_rows(frame.select(pl.len()).collect().item(), path, size)
     return frame
+
+
+def _check_made(path: Path) -> None:
+    """Refuse data that no step has read yet: neither named nor made as a Parquet file."""
+    if path.suffix == ".parquet":
+        return
+    with path.open("rb") as file:
+        if file.read(len(PARQUET)) == PARQUET:
+            return
+    raise InputError(
+        "this is not a file that an earlier step wrote",
+        file=path,
+        found=f"a file {path.suffix}" if path.suffix else "no Parquet file",
+        expected="a Parquet file of ours",
+        remedy=RAW,
+    )
 
 
 class Fault(NamedTuple):

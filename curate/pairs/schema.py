@@ -97,6 +97,10 @@ LARGEST = 1e100
 
 STAGES = {"pairs": PAIRS, "scores": SCORES, "splits": SPLITS, "weights": WEIGHTS}
 MADE_BY = {"pairs": "prepare", "scores": "score", "splits": "split", "weights": "weigh"}
+RAW = f"raw data becomes pairs by `curate {MADE_BY['pairs']}`"
+"""What to do with data that no step has read yet."""
+PARQUET = b"PAR1"
+"""How a Parquet file begins."""
 
 
 class Meaning(NamedTuple):

@@ -13,7 +13,7 @@ from curate.evaluation import compare
 from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
 from curate.pairs.artefact import read_artefact
-from curate.pairs.schema import MADE_BY, PAIRS, REJECTS, STAGES, check_columns
+from curate.pairs.schema import PAIRS, RAW, REJECTS, STAGES, check_columns
 from curate.reporting import faults, folders, tables
 from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
 from curate.reporting.inputs import MEASURES, SIDES, Run, read_run
@@ -28,9 +28,6 @@ KINDS = (
     "pairs, scores, splits, weights, rejects, items or values (Parquet), a folder: a project, runs, evaluations, one "
     "of them, a reference; a JSON summary"
 )
-
-
-RAW = f"raw data becomes pairs by `curate {MADE_BY['pairs']}`"
 
 
 class Summary(NamedTuple):

@@ -15,13 +15,13 @@ from typing import Any
 from curate.base import limits
 from curate.base.errors import InputError
 from curate.base.files import existing
+from curate.pairs.schema import PARQUET
 from curate.pairs.sources.decoding import is_value, json_lines, read_json_array, read_json_objects
 from curate.pairs.sources.tables import parquet_rows, read_csv
 
 KINDS = "JSON array, JSON lines, CSV, TSV or Parquet, each also as .gz or .zst"
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
-PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
 MANY_LINES = 10_000  # between two looks whether they are too many
 PACKED = {".gz": "gzipped", ".zst": "zstandard-compressed"}
