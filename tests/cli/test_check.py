@@ -53,7 +53,7 @@ def test_without_a_model_it_says_what_is_installed():
     done = check()
     assert done.exit_code == 0
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["curate", "installed", "device"]
+    assert names == ["curate", "installed", "device", "compiler"]
     told = json.loads(check("--json").stdout)
     assert {"torch", "transformers"} <= told["installed"].keys() and told["usable"] is None
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import byte_tokenizer, forest, ids, little_memory, save_model, small, told_of_memory
 
+from curate.base import native
 from curate.base.errors import InputError
 from curate.models.products.head import token_logps
 from curate.models.rendering import TokenSequence
@@ -20,6 +21,7 @@ from curate.scoring.packing.head import COLUMNS, Head
 from curate.scoring.packing.last import trim
 from curate.scoring.packing.packs import packs
 from curate.scoring.packing.pieces import Plan
+from curate.scoring.packing.tree import Tree, kernels
 
 
 def alone(engine, sequences):
@@ -249,24 +251,91 @@ def long_forest():
 
 @pytest.mark.parametrize("sequences", [forest(), long_forest()], ids=["short", "long"])
 @pytest.mark.parametrize("window", [None, 5, 100])
-@pytest.mark.parametrize("widths", [(16, 16), (24, 16), (16, 24)], ids=str)
+@pytest.mark.parametrize(("heads", "widths"), [((4, 2), (16, 16)), ((3, 3), (24, 16)), ((5, 1), (16, 80))], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_attention_by_piece_and_its_gradients_are_those_of_one_softmax(dtype, widths, window, sequences):
+@pytest.mark.parametrize("way", ["C", "torch"])
+def test_attention_and_its_gradients_are_those_of_one_softmax(way, dtype, heads, widths, window, sequences):
     (pack,) = packs(sequences, 10_000)
-    torch.manual_seed(0)
-    shapes = [
-        (1, heads, len(pack.input_ids), width) for heads, width in ((4, widths[0]), (2, widths[0]), (2, widths[1]))
-    ]
-    states = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    states = some_states(pack, heads, widths, dtype)
     same = [part.detach().double().requires_grad_() for part in states]
     expected = by_definition(pack, *same, window)
-    found = Plan(pack).attend(*states, None, window)
+    found = (Tree(pack, kernels()) if way == "C" else Plan(pack)).attend(*states, None, window)
     slope = torch.randn(found.shape).to(dtype)
     ours = torch.autograd.grad(found, states, slope)
     theirs = torch.autograd.grad(expected, same, slope.double())
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     for one, other in zip((found, *ours), (expected, *theirs), strict=True):
         assert one.dtype == dtype and (one - other).norm() <= tolerance * other.norm()
+
+
+def some_states(pack, heads, widths, dtype=torch.float32):
+    """Query, key and value, with gradients. Queries are long: attention is sharp here and flat there."""
+    torch.manual_seed(0)
+    tokens = len(pack.input_ids)
+    shapes = [(heads[0], tokens, widths[0]), (heads[1], tokens, widths[0]), (heads[1], tokens, widths[1])]
+    parts = zip((4, 1, 1), shapes, strict=True)
+    return [(scale * torch.randn(1, *shape)).to(dtype).requires_grad_() for scale, shape in parts]
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_threads_and_company_change_no_bit_of_attention(window):
+    """Tree by tree and head by head, or all at once; a tree alone, or among others."""
+    sequences = long_forest()
+    (pack,) = packs(sequences, 10_000)
+    states = some_states(pack, (6, 2), (32, 32))
+    found = []
+    threads = torch.get_num_threads()
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        out = Tree(pack, kernels()).attend(*states, None, window)
+        found.append((out, *torch.autograd.grad(out.square().sum(), states)))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(*parts) for parts in zip(*found, strict=True))
+    start, length = pack.prompts[0]
+    (alone,) = packs([sequence for sequence in sequences if len(sequence.prompt_ids) == length], 10_000)
+    assert alone.input_ids.tolist() == pack.input_ids[: len(alone.input_ids)].tolist() and start == 0
+    cut = [part[:, :, : len(alone.input_ids)] for part in states]
+    assert torch.equal(Tree(alone, kernels()).attend(*cut, None, window), found[0][0][:, : len(alone.input_ids)])
+
+
+def test_attention_of_large_products_and_of_none():
+    """The largest of a row is taken off before its exponentials; a token that sees itself alone has its own value."""
+    (pack,) = packs(long_forest(), 10_000)
+    query, key, value = some_states(pack, (2, 2), (64, 64))
+    found = Tree(pack, kernels()).attend(query * 100, key * 100, value, None, None)
+    expected = by_definition(pack, (100 * query).double(), (100 * key).double(), value.double(), None)
+    assert torch.isfinite(found).all() and (found - expected).norm() <= 1e-3 * expected.norm()
+    assert torch.allclose(Tree(pack, kernels()).attend(query, key, value, None, 1), value.transpose(1, 2))
+
+
+@pytest.mark.parametrize("which", range(3), ids=["query", "key", "value"])
+def test_what_is_no_number_stays_none_in_attention(which):
+    (pack,) = packs(long_forest(), 10_000)
+    states = some_states(pack, (2, 1), (16, 16))
+    with torch.no_grad():
+        states[which][:, :, 5, 3] = torch.nan
+    found = Tree(pack, kernels()).attend(*states, None, 50).isnan().any(-1)
+    expected = by_definition(pack, *states[:2], torch.ones_like(states[2]), 50).isnan().any(-1)
+    if which == 2:
+        assert found[:, 5:55].all()  # of the prompt, what sees it
+    else:
+        assert found.any() and torch.equal(found, expected)
+
+
+def test_without_a_compiler_torch_attends(monkeypatch, model):
+    expected = TransformersEngine(model, "float32").logps(forest())
+    assert kernels()
+    monkeypatch.setenv(native.VARIABLE, "")
+    native.load.cache_clear()
+    kernels.cache_clear()
+    try:
+        said = []
+        engine = TransformersEngine(model, "float32", tell=said.append)
+        assert not kernels() and "C compiler" in said[0]
+        assert np.allclose(engine.logps(forest()), expected, atol=1e-3)
+    finally:
+        native.load.cache_clear()
+        kernels.cache_clear()
 
 
 def test_the_last_layer_runs_behind_its_attention_on_what_predicts_alone(model):

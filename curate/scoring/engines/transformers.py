@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate.base import memory
+from curate.base import memory, native
 from curate.base.device import device
 from curate.base.errors import InputError
 from curate.base.progress import say
@@ -29,6 +29,7 @@ from curate.scoring.packing.forward import of_one_length, pad, response_logps, s
 from curate.scoring.packing.head import Head, repack_linears, repacks
 from curate.scoring.packing.last import trim
 from curate.scoring.packing.packs import Pack, packs
+from curate.scoring.packing.tree import kernels
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}  # in one forward pass, at most (or one sequence)
 FEWEST_TOKENS = 512  # a pass that does not fit the device's memory is halved, down to this
@@ -174,5 +175,7 @@ class TransformersEngine:
             tell(f"score: this model runs without packs, which is slower: {self.fault}")
             self.head = None
         elif repacks(self.device):
+            if not kernels():
+                tell(f"score: {native.MISSING}")
             repack_linears(self.model, keep=self.model.get_output_embeddings())
             trim(self.model)

@@ -1,8 +1,9 @@
 """Attention within a pack: a branch sees its root and itself, and nothing else.
 
 Registered with transformers under the name `TREE`, so that every model on its attention interface can run a pack.
-On a CPU it is the scaled-dot-product kernel, piece by piece (`curate.scoring.packing.pieces`); on CUDA one compiled
-FlexAttention kernel, whose block mask skips whatever lies between pieces.
+On a CPU it is a kernel of our own (`curate.scoring.packing.tree`), or where no C compiler is torch's, piece by piece
+(`curate.scoring.packing.pieces`); on CUDA one compiled FlexAttention kernel, whose block mask skips whatever lies
+between pieces.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 
 from curate.scoring.packing.packs import Pack
 from curate.scoring.packing.pieces import Plan
+from curate.scoring.packing.tree import Tree, kernels
 
 TREE = "curate_tree"
 VARIANTS = 64  # of a compiled kernel, at most
@@ -58,7 +60,7 @@ def attending(pack: Pack, device: torch.device) -> Iterator[set[int | None]]:
         The set of sliding windows that layers asked for, filled as they run.
     """
     windows: set[int | None] = set()
-    attend = _flex(pack, device) if device.type == "cuda" else Plan(pack).attend
+    attend = _flex(pack, device) if device.type == "cuda" else on_cpu(pack)
     rows = torch.from_numpy(np.unique(pack.rows)).to(device, non_blocking=True)
     with _within(_Pass(attend, windows, rows)):
         yield windows
@@ -110,6 +112,12 @@ def register() -> None:
     from curate.base.light import transformers
 
     transformers.AttentionInterface.register(TREE, tree_attention)
+
+
+def on_cpu(pack: Pack) -> _Attend:
+    """Our kernel where there is a C compiler, else torch's."""
+    ours = kernels()
+    return Tree(pack, ours).attend if ours else Plan(pack).attend
 
 
 def _flex(pack: Pack, device: torch.device, compiled: bool = True) -> _Attend:

@@ -1,0 +1,93 @@
+"""C of this package, compiled on the machine that runs it, once. [ours]
+
+Where there is no C compiler, whoever asks has another way that needs none: it is slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+VARIABLE = "CURATE_CC"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the first that the compiler knows
+LONGEST = 120  # seconds to compile, at most
+MISSING = f"no C compiler ({', '.join(COMPILERS)}; {VARIABLE}): attention on a CPU takes more than twice as long"
+
+
+def compiler() -> str | None:
+    """The command that compiles C: CURATE_CC (empty: none), else CC, else the first of COMPILERS that is there."""
+    given = os.environ.get(VARIABLE)
+    commands = [given] if given is not None else [os.environ.get("CC", ""), *COMPILERS]
+    return next((each for each in commands if each.strip() and shutil.which(shlex.split(each)[0])), None)
+
+
+@cache
+def load(source: Path) -> ctypes.CDLL | None:
+    """The library of one C file; None where it cannot be compiled.
+
+    It is kept in the user's cache folder, named by the digest of all that it depends on; where that cannot be used,
+    for this process alone.
+    """
+    command = compiler()
+    if command is None:
+        return None
+    name = f"{source.stem}-{_digest(source, command)}.so"
+    try:
+        kept = _cache_folder() / name
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not kept.is_file():
+            _compile(command, source, kept)
+        return ctypes.CDLL(str(kept))
+    except subprocess.SubprocessError:
+        return None
+    except (OSError, RuntimeError):  # no home, or one that cannot be written, or that nothing may be run from
+        pass
+    try:
+        with tempfile.TemporaryDirectory(prefix="curate-") as folder:  # what is loaded outlives its file
+            _compile(command, source, Path(folder) / name)
+            return ctypes.CDLL(str(Path(folder) / name))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curate"
+
+
+def _digest(source: Path, command: str) -> str:
+    """Of the code, of how it is compiled, and of what the processor can do: machines may share a home."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    abilities = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    parts = (source.read_text(encoding="utf-8"), command, *FLAGS, platform.system(), platform.machine(), abilities)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def _compile(command: str, source: Path, target: Path) -> None:
+    """`target` appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+        subprocess.SubprocessError: it does not compile.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        for processor in THIS_PROCESSOR:
+            arguments = [*shlex.split(command), *FLAGS, processor, "-o", str(made), str(source), "-lm"]
+            done = subprocess.run(arguments, capture_output=True, timeout=LONGEST)
+            if done.returncode == 0:
+                break
+        done.check_returncode()
+        made.replace(target)
