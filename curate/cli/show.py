@@ -41,7 +41,7 @@ def show(
     Texts are printed only if asked for.
     """
     from curate.base.errors import UsageError
-    from curate.hub.load import is_published
+    from curate.pairs.manifest import is_published
     from curate.reporting.summary import summarise
 
     if as_json and show_text:

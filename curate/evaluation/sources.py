@@ -14,6 +14,7 @@ from curate.evaluation.items import Item
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import Suite, layouts
 from curate.pairs.identity import digest, draw_order
+from curate.pairs.manifest import MANIFEST, read_folder, verified
 from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.files import open_file
 from curate.pairs.sources.reading import Source, read
@@ -113,24 +114,9 @@ def _source(name: str) -> Source:
     return _published(Path(name)) if (Path(name) / MANIFEST).is_file() else read(_data_params(name))
 
 
-MANIFEST = "curate.json"
-"""What a dataset that curate published lies beside, and what lists its files."""
-
-
 def _published(folder: Path) -> Source:
     """All pairs of a published dataset's folder, whose files are those that were published."""
-    manifest = files.read_json_object(folder / MANIFEST)
-    try:
-        names = [name for side in manifest["configs"]["default"].values() for name in side]
-        listed = {Path(name): manifest["files"][name]["sha256"] for name in names}
-    except (KeyError, TypeError, AttributeError):
-        raise InputError("this folder is no dataset that curate published", file=folder, remedy="give a file") from None
-    records: list[Any] = []
-    for name, digest_there in listed.items():
-        if name.is_absolute() or ".." in name.parts or files.file_digest(folder / name) != digest_there:
-            found = f"{name}, of other bytes than {MANIFEST} says"
-            raise InputError("a data file is not the one that was published", file=folder, found=found)
-        records += open_file(folder / name)
+    records = [row for path in verified(read_folder(folder), folder, str(folder)) for row in open_file(path)]
     return Source(folder.name, str(folder), records, files.file_digest(folder / MANIFEST))
 
 

@@ -11,11 +11,12 @@ import yaml
 from curate.base.markdown import code, fenced, plain
 from curate.hub import dataset
 from curate.hub.licences import non_commercial
-from curate.hub.manifest import MANIFEST, Manifest
+from curate.pairs.manifest import DEFAULT, MANIFEST, SPLIT_NAMES, Manifest
 from curate.pairs.schema import Split, table
 from curate.project.params import REPOSITORY, PublishParams
 from curate.selection import measure
 
+CARD = "README.md"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 TAGS = ("curate", "preference", "dpo", "b-dpo", "trl", "safety", "mutual-information", "not-for-all-audiences")
 WARNING = """> [!WARNING]
@@ -46,7 +47,7 @@ def front_matter(
     repo: str, manifest: Manifest, configs: dataset.Configs, columns: list[str], params: PublishParams
 ) -> dict[str, Any]:
     """The card's YAML: what the Hub and `load_dataset` read. Keys that are the owner's to choose come last."""
-    rows = sum(part.rows for parts in configs[dataset.DEFAULT].values() for part in parts)
+    rows = sum(part.rows for parts in configs[DEFAULT].values() for part in parts)
     return {
         "license": manifest.license,
         "size_categories": [next((size for most, size in SIZES if rows < most), "n>1M")],
@@ -120,7 +121,7 @@ def _what(manifest: Manifest) -> str:
 
 def _configs(manifest: Manifest) -> str:
     about = {
-        dataset.DEFAULT: "all pairs",
+        DEFAULT: "all pairs",
         "balanced": "training pairs of small gap of mutual information",
         "imbalanced": "training pairs of large gap",
     }
@@ -136,7 +137,7 @@ def _configs(manifest: Manifest) -> str:
     return "\n".join(["## Configurations", "", "| name | pairs | train | test |", "|---|---|---|---|", *rows, "", note])
 
 
-SIDES = tuple(dataset.SPLIT_NAMES.values())
+SIDES = tuple(SPLIT_NAMES.values())
 
 
 def _rows(manifest: Manifest, names: Sequence[str]) -> int:
@@ -207,7 +208,7 @@ def _faults(manifest: Manifest) -> str:
     rows = [
         f"| {plain(rule)} | {about['count']:,} | {plain(about['meaning'])} |" for rule, about in found["rules"].items()
     ]
-    gone = found["kept"] - sum(_rows(manifest, names) for names in manifest.configs.get(dataset.DEFAULT, {}).values())
+    gone = found["kept"] - sum(_rows(manifest, names) for names in manifest.configs.get(DEFAULT, {}).values())
     lines = [
         "## Faults of the source",
         "",

@@ -10,12 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.base.files import ROW_GROUP
+from curate.pairs.manifest import DEFAULT
 from curate.pairs.schema import GAPS, MESSAGES, OPTIONAL, STAGES, Split, columns
 
-DEFAULT = "default"
 PUBLISHED_SUBSETS = ("balanced", "imbalanced")
-SPLIT_NAMES = {Split.TRAIN: "train", Split.HELDOUT: "test"}
-"""Our splits, by the names that the Hub has for them."""
 SHARD_ROWS = 200_000
 """Of a file, at most: a transfer that breaks off loses no more."""
 

@@ -14,7 +14,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.base.public import public
 from curate.hub import card, dataset, licences, lineage, merge
-from curate.hub.manifest import CARD, MANIFEST, Manifest, describe
+from curate.pairs.manifest import MANIFEST, File, Manifest
 from curate.project.params import PublishParams, ReportParams
 
 FIGURE = "mutual-information.png"
@@ -32,7 +32,7 @@ class Folder(NamedTuple):
     def write_card(self, existing: str, where: str) -> None:
         """README.md, with what the owner of `existing` wrote."""
         merged = merge.merge(existing, self.front, self.body, where, self.asked)
-        (self.path / CARD).write_bytes(merged.encode())
+        (self.path / card.CARD).write_bytes(merged.encode())
 
 
 def write(
@@ -80,6 +80,15 @@ def write(
     front = card.front_matter(repo, manifest, configs, columns, params)
     asked = frozenset({"pretty_name"} if params.pretty_name else ())
     return Folder(path, manifest, front, card.body(repo, front["pretty_name"], manifest, columns, drawing), asked)
+
+
+def describe(folder: Path, rows: Mapping[str, int]) -> dict[str, File]:
+    """Every file under `folder`; `rows` of the data files, by path."""
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name: File(bytes=path.stat().st_size, sha256=files.file_digest(path), rows=rows.get(name))
+        for name, path in found.items()
+    }
 
 
 def _counts(prepared: Mapping[str, Any]) -> dict[str, Any]:

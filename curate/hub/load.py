@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.base import files
 from curate.base.errors import InputError, UsageError, first_line
 from curate.hub import dataset
-from curate.hub.manifest import MANIFEST, Manifest, read, verify
 from curate.models.resolve import hub_call
 from curate.pairs.artefact import check_values
+from curate.pairs.manifest import MANIFEST, Manifest, read, read_folder, verified
 from curate.pairs.schema import check_columns
 
 PREFIX = "hub:"
@@ -50,8 +49,7 @@ def load(name: str, *stages: str) -> Loaded:
             remedy=f"`curate prepare {PREFIX}{repo}` reads any preference dataset; then score, split and weigh it",
         )
     manifest = read(folder / MANIFEST, where)
-    names = _data_files(manifest)
-    loaded = _checked(manifest, _snapshot(repo, commit, [MANIFEST, *names]), names, where, *stages)
+    loaded = _checked(manifest, _snapshot(repo, commit, [MANIFEST, *manifest.data_files()]), where, *stages)
     return Loaded(loaded.frame, loaded.provenance | {"published": {"repository": repo, "commit": commit}})
 
 
@@ -62,35 +60,14 @@ def load_folder(folder: Path, *stages: str) -> Loaded:
         InputError: it is no such folder, a file is missing or is not the one that was published, or columns are
             missing.
     """
-    if not is_published(folder):
-        raise InputError(
-            "this folder is no dataset that curate published",
-            file=folder,
-            expected=f"{MANIFEST} of a published dataset, and the files that it lists",
-            remedy="give a file",
-        )
-    manifest = read(folder / MANIFEST, str(folder))
-    return _checked(manifest, folder, _data_files(manifest), str(folder), *stages)
+    return _checked(read_folder(folder), folder, str(folder), *stages)
 
 
-def is_published(folder: Path) -> bool:
-    """Whether `folder` holds a published dataset's manifest; a trained model has a file of that name, too."""
+def _checked(manifest: Manifest, folder: Path, where: str, *stages: str) -> Loaded:
+    """The rows of the data files, whose digests are those of the manifest."""
+    paths = verified(manifest, folder, where)
     try:
-        return "configs" in files.read_json_object(folder / MANIFEST)
-    except InputError:
-        return False
-
-
-def _data_files(manifest: Manifest) -> list[str]:
-    sides = manifest.configs.get(dataset.DEFAULT, {})
-    return [path for side in dataset.SPLIT_NAMES.values() for path in sides.get(side, [])]
-
-
-def _checked(manifest: Manifest, folder: Path, names: list[str], where: str, *stages: str) -> Loaded:
-    """The rows of these files, whose digests are those of the manifest."""
-    verify(manifest, folder, names, where)
-    try:
-        frame = dataset.read([folder / path for path in names])
+        frame = dataset.read(paths)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InputError("the data files cannot be read", file=where, found=first_line(error)) from error
     check_columns(frame, *stages, file=where)

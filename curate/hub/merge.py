@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from curate.base.errors import OutputError
-from curate.hub.dataset import DEFAULT, PUBLISHED_SUBSETS
+from curate.hub.dataset import PUBLISHED_SUBSETS
+from curate.pairs.manifest import DEFAULT
 
 BEGIN = "<!-- curate: what follows is written by `curate publish` and replaced by the next one -->"
 END = "<!-- curate: end; what follows is kept -->"

@@ -15,11 +15,11 @@ from curate import __version__
 from curate.base import files
 from curate.base.errors import InputError
 from curate.base.progress import say
+from curate.hub import card, licences
 from curate.hub import folder as folders
-from curate.hub import licences
-from curate.hub.manifest import CARD, MANIFEST, describe, read
 from curate.pairs.artefact import read_artefact
 from curate.pairs.belonging import check_of_these_pairs
+from curate.pairs.manifest import MANIFEST, read
 from curate.project.params import PublishParams
 
 ASK_SECONDS = 10.0
@@ -72,7 +72,7 @@ def publish(
             "private": pushed.private,
             "committed": bool(pushed.changed),
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": {name: file.model_dump() for name, file in describe(folder.path, _rows(folder)).items()},
+            "files": {name: file.model_dump() for name, file in folders.describe(folder.path, _rows(folder)).items()},
         }
     if receipt is not None:
         files.write_json(done, receipt)
@@ -91,7 +91,7 @@ def rehearse(
     """
     with _folder(weights, repo, params, prepare, out) as folder:
         folder.write_card("", repo)
-        found = describe(folder.path, _rows(folder))
+        found = folders.describe(folder.path, _rows(folder))
         return pl.DataFrame(
             [(name, file.bytes, file.rows, file.sha256) for name, file in found.items()],
             schema={"file": pl.String, "bytes": pl.Int64, "rows": pl.Int64, "sha256": pl.String},
@@ -124,7 +124,7 @@ def _kind(out: Path) -> files.Folder:
         named = read(out / MANIFEST, str(out)).files
     except InputError:
         return files.Folder(())
-    return files.Folder((MANIFEST,), (CARD, *{PurePosixPath(name).parts[0] for name in named}))
+    return files.Folder((MANIFEST,), (card.CARD, *{PurePosixPath(name).parts[0] for name in named}))
 
 
 def _prepared(path: Path) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from huggingface_hub.hf_api import RepoFile
 from curate.base.errors import OutputError, few
 from curate.base.files import file_digest
 from curate.base.progress import say
-from curate.hub import manifest as manifests
+from curate.hub.card import CARD
 from curate.hub.client import status_of, unanswered
-from curate.hub.manifest import CARD, MANIFEST
+from curate.pairs.manifest import MANIFEST, read
 
 KIND = "dataset"
 
@@ -86,7 +86,7 @@ def open_repository(api: HfApi, repo: str, public: bool) -> Remote:
     ours: frozenset[str] = frozenset()
     if MANIFEST in files:
         path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=KIND, revision=info.sha))
-        ours = frozenset([*manifests.read(path, f"hub:{repo}").files, MANIFEST])
+        ours = frozenset([*read(path, f"hub:{repo}").files, MANIFEST])
     return Remote(str(info.sha), bool(info.private), files, text(CARD), ours)
 
 

@@ -195,8 +195,8 @@ def evaluation(draw: random.Random, folder: Path, root: Path) -> None:
 
 
 def manifest(draw: random.Random, folder: Path) -> None:
-    from curate.hub.manifest import read
     from curate.hub.publish import _prepared
+    from curate.pairs.manifest import read
 
     digest = "0" * 64
     sound = {"version": "1", "license": "mit", "sources": {"a": None}, "weights": digest, "pipeline": {}, "prepare": {}}

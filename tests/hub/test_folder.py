@@ -85,10 +85,12 @@ def test_the_suite_of_held_out_prompts_reads_a_folder(rehearse, tmp_path):
     test.write_bytes((folder / "data" / "train-00000-of-00001.parquet").read_bytes())
     with pytest.raises(InputError, match="not the one that was published") as error:
         prompts(folder)
-    assert test.name in error.value.details["found"]
-    for other in ({"arm": "dpo"}, {"configs": {"default": {"test": ["../x"]}}, "files": {"../x": {"sha256": ""}}}):
+    assert test.name in error.value.details["field"]
+    manifest = json.loads((folder / "curate.json").read_text())
+    outside = {"configs": {"default": {"test": ["../x"]}}, "files": {"../x": manifest["files"][f"data/{test.name}"]}}
+    for other, said in (({"arm": "dpo"}, "no dataset that curate"), (manifest | outside, "that this version")):
         (folder / "curate.json").write_text(json.dumps(other))
-        with pytest.raises(InputError, match="published"):
+        with pytest.raises(InputError, match=said):
             prompts(folder)
 
 
@@ -314,7 +316,7 @@ def test_the_columns_documented_are_the_schemas():
 
 def test_provenance_cannot_write_into_the_card():
     from curate.hub.card import body
-    from curate.hub.manifest import Manifest
+    from curate.pairs.manifest import Manifest
 
     hostile = "x`\n```\n# Owned <script>alert(1)</script> | y; rm -rf ~"
     digest = "0" * 64

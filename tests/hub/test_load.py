@@ -224,7 +224,7 @@ def test_what_is_not_there_or_not_ours(hub):
     "path", ["../secret.parquet", "/etc/passwd", "data/../../x", "C:\\x", "..\\x", "", "a\0b", "file:///x"]
 )
 def test_a_manifest_s_file_outside_the_repository_is_refused(tmp_path, path):
-    from curate.hub.manifest import is_inside, read
+    from curate.pairs.manifest import is_inside, read
 
     assert not is_inside(path) and is_inside("data/train-00000-of-00001.parquet")
     digest = "0" * 64

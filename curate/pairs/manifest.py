@@ -1,9 +1,9 @@
-"""curate.json of a published dataset: every file with its digest, and how the numbers were made."""
+"""curate.json of a published dataset: every file with its digest, and how the numbers were made. It is written by
+`curate.hub.folder`, and read and compared with the files here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -11,9 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from curate.base import files
 from curate.base.errors import InputError
+from curate.pairs.schema import Split
 
 MANIFEST = "curate.json"
-CARD = "README.md"
+DEFAULT = "default"
+"""The configuration of all pairs."""
+SPLIT_NAMES = {Split.TRAIN: "train", Split.HELDOUT: "test"}
+"""Our splits, by the names that the Hub has for them."""
 
 Digest = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -52,6 +56,11 @@ class Manifest(BaseModel):
                 raise ValueError("a file's name leaves the repository")
         return self
 
+    def data_files(self) -> list[str]:
+        """Of all pairs: those of the training pairs, then those of the held-out ones."""
+        sides = self.configs.get(DEFAULT, {})
+        return [path for side in SPLIT_NAMES.values() for path in sides.get(side, [])]
+
     def text(self) -> str:
         return json.dumps(self.model_dump(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -62,13 +71,28 @@ def is_inside(path: str) -> bool:
     return bool(parts) and not set(":\\") & set(path) and "\0" not in path and path[0] != "/" and ".." not in parts
 
 
-def describe(folder: Path, rows: Mapping[str, int]) -> dict[str, File]:
-    """Every file under `folder`; `rows` of the data files, by path."""
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        name: File(bytes=path.stat().st_size, sha256=files.file_digest(path), rows=rows.get(name))
-        for name, path in found.items()
-    }
+def is_published(folder: Path) -> bool:
+    """Whether `folder` holds a published dataset's manifest; a trained model has a file of that name, too."""
+    try:
+        return "configs" in files.read_json_object(folder / MANIFEST)
+    except InputError:
+        return False
+
+
+def read_folder(folder: Path) -> Manifest:
+    """The manifest in a folder: of a dataset that was downloaded whole, or that `curate publish --out` kept.
+
+    Raises:
+        InputError: it is no such folder, or the manifest is of a later layout.
+    """
+    if not is_published(folder):
+        raise InputError(
+            "this folder is no dataset that curate published",
+            file=folder,
+            expected=f"{MANIFEST} of a published dataset, and the files that it lists",
+            remedy="give a file",
+        )
+    return read(folder / MANIFEST, str(folder))
 
 
 def read(path: Path, where: str) -> Manifest:
@@ -90,13 +114,13 @@ def read(path: Path, where: str) -> Manifest:
         ) from error
 
 
-def verify(manifest: Manifest, folder: Path, names: list[str], where: str) -> None:
-    """Compare files with what the manifest says of them.
+def verified(manifest: Manifest, folder: Path, where: str) -> list[Path]:
+    """The data files of all pairs, in the order of the rows, each of them the one that was published.
 
     Raises:
         InputError: one is missing or has other bytes.
     """
-    for name in names:
+    for name in manifest.data_files():
         path, said = folder / name, manifest.files.get(name)
         if said is None or not path.is_file():
             raise InputError(
@@ -115,3 +139,4 @@ def verify(manifest: Manifest, folder: Path, names: list[str], where: str) -> No
                 expected=f"sha256 {said.sha256}, {said.bytes:,} bytes",
                 remedy="take another revision (hub:owner/name@REVISION), or publish the dataset again",
             )
+    return [folder / name for name in manifest.data_files()]
