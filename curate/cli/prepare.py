@@ -69,7 +69,7 @@ Formats (--format):
 def table(summary: dict[str, Any]) -> str:
     """The summary for a person: rows, rules with their first rows, marks, and the split by query type."""
     from curate.pairs.cleaning import RULES
-    from curate.pairs.prepare import MARKS
+    from curate.pairs.marks import MARKS
     from curate.pairs.sources.base import named
     from curate.pairs.sources.mapping import TARGETS
 

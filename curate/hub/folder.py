@@ -15,6 +15,7 @@ from curate.base.progress import say
 from curate.base.public import public
 from curate.hub import card, dataset, licences, lineage, merge
 from curate.pairs.manifest import MANIFEST, File, Manifest
+from curate.pairs.marks import MARKS
 from curate.project.params import PublishParams, ReportParams
 
 FIGURE = "mutual-information.png"
@@ -95,8 +96,6 @@ def _counts(prepared: Mapping[str, Any]) -> dict[str, Any]:
     """Of prepare.json what the card tells: how many rows each rule refused, and what was noted of those kept."""
     if not prepared:
         return {}
-    from curate.pairs.prepare import MARKS
-
     return {
         **{name: prepared[name] for name in ("read", "kept", "rejected")},
         "rules": {

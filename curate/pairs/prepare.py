@@ -22,6 +22,7 @@ from curate.pairs.belonging import ids_digest
 from curate.pairs.cleaning import RULES, clean
 from curate.pairs.identity import question_keys
 from curate.pairs.keeping import kept_columns
+from curate.pairs.marks import MARKS
 from curate.pairs.schema import OPTIONAL, PAIRS, REJECTS, QueryType, Split
 from curate.pairs.sources import dataset_info
 from curate.pairs.sources.choosing import choose
@@ -36,26 +37,6 @@ from curate.project.params import CleaningParams, DataParams
 
 ROWS_NAMED = 5
 """How many row numbers of each rule the summary names."""
-
-MARKS = {
-    "crlf": "rows whose line breaks were CRLF, now LF",
-    "implicit_prompt": "rows whose prompt is what chosen and rejected share",
-    "safety_by_convention": "rows whose safety labels are the format's convention (ranked_pair claims none)",
-    "helpful_is_not_safer": "rows whose better_response_id is not their safer_response_id",
-    "safer_is_unsafe": "rows whose safer_response_id names the response labelled unsafe",
-    "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
-    "unrated_replies": "replies without a rating beside others that have one; no pair has them",
-    "rated_alike": "pairs whose two responses have the same rating",
-    "rated_under_other_names": "rows rated under other names, where the first are null: by another scale?",
-    "rated_below": "pairs whose chosen response is rated below the rejected one, and is not the only safe one",
-    "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
-    "query_type_is_not_the_labels": "pairs whose query_type, safe or unsafe, is not what their two safety labels say",
-    "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
-    "transcript_prompts": "prompts that look like transcripts (Human: ... Assistant: ...), each one user turn",
-    "split_kept": "rows that kept the split they came with",
-    "most_pairs_of_a_prompt": "pairs of the prompt that has most",
-}
-"""Facts that are counted; the rows are kept."""
 
 
 class Prepared(NamedTuple):

@@ -9,6 +9,7 @@ import polars as pl
 
 from curate.base.errors import few
 from curate.base.public import last_part
+from curate.pairs.marks import MARKS
 from curate.pairs.schema import GAPS, SUBSETS, WEIGHTS, Split
 from curate.reporting import words
 from curate.reporting.table import Cell, Table, from_frame
@@ -138,7 +139,7 @@ def prepared(prepare: Mapping[str, Any]) -> list[Table]:
             rows.append([words.plain(name), known.get("count"), str(known.get("meaning", "–")), example or None])
         found.append(Table("Rows refused or merged", ["rule", "rows", "meaning", "for example rows"], rows))
     if isinstance(marks, Mapping) and marks:
-        noted: list[list[Cell]] = [[words.MARKS.get(name, words.plain(name)), count] for name, count in marks.items()]
+        noted: list[list[Cell]] = [[MARKS.get(name, words.plain(name)), count] for name, count in marks.items()]
         found.append(Table("Kept, and worth knowing", ["", "count"], noted))
     return found
 

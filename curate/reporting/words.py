@@ -69,27 +69,6 @@ KEYS = {
 """Keys of files whose plain words are not their letters."""
 
 
-MARKS = {
-    "crlf": "rows whose line breaks were Windows', now LF",
-    "implicit_prompt": "rows whose prompt is what chosen and rejected share",
-    "safety_by_convention": "rows whose safety labels are the format's convention",
-    "helpful_is_not_safer": "rows whose more helpful response is not their safer one",
-    "safer_is_unsafe": "rows whose safer response is labelled unsafe",
-    "tools_left_out": "rows whose prompt comes with tools, which the pair does not have",
-    "unrated_replies": "replies without a rating beside others that have one",
-    "rated_alike": "pairs whose two responses have the same rating",
-    "rated_under_other_names": "rows rated under other names, where the first are null: by another scale?",
-    "rated_below": "pairs whose chosen response is rated below the rejected one, and is not the only safe one",
-    "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
-    "query_type_is_not_the_labels": "pairs whose query type is not what their two safety labels say",
-    "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
-    "transcript_prompts": "prompts that look like transcripts (Human: ... Assistant: ...), each one user turn",
-    "split_kept": "rows that kept the split they came with",
-    "most_pairs_of_a_prompt": "pairs of the prompt that has most",
-}
-"""Marks of prepare.json (`curate.pairs.prepare.MARKS`), without the names of fields."""
-
-
 def plain(key: str) -> str:
     """A key of a file as people say it."""
     return KEYS.get(key, key.replace("_", " "))

@@ -364,10 +364,3 @@ def test_a_folder_that_is_not_ours_is_not_replaced(root, tmp_path):
     with pytest.raises(OutputError, match="would lose what it holds"):
         write_report(material(root), tmp_path, params.Params())
     assert [path.name for path in tmp_path.rglob("*")] == ["figures", "mine.txt"]
-
-
-def test_every_mark_of_prepare_has_its_words():
-    from curate.pairs.prepare import MARKS
-    from curate.reporting import words
-
-    assert set(words.MARKS) == set(MARKS)
