@@ -146,8 +146,9 @@ def save_model(folder: Path, context: int = 256, seed: int = 0) -> Path:
     return folder
 
 
-def little_memory(monkeypatch, net, tokens: int) -> list[int]:
-    """Have the model `net` run out of memory in every pass of more than so many tokens; what each pass asks for."""
+def little_memory(monkeypatch, net, tokens: int, after: int = 0) -> list[int]:
+    """Have the model `net` run out of memory in every pass of more than so many tokens, but for the first `after`;
+    what each pass asks for."""
     import torch
 
     asked: list[int] = []
@@ -155,7 +156,7 @@ def little_memory(monkeypatch, net, tokens: int) -> list[int]:
 
     def forward(input_ids=None, *args, inputs_embeds=None, **more):
         asked.append((input_ids if inputs_embeds is None else inputs_embeds[..., 0]).numel())
-        if asked[-1] > tokens:
+        if asked[-1] > tokens and len(asked) > after:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
         return inner(input_ids, *args, inputs_embeds=inputs_embeds, **more)
 

@@ -425,6 +425,21 @@ def test_a_pass_that_does_not_fit_the_memory_is_halved(model, monkeypatch, capsy
     assert caught.value.details["file"] == str(model.path) and "tokens at once: tried 512;" in str(caught.value)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_was_scored_before_the_memory_ran_out_is_kept(model, monkeypatch, capsys, packed):
+    engine = TransformersEngine(model, "float32", packed=packed)
+    engine.workers = 1  # passes one after the other
+    sequences = [sequence for seed in range(90) for sequence in forest(seed)]
+    whole = little_memory(monkeypatch, engine.model, 10_000)
+    expected, needed = engine.logps(sequences), sum(whole)
+    asked = little_memory(monkeypatch, engine.model, 700, after=3)
+    told_of_memory(capsys)
+    assert np.abs(engine.logps(sequences) - expected).max() < 1e-4
+    kept, later = sum(asked[:3]), sum(tokens for tokens in asked[3:] if tokens <= 700)
+    assert len(told_of_memory(capsys)) == 1 and kept > needed / 8
+    assert abs(kept + later - needed) < kept / 8  # other packs share a prompt more often, or less
+
+
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.16 GiB.\npages")
 
 

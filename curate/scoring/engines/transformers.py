@@ -36,6 +36,9 @@ FEWEST_TOKENS = 512  # a pass that does not fit the device's memory is halved, d
 WORKERS = 4  # packs at once on a CPU, at most: Python runs one thread at a time between their steps
 LOGITS_BYTES = 2**31  # float32 logits of one such batch, at most, whatever the vocabulary
 
+_Scored = tuple[list[int], np.ndarray]
+"""Rows of one pass, and the log-prob of each."""
+
 
 class TransformersEngine:
     """Scores in packs. [tokens x vocabulary] is never held; but for a pass of a model that packs do not suit."""
@@ -65,15 +68,18 @@ class TransformersEngine:
             self.budget.tokens = self.unpacked_budget
 
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
-        """As the protocol says. Where a pass does not fit the device's memory, it goes on with passes of half the size.
+        """As the protocol says. Where a pass does not fit the device's memory, it goes on with passes of half the size,
+        of what the passes before have not scored.
 
         Raises:
             InputError: the smallest do not fit either; or a token that the model has no embedding of.
         """
         self._check_tokens(sequences)
-        return self.budget.fit(
-            lambda tokens: self._logps(sequences, tokens), self.budget.tokens, "tokens", least=FEWEST_TOKENS
+        out = np.full(len(sequences), np.nan, dtype=np.float64)
+        self.budget.fit(
+            lambda tokens: self._fill(out, sequences, tokens), self.budget.tokens, "tokens", least=FEWEST_TOKENS
         )
+        return out
 
     def _check_tokens(self, sequences: Sequence[TokenSequence]) -> None:
         known = len(self.model.get_input_embeddings().weight)
@@ -88,25 +94,24 @@ class TransformersEngine:
             )
 
     @torch.inference_mode()
-    def _logps(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
-        """In passes of so many tokens, at most."""
+    def _fill(self, out: np.ndarray, sequences: Sequence[TokenSequence], tokens: int) -> None:
+        """What of `out` is NaN, in passes of so many tokens, at most; each pass is kept where a later one fails."""
         # A stretching rotary embedding goes by the longest sequence of the pass: such must be of one length.
         packed = np.array([self.head is not None and s.length <= self.alone_beyond for s in sequences], dtype=bool)
-        out = np.empty(len(sequences), dtype=np.float64)
-        for score, numbers in ((self._packed, np.flatnonzero(packed)), (self._beyond_packs, np.flatnonzero(~packed))):
+        for score, which in ((self._packed, packed), (self._beyond_packs, ~packed)):
+            numbers = np.flatnonzero(which & np.isnan(out))
             if numbers.size:
-                out[numbers] = score([sequences[number] for number in numbers], tokens)
-        return out
+                for rows, logps in score([sequences[number] for number in numbers], tokens):
+                    out[numbers[rows]] = logps
 
     def close(self) -> None:
         del self.model, self.head
         memory.give_back()
 
-    def _packed(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
-        out = np.zeros(len(sequences), dtype=np.float64)
+    def _packed(self, sequences: Sequence[TokenSequence], tokens: int) -> Iterator[_Scored]:
         for pack, logps in self._each(packs(sequences, tokens, self.workers)):
-            out += np.bincount(pack.owners, weights=logps, minlength=len(sequences))
-        return out
+            rows, owners = np.unique(pack.owners, return_inverse=True)
+            yield rows.tolist(), np.bincount(owners, weights=logps)
 
     def _each(self, every: Iterable[Pack]) -> Iterator[tuple[Pack, np.ndarray]]:
         """Each pack with its log-probs, in order. On a CPU several at once, a share of the cores each: packs are small,
@@ -145,23 +150,22 @@ class TransformersEngine:
         finally:
             self.model.set_attn_implementation(used)
 
-    def _beyond_packs(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
+    def _beyond_packs(self, sequences: Sequence[TokenSequence], tokens: int) -> Iterator[_Scored]:
         with self.own_attention():
-            return self._unpacked(sequences, tokens)
+            yield from self._unpacked(sequences, tokens)
 
-    def _unpacked(self, sequences: Sequence[TokenSequence], tokens: int) -> np.ndarray:
-        out = np.empty(len(sequences), dtype=np.float64)
+    def _unpacked(self, sequences: Sequence[TokenSequence], tokens: int) -> Iterator[_Scored]:
         for rows in of_one_length([sequence.length for sequence in sequences], min(tokens, self.unpacked_budget)):
             batch = pad([sequences[row] for row in rows]).to(self.device)
-            out[rows] = response_logps(self.model, batch).double().cpu().numpy()
-        return out
+            yield rows, response_logps(self.model, batch).double().cpu().numpy()
 
     @torch.inference_mode()
     def _try_packs(self, config: Any, dtype: str, tell: Callable[[str], None]) -> None:
         """Turn to packs if this model gives the same numbers with them; else say so and leave it."""
 
         def alone(sequence: TokenSequence) -> float:
-            return float(self._unpacked([sequence], sequence.length)[0])
+            ((_, (logp,)),) = self._unpacked([sequence], sequence.length)
+            return float(logp)
 
         def packed(pack: Pack) -> tuple[np.ndarray, set[int | None]]:
             if self.head is None:
