@@ -18,7 +18,7 @@ from pathlib import Path
 
 VARIABLE = "CURATE_CC"
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-shared", "-fPIC")
 THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the first that the compiler knows
 LONGEST = 120  # seconds to compile, at most
 MISSING = f"no C compiler ({', '.join(COMPILERS)}; {VARIABLE}): attention on a CPU takes more than twice as long"
@@ -32,15 +32,19 @@ def compiler() -> str | None:
 
 
 @cache
-def load(source: Path) -> ctypes.CDLL | None:
+def load(source: Path, *, fused: bool = True) -> ctypes.CDLL | None:
     """The library of one C file; None where it cannot be compiled.
 
     It is kept in the user's cache folder, named by the digest of all that it depends on; where that cannot be used,
     for this process alone.
+
+    Args:
+        fused: a product and a sum may be one step, which is rounded once.
     """
     command = compiler()
     if command is None:
         return None
+    command = f"{command} {' '.join(FLAGS)} -ffp-contract={'fast' if fused else 'off'}"
     name = f"{source.stem}-{_digest(source, command)}.so"
     try:
         kept = _cache_folder() / name
@@ -65,13 +69,13 @@ def _cache_folder() -> Path:
 
 
 def _digest(source: Path, command: str) -> str:
-    """Of the code, of how it is compiled, and of what the processor can do: machines may share a home."""
+    """Of the code, of the command, and of what the processor can do: machines may share a home."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     abilities = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    parts = (source.read_text(encoding="utf-8"), command, *FLAGS, platform.system(), platform.machine(), abilities)
+    parts = (source.read_text(encoding="utf-8"), command, platform.system(), platform.machine(), abilities)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
@@ -85,7 +89,7 @@ def _compile(command: str, source: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         for processor in THIS_PROCESSOR:
-            arguments = [*shlex.split(command), *FLAGS, processor, "-o", str(made), str(source), "-lm"]
+            arguments = [*shlex.split(command), processor, "-o", str(made), str(source), "-lm"]
             done = subprocess.run(arguments, capture_output=True, timeout=LONGEST)
             if done.returncode == 0:
                 break

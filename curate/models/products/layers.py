@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.functional import silu
 
 from curate.models.products.linear import Again, again, operand, product, speed_up, weight_gradient
+from curate.models.products.rotary import rotate_at_once
 
 ROWS = 512  # that a feed-forward layer takes at a time without gradients: what is in the middle stays in the cache
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
@@ -45,6 +46,7 @@ def fuse(model: nn.Module) -> None:
         ours = _like_rms_norm(module) or _like_gated(module)
         if ours is not None and _same(module, ours):
             module.forward = MethodType(ours, module)
+    rotate_at_once(model)
 
 
 def _like_rms_norm(module: nn.Module) -> Any:
