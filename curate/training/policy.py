@@ -21,6 +21,7 @@ from curate.base.progress import say
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
 from curate.models.products.linear import speed_up
+from curate.models.products.tied import one_gradient, tie
 from curate.models.rendering import TokenSequence
 from curate.scoring.packing import attention, probe
 from curate.scoring.packing.forward import pad, response_logits, response_logps, stretches_beyond
@@ -51,6 +52,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     model.curate_packs = False
     lighten(model, remake=large(model) and not gradient_checkpointing)
     trim(model)
+    tie(model)
     _score_in_the_head(model.get_output_embeddings())
     own = type(model).forward
 
@@ -204,14 +206,15 @@ def _one_pack(model: Any, pack: Pack, alignment: bool = False) -> tuple[torch.Te
         torch.from_numpy(part).to(device, non_blocking=True)
         for part in (pack.input_ids, pack.position_ids, pack.rows, pack.targets)
     )
-    with attention.attending(pack, device) as windows:
-        states = model.base_model(
-            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
-        ).last_hidden_state[0]
     head = model.get_output_embeddings()
     softcap = getattr(config, "final_logit_softcapping", None)
-    # Not states[rows]: its gradient, an accumulating index_put, is slow on a CPU and sorts on CUDA.
-    logps, aligned = head(states.index_select(0, rows), targets=targets, softcap=softcap, alignment=alignment)
+    with one_gradient():
+        with attention.attending(pack, device) as windows:
+            states = model.base_model(
+                input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
+            ).last_hidden_state[0]
+        # Not states[rows]: its gradient, an accumulating index_put, is slow on a CPU and sorts on CUDA.
+        logps, aligned = head(states.index_select(0, rows), targets=targets, softcap=softcap, alignment=alignment)
     return logps, aligned, windows
 
 

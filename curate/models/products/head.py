@@ -14,6 +14,7 @@ import torch
 
 from curate.models.products.linear import operand, product, weight_gradient
 from curate.models.products.softmax import LogSumExp, scaled_softmax
+from curate.models.products.tied import Tie, tie_of
 
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**29}  # of a tile's float32 logits: on a CPU they stay in its cache
 ROWS = {"cpu": 2048, "cuda": 2**31}  # of a tile, at most: on a CPU a tile is as high as can be, and narrow
@@ -45,7 +46,7 @@ def token_logps(
     differentiable = any(part is not None and part.requires_grad for part in (states, weight, bias))
     logits_bytes = len(states) * len(weight) * operand(states[:0]).element_size()
     keep = torch.is_grad_enabled() and differentiable and logits_bytes <= KEPT_BYTES[states.device.type]
-    logps, aligned = _TokenLogps.apply(states, weight, bias, targets, softcap, alignment, keep)
+    logps, aligned = _TokenLogps.apply(states, weight, bias, targets, softcap, alignment, keep, tie_of(weight))
     return logps, aligned if alignment else None
 
 
@@ -60,6 +61,7 @@ class _TokenLogps(torch.autograd.Function):
         softcap: float | None,
         alignment: bool,
         keep: bool,
+        tie: Tie | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.dtypes = states.dtype, weight.dtype, None if bias is None else bias.dtype
         states, weight, bias = operand(states), operand(weight), None if bias is None else operand(bias)
@@ -84,7 +86,7 @@ class _TokenLogps(torch.autograd.Function):
         # log sum_v p_v^2 = logsumexp(2 logits) - 2 logsumexp(logits)
         aligned = (logps - (_joined(squares, at) - 2 * norm)).float() if alignment else logps.new_empty(0)
         ctx.save_for_backward(states, weight, bias, targets, norm.float())
-        ctx.softcap, ctx.kept = softcap, kept or None
+        ctx.softcap, ctx.kept, ctx.tie = softcap, kept or None, tie
         ctx.mark_non_differentiable(aligned)
         return logps, aligned
 
@@ -115,8 +117,11 @@ class _TokenLogps(torch.autograd.Function):
             if of_weight is not None:
                 found = weight_gradient(gradient, states[rows])
                 of_weight[columns] = found if rows.start == 0 else of_weight[columns].add_(found)
+        if ctx.tie and of_weight is not None:
+            ctx.tie.add(of_weight)
+            of_weight = None
         each = zip((of_states, of_weight, of_bias), ctx.dtypes, strict=True)
-        return *(None if part is None else part.to(dtype) for part, dtype in each), *(None,) * 4
+        return *(None if part is None else part.to(dtype) for part, dtype in each), *(None,) * 5
 
 
 def _tiles(rows: int, weight: torch.Tensor) -> Iterator[tuple[slice, slice]]:

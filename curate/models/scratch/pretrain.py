@@ -27,6 +27,7 @@ from curate.base.progress import progress, say
 from curate.models.products.cores import Cores, together
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
+from curate.models.products.tied import one_gradient, tie
 from curate.models.resolve import REFERENCE, write_reference
 from curate.models.scratch.batches import IGNORED, Batch, Reading, batches, windows
 from curate.models.scratch.plain import Document
@@ -125,6 +126,7 @@ def _fit(model: Any, readings: list[Reading], params: ReferenceParams) -> float:
     on_gpu = torch.cuda.is_available()
     model.to("cuda" if on_gpu else "cpu").train()
     lighten(model)
+    tie(model)
     if not on_gpu:
         keep_freed()
     number = 1 if on_gpu else together()
@@ -188,8 +190,9 @@ def _backward(model: Any, count: int, batch: Batch) -> torch.Tensor:
     device = model.device
     read = torch.from_numpy(batch.targets != IGNORED).flatten().nonzero().squeeze(1).to(device)
     targets = torch.from_numpy(batch.targets).flatten().to(device).index_select(0, read)
-    states = model.model(input_ids=torch.from_numpy(batch.input_ids).to(device), use_cache=False).last_hidden_state
-    logps, _ = token_logps(states.flatten(0, 1).index_select(0, read), model.lm_head.weight, None, targets)
+    with one_gradient():
+        states = model.model(input_ids=torch.from_numpy(batch.input_ids).to(device), use_cache=False).last_hidden_state
+        logps, _ = token_logps(states.flatten(0, 1).index_select(0, read), model.lm_head.weight, None, targets)
     loss = -logps.sum() / count
     loss.backward()
     return loss.detach()
