@@ -20,7 +20,7 @@ from curate.base.progress import Advance
 from curate.models.faults import loading
 from curate.models.resolve import Model
 from curate.models.template import Messages, render, render_all
-from curate.models.turn import CLOSED_THOUGHT, Turn, turn_of
+from curate.models.turn import CLOSED_THOUGHT, Turn, check_written, turn_of
 
 CHUNK = 512  # pairs rendered at a time
 RENDERED = {
@@ -242,6 +242,7 @@ def _prompt_texts(
 ) -> tuple[Turn | InputError, list[str]]:
     """How the template writes a response (or why it does not), and each prompt's text up to where one begins."""
     texts = render_all(tokenizer, prompts, names, add_generation_prompt=True)
+    check_written(tokenizer, prompts, names)
     try:
         turn = turn_of(tokenizer)
     except InputError as error:  # a template for prompts alone: whoever has a response to render raises it

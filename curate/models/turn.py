@@ -7,6 +7,7 @@ user's turn after it. What they share and where they part says how this template
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from curate.base.errors import InputError
@@ -60,6 +61,34 @@ def turn_of(tokenizer: Any) -> Turn:
     system = _own_system(tokenizer, opened, between) if asked[0]["role"] == "user" else ""
     turn = Turn(asked, opened, dropped, added, tail, end, scored, system)
     return turn._replace(opened=turn.before(opened))
+
+
+def check_written(tokenizer: Any, prompts: Sequence[Messages], names: Sequence[str]) -> None:
+    """Raise `InputError` where the template writes a prompt without one of its turns: some know no system turn.
+
+    That is found with words of ours in the same roles, for a template may write a turn's own words in other ways.
+    """
+    first: dict[tuple[str, ...], str] = {}
+    for prompt, name in zip(prompts, names, strict=True):
+        first.setdefault(tuple(turn["role"] for turn in prompt), name)
+    for roles, name in first.items():
+        said = [f"{USER}{number}end" for number in range(len(roles))]
+        conversation = [{"role": role, "content": word} for role, word in zip(roles, said, strict=True)]
+        try:
+            text = render(tokenizer, conversation, name, add_generation_prompt=True)
+        except InputError:  # it takes the words for something else, a call's result
+            continue
+        for number, word in enumerate(said):
+            if word not in text:
+                raise InputError(
+                    "the chat template leaves a turn of the prompt out",
+                    file=tokenizer.name_or_path or None,
+                    field=name,
+                    found=f"turn {number + 1} of {len(roles)}, of {roles[number]}",
+                    expected="every turn of the prompt in the rendered text",
+                    remedy="use a model whose template writes it, put its text into the user's turn, or set such pairs "
+                    "aside: score.unrenderable: reject",
+                )
 
 
 def reads_clock(tokenizer: Any) -> bool:

@@ -24,7 +24,13 @@ from benchmarks.templates import (
     tokenizer_of,
 )
 from curate.base.errors import InputError
-from curate.models.rendering import null_prompt_ids, prefill_token_ids, prompt_token_ids, render_pairs
+from curate.models.rendering import (
+    null_prompt_ids,
+    prefill_token_ids,
+    prompt_token_ids,
+    render_or_set_aside,
+    render_pairs,
+)
 from curate.models.template import TODAY
 from curate.models.turn import reads_clock, turn_of
 from curate.pairs.schema import MESSAGES
@@ -131,6 +137,42 @@ def test_a_generation_prompt_that_no_response_follows_is_refused():
     )
     with pytest.raises(InputError, match="renders the prompt differently"):
         row(tokenizer_of(template))
+
+
+UNWRITTEN = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] in ('user', 'assistant') %}")
+
+
+@pytest.mark.parametrize(
+    ("template", "roles", "found"),
+    [
+        (UNWRITTEN, ("system", "user"), "turn 1 of 2, of system"),
+        (UNWRITTEN, ("user", "assistant", "tool", "user"), "turn 3 of 4, of tool"),
+        (UNWRITTEN, ("user", "assistant", "user"), None),
+        (CHATML, ("system", "user", "assistant", "tool", "user"), None),
+        (MISTRAL, ("system", "user", "assistant", "user"), None),
+        (LLAMA2, ("system", "user"), "turn 1 of 2, of system"),
+        (
+            CHATML.replace("in messages %}", "in messages[-2:] %}"),
+            ("user", "assistant", "user"),
+            "turn 1 of 3, of user",
+        ),
+    ],
+)
+def test_a_turn_that_the_template_leaves_out_of_a_prompt_is_told(template, roles, found):
+    """The pair would be scored, and trained on, after a prompt that it does not have."""
+    tokenizer = tokenizer_of(template)
+    frame = pairs(("x", "brown", "dog"), ("the fox", "brown", "dog"))
+    prompt = [{"role": role, "content": "the fox"} for role in roles]
+    frame = frame.with_columns(prompt=pl.Series([frame["prompt"][0].to_list(), prompt], dtype=MESSAGES))
+    if found is None:
+        assert render_pairs(tokenizer, frame).height == 2
+        return
+    with pytest.raises(InputError, match="leaves a turn of the prompt out") as caught:
+        render_pairs(tokenizer, frame)
+    assert caught.value.details["found"] == found and frame["pair_id"][1] in caught.value.details["field"]
+    rendered, faults = render_or_set_aside(tokenizer, frame)
+    assert rendered["pair_id"].to_list() == frame["pair_id"].head(1).to_list()
+    assert faults == {frame["pair_id"][1]: f"the chat template leaves a turn of the prompt out: {found}"}
 
 
 @pytest.mark.parametrize(
