@@ -142,15 +142,21 @@ def check_lengths(chunks: Iterable[Chunk], nulls: NullPrompts, limit: int, param
             remedy="score.too_long: reject (--too-long reject) sets such pairs aside; or use a longer-context model",
         )
     if long == seen:
-        raise nothing_left(pairs)
+        raise nothing_left(pairs, long)
     return tokens
 
 
-def nothing_left(pairs: int) -> InputError:
-    """The error for a run of which nothing would come."""
+def nothing_left(pairs: int, too_long: int = 0) -> InputError:
+    """The error for a run of which nothing would come: of its pairs so many are too long, the others unrenderable."""
     if not pairs:
         return InputError("there is no pair to score", remedy="see what `curate prepare` set aside, and why")
-    return InputError("no pair is left to score", remedy="raise score.max_length or use a longer-context model")
+    return InputError(
+        "no pair is left to score",
+        found=f"{too_long:,} too long, {pairs - too_long:,} that cannot be rendered",
+        remedy="raise score.max_length or use a longer-context model"
+        if too_long
+        else "score.unrenderable: error (--unrenderable error) tells what is wrong with the first",
+    )
 
 
 def template_of(tokenizer: Any) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def score_file(
 
         provenance = run(source, model, params, store_root, keep)
         if sum(part.height for part in rejects) == source.height:
-            raise nothing_left(source.height)
+            raise nothing_left(source.height, sum((part["rule"] == "too_long").sum() for part in rejects))
         files.sink_parquet(pl.scan_parquet(sorted(parts.iterdir()), glob=False), temporary, provenance)
         shutil.rmtree(parts)
         rejected = pl.concat(rejects)

@@ -185,6 +185,10 @@ def test_a_pair_that_cannot_be_rendered_stops_or_is_set_aside(random_model, tmp_
     result = score(frame, random_model, FAST.model_copy(update={"unrenderable": "reject"}), tmp_path)
     assert result.scores["pair_id"].equals(frame["pair_id"].filter(frame["pair_id"] != frame["pair_id"][9]))
     assert result.rejects.select("rule", "reason").row(0) == ("unrenderable", "both responses are the same tokens")
+    with pytest.raises(InputError, match="no pair is left to score") as caught:
+        score(frame[9:10], random_model, FAST.model_copy(update={"unrenderable": "reject"}), tmp_path)
+    assert caught.value.details["found"] == "0 too long, 1 that cannot be rendered"
+    assert "unrenderable" in caught.value.details["remedy"] and "longer" not in caught.value.details["remedy"]
     whole = score(many(9), random_model, FAST, tmp_path / "other").scores
     assert (whole["pmi_gap"] - result.scores["pmi_gap"].head(9)).abs().max() < 1e-5
 
