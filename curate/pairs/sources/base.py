@@ -105,8 +105,10 @@ NAMES_SHOWN = 20
 
 
 def named(fields: Iterable[object]) -> str:
-    """Fields for a message: those that look like a column's name; the others, which may be a row's text, counted."""
-    names = sorted({field for field in fields if isinstance(field, str) and _NAME.fullmatch(field)})
+    """Fields for a message: those that look like a column's name, quoted where white space is a part of it; the others,
+    which may be a row's text, counted."""
+    like_names = {field for field in fields if isinstance(field, str) and _NAME.fullmatch(field.strip())}
+    names = sorted(field if field == field.strip() else repr(field) for field in like_names)
     more = len({str(field) for field in fields}) - min(len(names), NAMES_SHOWN)
     return ", ".join([*names[:NAMES_SHOWN], *([f"{more} more"] if more and names else [])]) or f"{more} without a name"
 

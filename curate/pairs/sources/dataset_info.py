@@ -12,7 +12,7 @@ from curate.pairs.sources import alpaca, sharegpt
 from curate.pairs.sources.base import Malformed, Parsed, Record, kind, named
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import SIDES, SYSTEM
-from curate.pairs.sources.turns import CALLS, REASONING
+from curate.pairs.sources.turns import CALLS, REASONING, SHOWN
 
 NAME = "dataset_info"
 FILE = "dataset_info.json"
@@ -104,6 +104,6 @@ def _turns(value: Any, tags: dict[str, str]) -> Any:
         raise Malformed(named(missing), "missing", "the turn's role and content, as the tags say")
     roles = {tags[tag]: ours for tag, ours in ROLES.items() if tag in tags}
     role = value[fields["from"]]
-    told = {name: value[name] for name in (*CALLS, *REASONING) if name in value}
+    told = {name: held for name, held in value.items() if name in (*CALLS, *REASONING) or SHOWN.fullmatch(name)}
     said = {"from": roles.get(role, role) if isinstance(role, str) else role, "value": value[fields["value"]]}
     return told | said

@@ -57,7 +57,10 @@ FOREIGN = {
     rb"SQLite format 3\0": ("an SQLite database", "write the table as CSV"),
     rb"Obj\x01": ("an Avro file", "write its rows as Parquet or JSON lines"),
     rb"ORC[^\t\n\r -~]": ("an ORC file", "write its rows as Parquet or JSON lines"),
+    rb"\xff\xfe\0\0|\0\0\xfe\xff": ("UTF-32 text", "convert it: `iconv -f utf-32 -t utf-8`"),
     rb"\xff\xfe|\xfe\xff": ("UTF-16 text", "convert it: `iconv -f utf-16 -t utf-8`"),
+    rb"([\t\n\r -~]\0){2}": ("UTF-16 text", "convert it: `iconv -f utf-16le -t utf-8`"),
+    rb"(\0[\t\n\r -~]){2}": ("UTF-16 text", "convert it: `iconv -f utf-16be -t utf-8`"),
 }
 """How files begin that are none of KINDS, as patterns: what they are, and what makes one of KINDS of them."""
 
@@ -112,7 +115,12 @@ def open_file(path: str | Path) -> Iterable[Any]:
             records: Iterable[Any] = Rows(path, lambda: parquet_rows(data, path))
         elif start.startswith(PARQUET):
             records = Rows(path, lambda: parquet_rows(path, path))
-        elif start.removeprefix(BOM).lstrip()[:1] == b"{" and _suffix(path) != "parquet" and _is_lines(path, packed):
+        elif (
+            b"\0" not in start[:2]
+            and start.removeprefix(BOM).lstrip()[:1] == b"{"
+            and _suffix(path) != "parquet"
+            and _is_lines(path, packed)
+        ):
             records = Rows(path, lambda: json_lines(_lines(path, packed), str(path)))
         else:
             records = _held(start + b"".join(blocks), path, packed)

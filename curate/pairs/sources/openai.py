@@ -19,7 +19,7 @@ def parse(record: Record) -> Parsed:
     prompt = messages(field(given, "messages", "list of messages"), "input.messages")
     names = "preferred_output", "non_preferred_output"
     chosen, rejected = (messages(field(record, name, "list of messages"), name) for name in names)
-    marks = ("tools_left_out",) if given.get("tools") else ()
+    marks = ("tools_left_out",) if given.get("tools") or given.get("functions") else ()
     return finished(record, prompt, chosen, rejected, *names, marks=marks)
 
 

@@ -26,11 +26,14 @@ def parse(record: Record) -> Parsed:
         return answered(record, asked(record, "prompt"))
     chosen, rejected = reply(record, "chosen"), reply(record, "rejected")
     if isinstance(chosen, list) and isinstance(rejected, list):
-        return finished(record, *parted(chosen, rejected), "chosen", "rejected", marks=("implicit_prompt",))
+        shared, one, other = parted(chosen, rejected)
+        if not shared and (could_be := prompts(record)):
+            raise _without_prompt(could_be)
+        return finished(record, shared, one, other, "chosen", "rejected", marks=("implicit_prompt",))
     if isinstance(chosen, list) or isinstance(rejected, list):
         raise Malformed("rejected", "not of the type of chosen", "both texts or both lists of messages")
     if could_be := prompts(record):
-        raise Malformed("prompt", "missing", f"prompt, or --field prompt=NAME with one of: {named(could_be)}")
+        raise _without_prompt(could_be)
     raise Malformed("prompt", "missing", "prompt (of texts alone one is made where --format trl says so)")
 
 
@@ -57,6 +60,10 @@ def parse_named(record: Record) -> Parsed:
         cut -= 1
     shared, one, other = [user(chosen[:cut].rstrip())], [assistant(chosen[cut:])], [assistant(rejected[cut:])]
     return finished(record, shared, one, other, "chosen", "rejected", marks=("implicit_prompt",))
+
+
+def _without_prompt(could_be: list[str]) -> Malformed:
+    return Malformed("prompt", "missing", f"prompt, or --field prompt=NAME with one of: {named(could_be)}")
 
 
 def prompts(record: Record) -> list[str]:

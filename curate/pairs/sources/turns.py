@@ -27,6 +27,9 @@ CALLS = ("tool_calls", "function_call")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Fields of a turn that are a part of what was said, and are no text of it."""
 
+SHOWN = re.compile(r"(image|audio|video|file)s?(_urls?)?")
+"""Such fields, too: what is seen or heard beside the text."""
+
 TEXT_PARTS = ("text", "input_text", "output_text")
 MEDIA = {"image": "an image", "audio": "audio", "video": "a video", "file": "a file"}
 
@@ -47,8 +50,8 @@ def message(value: object, name: str) -> Message:
     """A turn: role and content, or from and value (ShareGPT).
 
     Raises:
-        Malformed: no such fields, a role without a name known, a tool call, reasoning beside the content, or content
-            that is no text.
+        Malformed: no such fields, a role without a name known, a tool call, reasoning or an image beside the content,
+            or content that is no text.
     """
     if not isinstance(value, dict):
         raise Malformed(name, kind(value), "object with role and content, or from and value")
@@ -63,6 +66,9 @@ def message(value: object, name: str) -> Message:
         raise Malformed(f"{name}.{content_field}", f"{kind(content)} with a tool call", "text alone")
     if any(value.get(name) for name in REASONING):
         found = f"{kind(content)} with reasoning in a field of its own"
+        raise Malformed(f"{name}.{content_field}", found, "text alone")
+    for shown in filter(None, (SHOWN.fullmatch(key) for key, held in value.items() if held)):
+        found = f"{kind(content)} with {MEDIA[shown[1]]} in a field of its own"
         raise Malformed(f"{name}.{content_field}", found, "text alone")
     missing = None if content_field in value else "missing"
     return {"role": ROLES[role.lower()], "content": _content(content, f"{name}.{content_field}", missing)}

@@ -30,6 +30,8 @@ def test_no_format_fits():
     details = error.value.details
     assert details["found"] == "fields chosen, question, 1 more"
     assert details["expected"].startswith("nearest: orca (lacks rejected)")
+    with pytest.raises(InputError, match="found: fields ' chosen', ' rejected', prompt; expected"):
+        choose("auto", [{"prompt": "q", " chosen": " a", " rejected": " b"}], "spaced.csv")
     assert "--field prompt=" in details["remedy"]
     assert len(str(error.value).splitlines()) <= 5
     with pytest.raises(InputError, match="no objects"):

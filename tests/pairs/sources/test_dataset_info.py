@@ -51,7 +51,12 @@ def test_columns_and_tags(tmp_path, name, entry, prompt):
 
 
 @pytest.mark.parametrize(
-    ("beside", "found"), [("tool_calls", "text with a tool call"), ("reasoning_content", "text with reasoning")]
+    ("beside", "found"),
+    [
+        ("tool_calls", "text with a tool call"),
+        ("reasoning_content", "text with reasoning"),
+        ("images", "text with an image"),
+    ],
 )
 def test_what_is_said_beside_a_turn_s_text_is_not_dropped(tmp_path, beside, found):
     row = ROWS["talks"] | {"better": ROWS["talks"]["better"] | {beside: ["x"]}}

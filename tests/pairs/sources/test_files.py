@@ -112,7 +112,9 @@ def test_bad_gzip(tmp_path):
 def test_not_what_the_name_says(tmp_path):
     assert "Parquet" in fault(write(tmp_path / "a.parquet", LINES))
     assert "a PNG image" in fault(write(tmp_path / "a.csv", b"\x89PNG\r\n\x1a\n\0\0"))
-    assert "UTF-16" in fault(write(tmp_path / "b.csv", LINES.encode("utf-16")))
+    for name in ("utf-16", "utf-16le", "utf-16be", "utf-32"):  # (the little and the big end have no mark in front)
+        for text in (LINES, "prompt,chosen\nQ,A\n", f"{LINES}\n" * 50_000):
+            assert f"`iconv -f {name} " in fault(write(tmp_path / "b.csv", text.encode(name)))
     assert "binary" in fault(write(tmp_path / "c.csv", b"a,b\0,c\n"))
     for name in ("d.jsonl", "d.json"):
         assert "a zero byte in line 3" in fault(write(tmp_path / name, LINES + '\n{"a": "b\0"}\n{}\n'))

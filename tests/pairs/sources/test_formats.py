@@ -249,6 +249,14 @@ def test_trl_implicit_text_prompt_ends_at_white_space(chosen, rejected, prompt, 
         parse("trl", record)
 
 
+def test_messages_that_share_no_turn_name_the_field_that_could_be_the_prompt():
+    """Axolotl's rows: the conversation in `messages`, the two replies beside it."""
+    record = {side: [turn("assistant", side)] for side in ("chosen", "rejected")}
+    with pytest.raises(Malformed, match=r"prompt is missing; expected prompt, or --field prompt=NAME .*: messages"):
+        parse("trl", record | {"messages": [turn("user", "Q")]})
+    assert parse("trl", record).prompt == []
+
+
 def test_trl_named_takes_transcripts_for_what_they_are():
     pair = choose("trl", [], "f").parse(HH)
     assert (said(pair), pair.marks) == (([("user", "Hi")], "Hello.", "Go."), ("implicit_prompt",))
@@ -344,9 +352,23 @@ def test_reasoning_beside_a_turn_s_text_is_not_dropped(name):
         assert parse("openai", OPENAI | {"preferred_output": [answer | {name: none}]}) == parse("openai", OPENAI)
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("images", "an image"), ("image_url", "an image"), ("audio", "audio"), ("videos", "a video"), ("file", "a file")],
+)
+def test_what_is_seen_or_heard_beside_a_turn_s_text_is_not_dropped(name, what):
+    with pytest.raises(Malformed, match=f"text with {what} in a field of its own") as error:
+        parse("trl", TRL | {"prompt": [turn("user", "Q") | {name: ["a.png"]}]})
+    assert error.value.field == "prompt[0].content"
+    for none in (None, "", []):
+        pair = parse("trl", TRL | {"prompt": [turn("user", "Q") | {name: none, "profile": "p"}]})
+        assert pair.prompt == [turn("user", "Q")]
+
+
 @pytest.mark.parametrize(("tools", "marks"), [([{"type": "function"}], ("tools_left_out",)), ([], ()), (None, ())])
 def test_tools_beside_a_prompt_are_counted(tools, marks):
-    assert parse("openai", OPENAI | {"input": OPENAI["input"] | {"tools": tools}}).marks == marks
+    for name in ("tools", "functions"):
+        assert parse("openai", OPENAI | {"input": OPENAI["input"] | {name: tools}}).marks == marks
 
 
 @pytest.mark.parametrize(
