@@ -210,8 +210,8 @@ def compare(arms: Sequence[Arm], others: Sequence[str]) -> list[Comparison]:
         check_alike([*arm.runs, *against.runs])
         for key in keys([*arm.runs, *against.runs]):
             said = about(arm.runs, key)
+            both, items = table([*arm.runs, *against.runs], key)  # others stand side by side, and are of the same items
             if said["headline"]:
-                both, items = table([*arm.runs, *against.runs], key)
                 ours, theirs = np.split(both, [len(arm.runs)], axis=1)
                 tables.append(Tables(ours, theirs, items, arm.seeds == against.seeds, against.name != BASE))
                 trained = min(len(one.runs) for one in (arm, against) if one.name != BASE)

@@ -108,11 +108,14 @@ def read_material(
         check_values(frame, "splits", file=weights)
     summaries = {name: _document(name, path) for name, path in documents.items()}
     _check_of_these_pairs(summaries, documents, frame)
+    trained = [] if runs is None else read_runs(runs, arms, seeds)
+    for run in trained:
+        _check_of_these(run, frame, runs)
     return Material(
         frame=frame,
         provenance=read_provenance(weights),
         documents=summaries,
-        runs=[] if runs is None else read_runs(runs, arms, seeds),
+        runs=trained,
         evaluations=[] if evaluations is None else read_evaluations(evaluations, arms, seeds),
     )
 
@@ -148,6 +151,22 @@ def _check_of_these_pairs(
                 expected=f"the {frame.height:,} that are weighted",
                 remedy=f"give the {name}.json that was written with these pairs, or none",
             )
+
+
+def _check_of_these(run: Run, frame: pl.DataFrame, folder: Path | None) -> None:
+    """Raise `InputError` where the run was measured on pairs that are not in `frame`."""
+    if run.rewards is None:
+        return
+    others = run.rewards.join(frame, on="pair_id", how="anti").height
+    if others:
+        raise InputError(
+            "the run is of other pairs",
+            file=folder,
+            field=f"{run.arm}, seed {run.seed}",
+            found=f"{others:,} of the {run.rewards.height:,} pairs that it was measured on",
+            expected="pairs that are in the weights file",
+            remedy="give the weights that it was trained on, or move the run away",
+        )
 
 
 def read_evaluations(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()) -> list[Evaluation]:

@@ -109,6 +109,9 @@ def test_secondary_metrics_are_not_compared_nor_corrected_for(tmp_path):
     for name, value in (("dpo", 1.0), ("bdpo", 0.0)):
         write(tmp_path / name, name, 0, [value] * 60, headline=False)
     assert compare.compare(compare.arms(record.read([tmp_path])), ["dpo"]) == []
+    write(tmp_path / "bdpo", "bdpo", 0, [0.0] * 59, headline=False)  # they stand side by side all the same
+    with pytest.raises(InputError, match="different items"):
+        compare.compare(compare.arms(record.read([tmp_path])), ["dpo"])
 
 
 def test_answers_without_a_verdict_are_counted_over_the_seeds(tmp_path):

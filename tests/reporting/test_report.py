@@ -310,6 +310,20 @@ def test_a_summary_of_other_pairs_is_refused(root, tmp_path, name, change, found
     assert caught.value.details["file"] == str(tmp_path / f"{name}.json")
 
 
+def test_a_run_of_other_pairs_is_refused(root, tmp_path):
+    artefacts.write_run(tmp_path / "runs/dpo/seed-0", "dpo")
+    frame = artefacts.frame()
+    rewards = frame.select("pair_id", side=pl.col("split").cast(pl.String), margin=pl.lit(0.5))
+    for ids, fault in ((pl.col("pair_id"), None), (pl.col("pair_id").replace({frame["pair_id"][7]: "of before"}), 1)):
+        files.write_parquet(rewards.with_columns(pair_id=ids), tmp_path / "runs/dpo/seed-0/rewards.parquet", {})
+        if fault is None:
+            assert len(read_material(root / "data/weights.parquet", {}, tmp_path / "runs").runs) == 1
+    with pytest.raises(InputError, match="the run is of other pairs") as caught:
+        read_material(root / "data/weights.parquet", {}, tmp_path / "runs")
+    assert caught.value.details["field"] == "dpo, seed 0"
+    assert caught.value.details["found"] == "1 of the 400 pairs that it was measured on"
+
+
 def test_the_page_goes_by_the_gap_that_was_used_and_warns_of_what_it_was_made_of(tmp_path):
     """Subsets by the root form, weights by the total one, of scores with the own prompt in the contrastive mean."""
     frame = artefacts.frame(60).with_columns(subset_gap=pl.col("pmi_gap") * 3, balance_gap=pl.col("pmi_gap") * 7)
