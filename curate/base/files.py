@@ -54,7 +54,7 @@ def check_replaceable(path: str | Path, kind: Folder | None = None) -> Path:
 
     Raises:
         OutputError: `path` is the working folder or holds it; or it is a folder, and not one of `kind` with nothing
-            else in it.
+            else in it; or a file stands where a folder is needed: of `kind`, or above `path`.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow a link)
     if path == Path.cwd() or path in Path.cwd().parents:
@@ -68,6 +68,14 @@ def check_replaceable(path: str | Path, kind: Folder | None = None) -> Path:
             expected=f"no such folder, an empty one{ours}" if kind else "a file's name",
             remedy="choose another --out, or move that away",
         )
+    for folder in (path, *path.parents) if kind else path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(
+                "a file stands where the output needs a folder",
+                file=folder,
+                expected="a folder, or nothing",
+                remedy="choose another place for the output, or move the file away",
+            )
     return path
 
 

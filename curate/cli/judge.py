@@ -70,6 +70,7 @@ def train(
     from curate.pairs.schema import Split
 
     statistics.check_installed()  # what measures it: asked before it is trained
+    files.check_replaceable(out, training.JUDGE)
     frame = read_artefact(pairs, "pairs")
     learnt, heldout = (_responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)

@@ -75,6 +75,18 @@ def test_what_comes_into_a_folder_while_it_is_made_anew_is_kept(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_file_where_a_folder_is_needed_is_found_before_anything_is_made(tmp_path):
+    (tmp_path / "a").write_text("theirs")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for path, kind, blocking in (("a", KIND, "a"), ("link", KIND, "link"), ("a/b/c", KIND, "a"), ("a/b", None, "a")):
+        with pytest.raises(OutputError, match="a file stands where the output needs a folder") as caught:
+            files.check_replaceable(tmp_path / path, kind)
+        assert caught.value.details["file"] == str(tmp_path / blocking)
+    for path, kind in (("a", None), ("b/c", KIND), ("b/c", None)):
+        assert files.check_replaceable(tmp_path / path, kind) == tmp_path / path
+    assert (tmp_path / "a").read_text() == "theirs"
+
+
 def test_a_kill_between_two_renames_loses_no_folder(tmp_path):
     """Where the system cannot exchange two folders at once: the next writer puts the old one back, even if it fails."""
     (tmp_path / "run").mkdir()
@@ -151,9 +163,9 @@ def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, kind):
 
 def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write the output") as caught:
+    with pytest.raises(OutputError, match="a file stands where the output needs a folder") as caught:
         files.write_json({}, tmp_path / "file" / "out.json")
-    assert caught.value.exit_code == 1 and "nothing was written" in str(caught.value)
+    assert caught.value.exit_code == 1 and caught.value.details["file"] == str(tmp_path / "file")
 
 
 @pytest.mark.parametrize("path", ["/proc/out.json", "/proc/none/out.json"])

@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
 @pytest.mark.usefixtures("here")
 def test_a_file_in_the_way_of_two_missing_levels_is_a_message(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(CurateError, match="cannot write the output"):
+    with pytest.raises(CurateError, match="a file stands where the output needs a folder"):
         curate("split", "scores.parquet", "--length-bins", "1", "--out", tmp_path / "file" / "b" / "c" / "x.parquet")
 
 

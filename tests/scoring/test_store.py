@@ -165,7 +165,7 @@ def test_a_file_that_is_no_whole_shard_is_named_and_ignored(store, capsys, damag
 
 def test_a_store_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="a file stands where"):
         Store(tmp_path / "file", model, "float32", "vllm 1").add(keys("a"), np.array([-1.0]))
 
 

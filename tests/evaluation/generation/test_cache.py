@@ -101,7 +101,7 @@ def test_writers_and_mergers_at_once_lose_nothing(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="a file stands where"):
         TextCache(tmp_path / "file", str).add(keys("a"), ["text"])
 
 
