@@ -18,10 +18,10 @@ from curate.models.resolve import Model
 from curate.pairs.identity import digest, prompt_key
 from curate.pairs.sources.base import Malformed, kind, optional_boolean
 from curate.pairs.sources.told import with_turns
+from curate.pairs.sources.turns import messages
 from curate.project.params import Section
 
 ITEM_DIGITS = 16
-TURN = ("role", "content")
 
 Row = Mapping[str, Any]
 """A row of a suite's source."""
@@ -210,19 +210,23 @@ def text_of(row: Row, field: str, number: int, suite: str) -> str:
 
 
 def conversation_of(row: Row, field: str, number: int, suite: str) -> list[dict[str, str]]:
-    """The turns in a row's field, as files of pairs have them, or as text.
+    """The turns in a row's field, as files of pairs have them, or as text; by the reader that pairs have.
 
     Raises:
         InputError: it is no conversation.
     """
     turns = with_turns({field: row.get(field)})[field]
-    if isinstance(turns, list) and turns and all(map(_is_turn, turns)):
-        return [{name: turn[name] for name in TURN} for turn in turns]
+    found = "a list without turns" if turns == [] else None
+    try:
+        if not found:
+            return messages(turns, field)
+    except Malformed as error:
+        field, found = error.field, error.found
     raise InputError(
         f"a row of the suite {suite} has no conversation",
         row=number,
         field=field,
-        found=kind(turns),
+        found=found,
         expected="turns with role and content, as in a file of `curate prepare`",
         remedy="run `curate prepare` on your pairs, and give what it writes",
     )
@@ -291,7 +295,3 @@ def reply_of(row: Row, field: str, number: int, suite: str) -> str:
         expected="one assistant turn, as in a file of `curate prepare`",
         remedy="run `curate prepare` on your pairs, and give what it writes",
     )
-
-
-def _is_turn(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in TURN)

@@ -94,6 +94,29 @@ def save(tmp_path, rows, kind):
     return path
 
 
+@pytest.mark.parametrize(
+    ("turn", "field", "found"),
+    [
+        ({"role": "Human", "content": "how?"}, None, None),
+        ({"from": "human", "value": "how?"}, None, None),
+        ({"role": "user", "content": [{"type": "text", "text": "how?"}]}, None, None),
+        ({"role": "user", "content": "how?", "images": ["a.png"]}, "prompt[0].content", "an image"),
+        ({"role": "user", "content": "how?", "tool_calls": [{}]}, "prompt[0].content", "a tool call"),
+        ({"role": "critic", "content": "how?"}, "prompt[0].role", "no known role"),
+        ({"role": "user", "content": None}, "prompt[0].content", "null"),
+    ],
+)
+def test_turns_of_a_prompt_are_read_as_those_of_pairs_are(tmp_path, turn, field, found):
+    """A role went to the chat template as it stood, and what stood beside a text was dropped."""
+    path = save(tmp_path, [ROW | {"prompt": [turn]}], "jsonl")
+    if field is None:
+        assert [item.prompt for item in load(path).items] == [TURN]
+        return
+    with pytest.raises(InputError, match="row of the suite heldout has no conversation") as caught:
+        load(path)
+    assert caught.value.details["field"] == field and found in caught.value.details["found"]
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 @pytest.mark.parametrize(
     ("labels", "side"),
