@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -75,8 +76,14 @@ def _digest(source: Path, command: str) -> str:
     except OSError:
         lines = []
     abilities = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    parts = (source.read_text(encoding="utf-8"), command, platform.system(), platform.machine(), abilities)
+    parts = (_text(source), command, platform.system(), platform.machine(), abilities)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def _text(source: Path) -> str:
+    """Of the file and of those that it includes by their place."""
+    text = source.read_text(encoding="utf-8")
+    return text + "".join(_text(source.parent / name) for name in re.findall(r'^#include "(.+)"', text, re.M))
 
 
 def _compile(command: str, source: Path, target: Path) -> None:

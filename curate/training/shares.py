@@ -32,12 +32,12 @@ class Cost(NamedTuple):
 
 def cost_of(model: Any) -> Cost:
     """For each token before, attention's products are 1/(6 hidden) of a layer's, which are some 12 hidden^2; on a CPU
-    they run at a third of the rate (benchmarks/training.py)."""
+    they run at two thirds of the rate (benchmarks/training.py)."""
     head = sum(weight.numel() for weight in model.get_output_embeddings().parameters())
     inside = {id(weight): weight.numel() for weight in model.parameters()}
     inside.pop(id(model.get_input_embeddings().weight), None)
     inside.pop(id(model.get_output_embeddings().weight), None)
-    return Cost(head / max(1, sum(inside.values())), 1 / (2 * model.config.get_text_config().hidden_size))
+    return Cost(head / max(1, sum(inside.values())), 1 / (4 * model.config.get_text_config().hidden_size))
 
 
 def tokens_of(model: torch.nn.Module, dtype: torch.dtype) -> int:

@@ -1,6 +1,7 @@
 """Packs give what each sequence gives alone, whatever stands beside it."""
 
 import copy
+import platform
 from functools import partial
 
 import numpy as np
@@ -306,6 +307,24 @@ def test_attention_of_large_products_and_of_none():
     expected = by_definition(pack, (100 * query).double(), (100 * key).double(), value.double(), None)
     assert torch.isfinite(found).all() and (found - expected).norm() <= 1e-3 * expected.norm()
     assert torch.allclose(Tree(pack, kernels()).attend(query, key, value, None, 1), value.transpose(1, 2))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="has no such vectors")
+@pytest.mark.parametrize("vectors", ["-mno-avx512f", "-mno-avx"])
+def test_attention_with_narrower_vectors(vectors, monkeypatch, tmp_path):
+    (pack,) = packs(long_forest(), 10_000)
+    states = some_states(pack, (6, 2), (48, 80))
+    expected = Tree(pack, kernels()).attend(*states, None, None)
+    slope = torch.randn(expected.shape)
+    monkeypatch.setenv(native.VARIABLE, f"{native.compiler()} {vectors}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.load.cache_clear()
+    narrow = kernels.__wrapped__()
+    native.load.cache_clear()
+    found = Tree(pack, narrow).attend(*states, None, None)
+    gradients = (torch.autograd.grad(one, states, slope) for one in (found, expected))
+    for one, other in ((found, expected), *zip(*gradients, strict=True)):
+        assert 0 < (one - other).norm() <= 1e-5 * other.norm()  # sums in another order
 
 
 @pytest.mark.parametrize("which", range(3), ids=["query", "key", "value"])

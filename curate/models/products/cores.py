@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from os import cpu_count
 from typing import TypeVar
 
 import torch
@@ -39,6 +41,24 @@ class Cores:
             threads = torch.get_num_threads() // TOGETHER
             self.pool = ThreadPoolExecutor(TOGETHER, initializer=torch.set_num_threads, initargs=(threads,))
         return list(self.pool.map(function, parts))
+
+
+def spread(function: Callable[[int, int], None], count: int, least: int = 1) -> None:
+    """`function(first, last)` over parts of range(count), at least `least` each, on as many cores as torch has in this
+    thread: for C, which lets other threads run beside it."""
+    parts = max(1, min(torch.get_num_threads(), count // least))
+    if parts == 1:
+        function(0, count)
+        return
+    bounds = [count * part // parts for part in range(parts + 1)]
+    for done in [pool().submit(function, *bounds[part : part + 2]) for part in range(parts)]:
+        done.result()
+
+
+@cache
+def pool() -> ThreadPoolExecutor:
+    """For C, one of all threads: what runs in it waits for nothing else."""
+    return ThreadPoolExecutor(cpu_count())
 
 
 def rounds(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:

@@ -17,6 +17,7 @@ from torch.nn.functional import silu
 
 from curate.models.products.linear import Again, again, operand, product, speed_up, weight_gradient
 from curate.models.products.rotary import rotate_at_once
+from curate.models.products.steps import gate_
 
 ROWS = 512  # that a feed-forward layer takes at a time without gradients: what is in the middle stays in the cache
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
@@ -120,10 +121,7 @@ class _RMSNorm(torch.autograd.Function):
 def _gated(self: Any, states: torch.Tensor) -> torch.Tensor:
     layers = self.gate_proj, self.up_proj, self.down_proj
     if not torch.is_grad_enabled():
-        made = [
-            self.down_proj(silu(self.gate_proj(rows), inplace=True).mul_(self.up_proj(rows)))
-            for rows in states.split(ROWS, -2)
-        ]
+        made = [self.down_proj(gate_(self.gate_proj(rows), self.up_proj(rows))) for rows in states.split(ROWS, -2)]
         return made[0] if len(made) == 1 else torch.cat(made, -2)
     if any(type(layer) is not nn.Linear or layer.weight.dtype != torch.float32 for layer in layers):
         return type(self).forward(self, states)  # type: ignore[no-any-return] # adapters came in between, or bfloat16

@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from curate.base import native
+from curate.models.products.cores import spread
 
 NAME = "apply_rotary_pos_emb"
 SOURCE = Path(__file__).with_suffix(".c")
+LEAST = 256  # tokens that a core gets, at least
 Kernel = Callable[..., None]
 
 
@@ -37,7 +39,7 @@ def kernels() -> Kernels | None:
     if library is None:
         return None
     for function in (library.rotate, library.rotate_backward):
-        function.argtypes = *(ctypes.c_void_p,) * 4, *(ctypes.c_int64,) * 3
+        function.argtypes = *(ctypes.c_void_p,) * 4, *(ctypes.c_int64,) * 4
         function.restype = None
     return Kernels(library.rotate, library.rotate_backward)
 
@@ -110,5 +112,5 @@ def _run(kernel: Kernel, states: torch.Tensor, cos: torch.Tensor, sin: torch.Ten
     found = torch.empty_like(source)
     batch, tokens, heads, width = source.shape
     pointers = (each.data_ptr() for each in (source, cos, sin, found))
-    kernel(*pointers, batch * tokens, heads, width)
+    spread(functools.partial(kernel, *pointers, heads, width), batch * tokens, LEAST)
     return found.transpose(1, 2)

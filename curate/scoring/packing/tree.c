@@ -2,58 +2,18 @@
 
    One kernel does all the work: six rows of products with as many columns as fit the registers. */
 
-#include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__AVX512F__)
-#define WIDTH 16
-#define VECTORS 4
-#elif defined(__AVX2__)
-#define WIDTH 8
-#define VECTORS 2
-#else
-#define WIDTH 4
-#define VECTORS 4
-#endif
+#include "../../models/products/vectors.h"
 
 #define TILE 6                    /* rows of products at a time */
 #define PANEL (WIDTH * VECTORS)   /* columns of products at a time */
 #define BLOCK 48                  /* queries at a time, of all heads that share a key: a multiple of TILE */
 
-typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef int32_t integers __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-
 typedef struct {
     int64_t root, root_length, start, length;
 } branch;
-
-static inline vector splat(float x) { return x - (vector){0}; }
-static inline vector choose(integers which, vector a, vector b) {
-    return (vector)(((integers)a & which) | ((integers)b & ~which));
-}
-static inline vector larger(vector a, vector b) { return choose(a > b, a, b); }
-
-/* e^x of each, to 2 units in the last place: below -87 it is 0, above 88 anything, and of NaN NaN. */
-static inline vector exponential(vector given) {
-    const vector x = larger(given, splat(-87.3f));
-    const vector magic = splat(12582912.f); /* 1.5 * 2^23: rounds to an integer */
-    vector n = x * 1.44269504f + magic;
-    integers exponent = ((integers)n - (integers)magic) << 23;
-    n -= magic;
-    vector r = x - n * 0.693145752f;
-    r -= n * 1.42860677e-6f;
-    vector p = splat(1.98756915e-4f);
-    p = p * r + 1.39819995e-3f;
-    p = p * r + 8.33345190e-3f;
-    p = p * r + 4.16657962e-2f;
-    p = p * r + 1.66666657e-1f;
-    p = p * r + 0.5f;
-    p = p * (r * r) + r + 1.f;
-    const vector found = choose(given < -87.f, splat(0), (vector)((integers)p + exponent));
-    return choose(given != given, given, found);
-}
 
 /* c [rows, vectors * WIDTH] = or += a [TILE, depth] b [depth, ...]; all TILE rows of a are read. */
 static inline __attribute__((always_inline)) void tile(
@@ -226,10 +186,8 @@ int attend(const float *q, const float *k, const float *v, float *out, float *no
                             total += x;
                         }
                     }
-                    float sum = 0;
-                    for (int j = 0; j < WIDTH; j++) sum += total[j];
-                    norms[(br->start + query) * heads + h * group + r % group] = top + logf(sum);
-                    block[r] = 1 / sum; /* the queries are no longer needed */
+                    norms[(br->start + query) * heads + h * group + r % group] = top + logf(sum(total));
+                    block[r] = 1 / sum(total); /* the queries are no longer needed */
                 }
                 /* products with values, as many keys at a time */
                 for (int own = 0; own < 2; own++) {

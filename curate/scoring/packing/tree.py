@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import product
-from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ import torch
 from torch.nn.functional import pad
 
 from curate.base import native
+from curate.models.products.cores import pool
 from curate.scoring.packing.packs import Branch, Pack
 from curate.scoring.packing.pieces import Plan
 
@@ -86,13 +85,8 @@ class Tree:
             run(self.whole, 0, sizes[1])
             return
         parts = product(self.trees, range(sizes[1]))
-        for done in [_pool().submit(run, tree, head, head + 1) for tree, head in parts]:
+        for done in [pool().submit(run, tree, head, head + 1) for tree, head in parts]:
             done.result()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cpu_count())
 
 
 def _trees(pack: Pack) -> list[np.ndarray]:
