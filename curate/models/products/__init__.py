@@ -1,1 +1,1 @@
-"""Matrix products with gradients where a model trains: on a CPU by the faster library, in shares, keeping less."""
+"""Matrix products and what lies between them, with gradients where a model trains: on a CPU faster, keeping less."""
