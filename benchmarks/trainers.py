@@ -7,7 +7,6 @@ contender has a process of its own.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from work import Work
 from worker import GIB, forget_peak, memory
+
+from curate.base.memory import give_back
 
 BETA = 0.1
 
@@ -56,7 +57,7 @@ def train(name: str, settings: Settings, work: Work) -> Iterator[float | Trained
     while True:
         yield _run(trainer)
         del trainer
-        gc.collect()
+        give_back()
         trainer = _opened(name, settings, work)
 
 

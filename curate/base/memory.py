@@ -10,6 +10,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 NO_ROOM = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -25,7 +26,7 @@ def keep_freed() -> None:
     faulting it in again page by page; elsewhere nothing happens. A tenth to a fifth of a training step on a CPU was
     the kernel's clearing of pages (benchmarks/training.py)."""
     trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _of_glibc("mallopt")
     if mallopt:
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**30)
@@ -50,11 +51,20 @@ def no_room(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ROOM)
 
 
+def _of_glibc(name: str) -> Any:
+    """A function of glibc's, or None."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
 def give_back() -> None:
-    """Give a GPU back what no tensor needs any more. Another engine may be in a process of its own (vLLM's are) and
-    finds only what is free; models are full of reference cycles, and torch keeps what they held."""
+    """Give back what no tensor needs any more, of a GPU and of main memory. Another engine may be in a process of its
+    own (vLLM's are) and finds only what is free; models are full of reference cycles, torch keeps what they held, and
+    in what `keep_freed` kept, between smaller pieces, the next model's weights and moments may not find room."""
     import torch
 
     gc.collect()
+    trim = _of_glibc("malloc_trim")
+    if trim:
+        trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

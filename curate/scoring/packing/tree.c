@@ -1,27 +1,70 @@
-/* Attention of a pack on a CPU, in float32: a branch sees its root and itself. [ours]
+/* Attention of a pack on a CPU and its gradient, in float32: a branch sees its root and itself. [ours]
 
-   One kernel does all the work: six rows of products with as many columns as fit the registers. */
+   Queries are taken a block at a time, those of all heads that share a key as rows of one matrix. What they are
+   multiplied with lies in panels, as wide as the registers hold sums of; what a block does not see is left out, and
+   what some of its rows do not see is masked. Each branch is by itself: no number depends on another. */
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../models/products/vectors.h"
 
-#define TILE 6                    /* rows of products at a time */
-#define PANEL (WIDTH * VECTORS)   /* columns of products at a time */
-#define BLOCK 48                  /* queries at a time, of all heads that share a key: a multiple of TILE */
+#define TILE 6                  /* rows of products at a time */
+#define PANEL (WIDTH * VECTORS) /* columns of products at a time */
+#define BLOCK 48                /* rows of a block: a multiple of TILE */
 
+enum { DONE, NO_MEMORY, NO_ROOT };
+
+/* A prompt (its root_length is 0) or a response, as tokens of the pack. A prompt comes before its responses. */
 typedef struct {
     int64_t root, root_length, start, length;
 } branch;
 
-/* c [rows, vectors * WIDTH] = or += a [TILE, depth] b [depth, ...]; all TILE rows of a are read. */
+typedef struct {
+    int64_t heads, key_heads, group; /* heads / key_heads */
+    int64_t width, values;           /* of queries and keys; of values: multiples of WIDTH */
+    const branch *branches;
+    int64_t count, window; /* 0: none */
+    float scale;
+    int64_t queries, rows;           /* of a block, at most; rows is a multiple of TILE */
+    int64_t *root_panels, *panels;   /* where each branch's keys begin among the panels, and its root's */
+    int64_t used, longest;           /* columns of all panels; of one branch's and its root's */
+} plan;
+
+/* Keys that a block of queries sees: the first stretch is of the root, the second of the branch. */
+typedef struct {
+    int64_t token;     /* of key 0, in the pack */
+    int64_t panel;     /* of key 0, among the panels */
+    int64_t column;    /* of key 0, in a row of scores */
+    int64_t low, high; /* seen by some query: [low, high), low a multiple of PANEL */
+    int own;
+} stretch;
+
+typedef struct {
+    const branch *branch;
+    int64_t start, queries, rows;
+    stretch stretches[2];
+} block;
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
+static float *room(int64_t floats) {
+    void *found = NULL;
+    return posix_memalign(&found, 64, 4 * (size_t)floats + 256) ? NULL : found;
+}
+
+/* ---- products ---- */
+
+/* c [TILE, vectors * WIDTH] = or += a [TILE, depth] b [depth, ...]. All rows of a are read, `rows` of c are written. */
 static inline __attribute__((always_inline)) void tile(
     int vectors, int64_t depth, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
     float *c, int64_t c_row, int rows, int add) {
     vector sums[TILE][VECTORS];
     for (int i = 0; i < TILE; i++)
-        for (int j = 0; j < vectors; j++) sums[i][j] = add && i < rows ? ((const vector *)(c + i * c_row))[j] : splat(0);
+        for (int j = 0; j < vectors; j++)
+            sums[i][j] = add && i < rows ? ((const vector *)(c + i * c_row))[j] : splat(0);
     for (int64_t k = 0; k < depth; k++) {
         vector right[VECTORS];
         for (int j = 0; j < vectors; j++) right[j] = ((const vector *)(b + k * b_row))[j];
@@ -40,7 +83,7 @@ static void multiply(int64_t columns, int64_t depth, const float *a, int64_t a_r
     for (; columns >= PANEL; columns -= PANEL, b += PANEL, c += PANEL)
         tile(VECTORS, depth, a, a_row, a_column, b, b_row, c, c_row, rows, add);
     switch (columns / WIDTH) {
-#if VECTORS > 3
+#if VECTORS > 2
     case 3: tile(3, depth, a, a_row, a_column, b, b_row, c, c_row, rows, add); break;
     case 2: tile(2, depth, a, a_row, a_column, b, b_row, c, c_row, rows, add); break;
 #endif
@@ -48,255 +91,277 @@ static void multiply(int64_t columns, int64_t depth, const float *a, int64_t a_r
     }
 }
 
-/* Rows [count, width] -> panels [ceil(count / PANEL), width, PANEL], zeros behind the last. */
-static void to_panels(const float *rows, int64_t row, int64_t count, int64_t width, float *panels) {
-    for (int64_t first = 0; first < count; first += PANEL, panels += width * PANEL)
-        for (int64_t d0 = 0; d0 < width; d0 += WIDTH)
-            for (int64_t j = 0; j < PANEL; j++) {
-                if (first + j >= count) {
-                    for (int64_t d = d0; d < d0 + WIDTH; d++) panels[d * PANEL + j] = 0;
-                    continue;
-                }
-                const float *source = rows + (first + j) * row;
-                for (int64_t d = d0; d < d0 + WIDTH; d++) panels[d * PANEL + j] = source[d];
+/* Of every branch, rows [length, width] -> panels [length / PANEL, width, PANEL], zeros behind the last. */
+static void to_panels(const plan *p, const float *rows, int64_t row, int64_t width, float *panels) {
+    for (int64_t b = 0; b < p->count; b++) {
+        const float *from = rows + p->branches[b].start * row;
+        float *to = panels + p->panels[b] * width;
+        for (int64_t key = 0; key < up(p->branches[b].length, PANEL); key++) {
+            float *column = to + key / PANEL * PANEL * width + key % PANEL;
+            const float *source = key < p->branches[b].length ? from + key * row : NULL;
+            for (int64_t d = 0; d < width; d++) column[d * PANEL] = source ? source[d] : 0;
+        }
+    }
+}
+
+/* ---- what sees what ---- */
+
+static int make_plan(plan *p) {
+    p->group = p->heads / p->key_heads;
+    p->queries = most(1, BLOCK / p->group);
+    p->rows = up(p->queries * p->group, TILE);
+    p->used = p->longest = 0;
+    p->panels = malloc(2 * sizeof(int64_t) * (size_t)most(1, p->count));
+    if (!p->panels) return NO_MEMORY;
+    p->root_panels = p->panels + p->count;
+    for (int64_t b = 0; b < p->count; b++) {
+        const branch *each = &p->branches[b];
+        p->panels[b] = p->used;
+        p->used += up(each->length, PANEL);
+        p->longest = most(p->longest, up(each->root_length, PANEL) + up(each->length, PANEL));
+        p->root_panels[b] = 0;
+        if (!each->root_length) continue;
+        int64_t root = b - 1;
+        while (root >= 0 && p->branches[root].start != each->root) root--;
+        if (root < 0) return NO_ROOT;
+        p->root_panels[b] = p->panels[root];
+    }
+    return DONE;
+}
+
+static block make_block(const plan *p, int64_t b, int64_t start) {
+    const branch *br = &p->branches[b];
+    block found = {.branch = br, .start = start, .queries = least(p->queries, br->length - start)};
+    found.rows = found.queries * p->group;
+    /* what the first query sees */
+    const int64_t root_low = p->window ? least(br->root_length, most(0, br->root_length + start - p->window + 1)) : 0;
+    const int64_t low = p->window ? most(0, start - p->window + 1) : 0;
+    const int64_t column = up(br->root_length, PANEL), end = start + found.queries;
+    found.stretches[0] = (stretch){br->root, p->root_panels[b], 0, root_low / PANEL * PANEL, br->root_length, 0};
+    found.stretches[1] = (stretch){br->start, p->panels[b], column, low / PANEL * PANEL, end, 1};
+    return found;
+}
+
+/* The last query of a row's tile. */
+static inline int64_t last_query(const plan *p, const block *b, int64_t row) {
+    return b->start + least(b->queries - 1, (row / TILE * TILE + TILE - 1) / p->group);
+}
+
+/* Keys of a stretch that a row's tile sees end here. */
+static inline int64_t tile_end(const plan *p, const block *b, const stretch *s, int64_t row) {
+    return s->own ? last_query(p, b, row) + 1 : s->high;
+}
+
+/* Keys of a stretch that a query sees: [from, to). */
+static inline int64_t seen_from(const plan *p, const block *b, const stretch *s, int64_t query) {
+    const int64_t first = query - p->window + 1 + (s->own ? 0 : b->branch->root_length);
+    return p->window ? most(0, first) : 0;
+}
+static inline int64_t seen_to(const stretch *s, int64_t query) { return s->own ? query + 1 : s->high; }
+
+/* Where a row lies among [T, heads]. */
+static inline int64_t place(const plan *p, const block *b, int64_t head, int64_t row) {
+    return (b->branch->start + b->start + row / p->group) * p->heads + head * p->group + row % p->group;
+}
+
+static void take_rows(const plan *p, const block *b, int64_t head, const float *from, int64_t width, float scale,
+                      float *rows) {
+    for (int64_t r = 0; r < b->rows; r++) {
+        const float *source = from + place(p, b, head, r) * width;
+        for (int64_t d = 0; d < width; d++) rows[r * width + d] = source[d] * scale;
+    }
+}
+
+static void put_rows(const plan *p, const block *b, int64_t head, const float *rows, int64_t width, const float *scales,
+                     float scale, float *to) {
+    for (int64_t r = 0; r < b->rows; r++) {
+        float *target = to + place(p, b, head, r) * width;
+        const float factor = scales ? scales[r] : scale;
+        for (int64_t d = 0; d < width; d++) target[d] = rows[r * width + d] * factor;
+    }
+}
+
+/* ---- attention ---- */
+
+/* scores [rows, longest]: the products of a block's queries with the keys that their tile sees. */
+static void score(const plan *p, const block *b, const float *queries, const float *panels, float *scores) {
+    for (const stretch *s = b->stretches; s < b->stretches + 2; s++)
+        for (int64_t key = s->low; key < s->high; key += PANEL)
+            for (int64_t r = 0; r < b->rows; r += TILE) {
+                const int64_t columns = least(PANEL, up(tile_end(p, b, s, r) - key, WIDTH));
+                if (columns > 0)
+                    multiply(columns, p->width, queries + r * p->width, p->width, 1,
+                             panels + (s->panel + key) * p->width, PANEL, scores + r * p->longest + s->column + key,
+                             p->longest, TILE, 0);
             }
 }
 
-static inline int64_t padded(int64_t count) { return (count + PANEL - 1) / PANEL * PANEL; }
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
-static float *room(int64_t floats) {
-    void *found = NULL;
-    return posix_memalign(&found, 64, 4 * (size_t)floats) ? NULL : found;
-}
-
-/* Keys that a query of a branch sees: of its root [from, root_length), of the branch [own_from, query]. */
-typedef struct {
-    int64_t from, own_from;
-} seen;
-
-static inline seen sees(const branch *b, int64_t query, int64_t window) {
-    if (!window) return (seen){0, 0};
-    return (seen){least(b->root_length, most(0, b->root_length + query - window + 1)), most(0, query - window + 1)};
-}
-
-/* Where each range's panels start; every branch's own, and its root's, which is the own range of another. */
-typedef struct {
-    int64_t root, own;
-} places;
-
-static int64_t place(const branch *branches, int64_t count, places *at) {
-    int64_t used = 0;
-    for (int64_t b = 0; b < count; b++) {
-        at[b].own = used;
-        used += padded(branches[b].length);
-        at[b].root = 0;
-        if (!branches[b].root_length) continue;
-        int64_t r = b - 1;
-        while (r >= 0 && branches[r].start != branches[b].root) r--;
-        if (r < 0) return -1;
-        at[b].root = at[r].own;
+/* scores -> their exponentials below the row's largest, 0 where a row does not see; over [rows], one over their sum;
+   norms [T, heads], the log of the sum of all. */
+static void soften(const plan *p, const block *b, int64_t head, float *scores, float *over, float *norms) {
+    for (int64_t r = 0; r < b->rows; r++) {
+        const int64_t query = b->start + r / p->group;
+        vector highest = splat(-INFINITY), total = splat(0);
+        for (const stretch *s = b->stretches; s < b->stretches + 2; s++) {
+            float *row = scores + r * p->longest + s->column;
+            const int64_t edge = up(tile_end(p, b, s, r), WIDTH);
+            for (int64_t j = s->low; j < seen_from(p, b, s, query) && j < edge; j++) row[j] = -INFINITY;
+            for (int64_t j = most(s->low, seen_to(s, query)); j < edge; j++) row[j] = -INFINITY;
+            for (int64_t j = s->low; j < edge; j += WIDTH) highest = larger(*(const vector *)(row + j), highest);
+        }
+        float top = highest[0];
+        for (int j = 1; j < WIDTH; j++) top = highest[j] > top ? highest[j] : top;
+        for (const stretch *s = b->stretches; s < b->stretches + 2; s++) {
+            float *row = scores + r * p->longest + s->column;
+            const int64_t edge = up(tile_end(p, b, s, r), WIDTH);
+            for (int64_t j = s->low; j < edge; j += WIDTH) {
+                const vector x = exponential(*(const vector *)(row + j) - top);
+                *(vector *)(row + j) = x;
+                total += x;
+            }
+        }
+        norms[place(p, b, head, r)] = top + logf(sum(total));
+        over[r] = 1 / sum(total);
     }
-    return used;
 }
 
-static void all_panels(const branch *branches, int64_t count, const places *at, const float *rows, int64_t row,
-                       int64_t width, float *panels) {
-    for (int64_t b = 0; b < count; b++)
-        to_panels(rows + branches[b].start * row, row, branches[b].length, width, panels + at[b].own * width);
+/* sums [rows, values]: of the values, each as often as its key has it. */
+static void collect(const plan *p, const block *b, int64_t head, const float *scores, const float *v, float *sums) {
+    const int64_t step = p->key_heads * p->values;
+    memset(sums, 0, sizeof(float) * (size_t)(p->rows * p->values));
+    for (const stretch *s = b->stretches; s < b->stretches + 2; s++)
+        for (int64_t key = s->low; key < s->high; key += PANEL)
+            for (int64_t r = 0; r < b->rows; r += TILE) {
+                const int64_t keys = least(PANEL, tile_end(p, b, s, r) - key);
+                if (keys > 0)
+                    multiply(p->values, keys, scores + r * p->longest + s->column + key, p->longest, 1,
+                             v + (s->token + key) * step + head * p->values, step, sums + r * p->values, p->values,
+                             TILE, 1);
+            }
 }
 
-/* out [T, heads, values], norms [T, heads]: of the key heads [first, last). Roots come before their branches.
-   0, or 1 where memory is short, or 2 where a root is no branch. */
+/* out [T, heads, values] and norms [T, heads], log sums of exponentials, of q [T, heads, width],
+   k [T, key_heads, width] and v [T, key_heads, values]; of the key heads [first, last).
+   Returns DONE, NO_MEMORY or NO_ROOT. */
 int attend(const float *q, const float *k, const float *v, float *out, float *norms, int64_t heads, int64_t key_heads,
            int64_t width, int64_t values, const branch *branches, int64_t count, float scale, int64_t window,
            int64_t first, int64_t last) {
-    const int64_t group = heads / key_heads, per_block = most(1, BLOCK / group);
-    const int64_t rows = (per_block * group + TILE - 1) / TILE * TILE;
-    int64_t longest = 0;
-    for (int64_t b = 0; b < count; b++)
-        longest = most(longest, padded(branches[b].root_length) + padded(branches[b].length));
-    places *at = malloc(sizeof(places) * (size_t)count);
-    const int64_t used = at ? place(branches, count, at) : 0;
-    if (used < 0) return free(at), 2;
-    float *panels = room(used * width + 1), *block = room(rows * width), *scores = room(rows * longest + 64),
-          *sums = room(rows * values);
-    int failed = !at || !panels || !block || !scores || !sums;
-    for (int64_t h = first; h < last && !failed; h++) {
-        all_panels(branches, count, at, k + h * width, key_heads * width, width, panels);
-        for (int64_t b = 0; b < count; b++) {
-            const branch *br = &branches[b];
-            const int64_t root_columns = padded(br->root_length);
-            for (int64_t start = 0; start < br->length; start += per_block) {
-                const int64_t here = least(per_block, br->length - start), used_rows = here * group;
-                for (int64_t i = 0; i < here; i++)
-                    for (int64_t g = 0; g < group; g++) {
-                        const float *source = q + ((br->start + start + i) * heads + h * group + g) * width;
-                        float *row = block + (i * group + g) * width;
-                        for (int64_t d = 0; d < width; d++) row[d] = source[d] * scale;
-                    }
-                memset(sums, 0, sizeof(float) * (size_t)(rows * values));
-                const seen widest = sees(br, start, window);
-                /* products with keys, panel by panel */
-                for (int own = 0; own < 2; own++) {
-                    const float *from = panels + (own ? at[b].own : at[b].root) * width;
-                    const int64_t low = (own ? widest.own_from : widest.from) / PANEL * PANEL;
-                    const int64_t high = own ? start + here : br->root_length;
-                    for (int64_t key = low; key < high; key += PANEL)
-                        for (int64_t r = 0; r < used_rows; r += TILE) {
-                            const int64_t end = own ? start + least(here - 1, (r + TILE - 1) / group) + 1 : high;
-                            if (end <= key) continue;
-                            const int64_t columns = least(PANEL, (end - key + WIDTH - 1) / WIDTH * WIDTH);
-                            multiply(columns, width, block + r * width, width, 1, from + key * width, PANEL,
-                                     scores + r * longest + own * root_columns + key, longest, TILE, 0);
-                        }
-                }
-                /* softmax */
-                for (int64_t r = 0; r < used_rows; r++) {
-                    const int64_t query = start + r / group;
-                    const seen mine = sees(br, query, window);
-                    float *row = scores + r * longest;
-                    const int64_t tile_end = start + least(here - 1, (r / TILE * TILE + TILE - 1) / group) + 1;
-                    vector highest = splat(-INFINITY);
-                    for (int own = 0; own < 2; own++) {
-                        float *part = row + own * root_columns;
-                        const int64_t low = (own ? widest.own_from : widest.from) / PANEL * PANEL;
-                        const int64_t from = own ? mine.own_from : mine.from;
-                        const int64_t to = own ? query + 1 : br->root_length, end = own ? tile_end : br->root_length;
-                        for (int64_t j = low; j < from; j++) part[j] = -INFINITY;
-                        const int64_t edge = (end + WIDTH - 1) / WIDTH * WIDTH;
-                        for (int64_t j = to; j < edge; j++) part[j] = -INFINITY;
-                        for (int64_t j = low; j < edge; j += WIDTH) {
-                            const vector x = *(const vector *)(part + j);
-                            highest = larger(x, highest);
-                        }
-                    }
-                    float top = highest[0];
-                    for (int j = 1; j < WIDTH; j++) top = highest[j] > top ? highest[j] : top;
-                    vector total = splat(0);
-                    for (int own = 0; own < 2; own++) {
-                        float *part = row + own * root_columns;
-                        const int64_t low = (own ? widest.own_from : widest.from) / PANEL * PANEL;
-                        const int64_t end = own ? tile_end : br->root_length;
-                        const int64_t edge = (end + WIDTH - 1) / WIDTH * WIDTH;
-                        for (int64_t j = low; j < edge; j += WIDTH) {
-                            const vector x = exponential(*(const vector *)(part + j) - top);
-                            *(vector *)(part + j) = x;
-                            total += x;
-                        }
-                    }
-                    norms[(br->start + query) * heads + h * group + r % group] = top + logf(sum(total));
-                    block[r] = 1 / sum(total); /* the queries are no longer needed */
-                }
-                /* products with values, as many keys at a time */
-                for (int own = 0; own < 2; own++) {
-                    const int64_t low = (own ? widest.own_from : widest.from) / PANEL * PANEL;
-                    const int64_t high = own ? start + here : br->root_length;
-                    const float *from = v + ((own ? br->start : br->root) * key_heads + h) * values;
-                    for (int64_t key = low; key < high; key += PANEL)
-                        for (int64_t r = 0; r < used_rows; r += TILE) {
-                            const int64_t end = own ? start + least(here - 1, (r + TILE - 1) / group) + 1 : high;
-                            if (end <= key) continue;
-                            multiply(values, least(PANEL, end - key), scores + r * longest + own * root_columns + key,
-                                     longest, 1, from + key * key_heads * values, key_heads * values,
-                                     sums + r * values, values, TILE, 1);
-                        }
-                }
-                for (int64_t r = 0; r < used_rows; r++) {
-                    float *to = out + ((br->start + start + r / group) * heads + h * group + r % group) * values;
-                    for (int64_t d = 0; d < values; d++) to[d] = sums[r * values + d] * block[r];
-                }
-            }
-        }
+    plan p = {.heads = heads, .key_heads = key_heads, .width = width, .values = values,
+              .branches = branches, .count = count, .window = window, .scale = scale};
+    int failed = make_plan(&p);
+    float *panels = NULL, *queries = NULL, *scores = NULL, *sums = NULL, *over = NULL;
+    if (!failed) {
+        panels = room(p.used * width), queries = room(p.rows * width), scores = room(p.rows * p.longest);
+        sums = room(p.rows * values), over = room(p.rows);
+        failed = panels && queries && scores && sums && over ? DONE : NO_MEMORY;
     }
-    free(at), free(panels), free(block), free(scores), free(sums);
+    for (int64_t head = first; head < last && !failed; head++) {
+        to_panels(&p, k + head * width, key_heads * width, width, panels);
+        for (int64_t each = 0; each < count; each++)
+            for (int64_t start = 0; start < branches[each].length; start += p.queries) {
+                const block b = make_block(&p, each, start);
+                take_rows(&p, &b, head, q, width, scale, queries);
+                score(&p, &b, queries, panels, scores);
+                soften(&p, &b, head, scores, over, norms);
+                collect(&p, &b, head, scores, v, sums);
+                put_rows(&p, &b, head, sums, values, over, 0, out);
+            }
+    }
+    free(p.panels), free(panels), free(queries), free(scores), free(sums), free(over);
     return failed;
 }
 
-/* Gradients of attend: of_q [T, heads, width] is written; of_k and of_v are added to. */
+/* ---- its gradient ---- */
+
+typedef struct {
+    float *key_panels, *value_panels; /* of all branches */
+    float *queries, *slopes, *sums;   /* of a block: [rows, width], of out [rows, values], of q [rows, width] */
+    float *norms, *deltas;            /* [rows]: log sums; slopes times out */
+    float *chances, *changes;         /* [rows, PANEL]: attention, and the slope of its scores */
+} workplace;
+
+/* chances and changes of a tile of rows and the panel at `key`, 0 where a row does not see. */
+static void slopes_of_scores(const plan *p, const block *b, const stretch *s, int64_t key, int64_t columns, int64_t r,
+                             const workplace *w) {
+    const int64_t panel = s->panel + key;
+    float *chances = w->chances + r * PANEL, *changes = w->changes + r * PANEL;
+    multiply(columns, p->width, w->queries + r * p->width, p->width, 1, w->key_panels + panel * p->width, PANEL,
+             chances, PANEL, TILE, 0);
+    multiply(columns, p->values, w->slopes + r * p->values, p->values, 1, w->value_panels + panel * p->values, PANEL,
+             changes, PANEL, TILE, 0);
+    for (int64_t i = r; i < r + TILE && i < b->rows; i++, chances += PANEL, changes += PANEL) {
+        const int64_t query = b->start + i / p->group;
+        for (int64_t j = 0; j < columns; j += WIDTH) {
+            vector *chance = (vector *)(chances + j), *change = (vector *)(changes + j);
+            *chance = exponential(*chance - w->norms[i]);
+            *change = *chance * (*change - w->deltas[i]);
+        }
+        for (int64_t j = 0; j < columns && key + j < seen_from(p, b, s, query); j++) chances[j] = changes[j] = 0;
+        for (int64_t j = most(0, seen_to(s, query) - key); j < columns; j++) chances[j] = changes[j] = 0;
+    }
+}
+
+/* One block: the rows of q are in `sums`, those of k and v are added to. */
+static void descend(const plan *p, const block *b, int64_t head, const float *k, float *of_k, float *of_v,
+                    const workplace *w) {
+    const int64_t width = p->width, values = p->values;
+    memset(w->sums, 0, sizeof(float) * (size_t)(p->rows * width));
+    for (const stretch *s = b->stretches; s < b->stretches + 2; s++)
+        for (int64_t key = s->low; key < s->high; key += PANEL) {
+            const int64_t keys = least(PANEL, s->high - key), columns = up(keys, WIDTH);
+            const int64_t token = (s->token + key) * p->key_heads + head;
+            /* rows before see none of these keys */
+            const int64_t above = s->own ? most(0, key - b->start) * p->group / TILE * TILE : 0;
+            for (int64_t r = above; r < b->rows; r += TILE) {
+                slopes_of_scores(p, b, s, key, columns, r, w);
+                multiply(width, keys, w->changes + r * PANEL, PANEL, 1, k + token * width, p->key_heads * width,
+                         w->sums + r * width, width, TILE, 1);
+            }
+            for (int64_t j = 0; j < keys; j += TILE) {
+                const int64_t at = token + j * p->key_heads, depth = b->rows - above;
+                const int height = (int)least(TILE, keys - j);
+                multiply(values, depth, w->chances + above * PANEL + j, 1, PANEL, w->slopes + above * values, values,
+                         of_v + at * values, p->key_heads * values, height, 1);
+                multiply(width, depth, w->changes + above * PANEL + j, 1, PANEL, w->queries + above * width, width,
+                         of_k + at * width, p->key_heads * width, height, 1);
+            }
+        }
+}
+
+/* Of slope [T, heads, values], the gradient of out: of_q is written, of_k and of_v are added to. */
 int attend_backward(const float *q, const float *k, const float *v, const float *out, const float *norms,
                     const float *slope, float *of_q, float *of_k, float *of_v, int64_t heads, int64_t key_heads,
                     int64_t width, int64_t values, const branch *branches, int64_t count, float scale, int64_t window,
                     int64_t first, int64_t last) {
-    const int64_t group = heads / key_heads, per_block = most(1, BLOCK / group);
-    const int64_t rows = (per_block * group + TILE - 1) / TILE * TILE;
-    places *at = malloc(sizeof(places) * (size_t)count);
-    const int64_t used = at ? place(branches, count, at) : 0;
-    if (used < 0) return free(at), 2;
-    float *key_panels = room(used * width + 1), *value_panels = room(used * values + 1), *block = room(rows * width),
-          *slopes = room(rows * values), *sums = room(rows * width), *chances = room(rows * PANEL + 64),
-          *changes = room(rows * PANEL + 64), *norm = room(2 * rows);
-    int failed = !at || !key_panels || !value_panels || !block || !slopes || !sums || !chances || !changes || !norm;
-    for (int64_t h = first; h < last && !failed; h++) {
-        all_panels(branches, count, at, k + h * width, key_heads * width, width, key_panels);
-        all_panels(branches, count, at, v + h * values, key_heads * values, values, value_panels);
-        for (int64_t b = 0; b < count; b++) {
-            const branch *br = &branches[b];
-            for (int64_t start = 0; start < br->length; start += per_block) {
-                const int64_t here = least(per_block, br->length - start), used_rows = here * group;
-                float *delta = norm + rows;
-                for (int64_t r = 0; r < used_rows; r++) {
-                    const int64_t token = (br->start + start + r / group) * heads + h * group + r % group;
-                    for (int64_t d = 0; d < width; d++) block[r * width + d] = q[token * width + d] * scale;
-                    float total = 0;
-                    for (int64_t d = 0; d < values; d++) {
-                        slopes[r * values + d] = slope[token * values + d];
-                        total += slope[token * values + d] * out[token * values + d];
-                    }
-                    norm[r] = norms[token], delta[r] = total;
+    plan p = {.heads = heads, .key_heads = key_heads, .width = width, .values = values,
+              .branches = branches, .count = count, .window = window, .scale = scale};
+    int failed = make_plan(&p);
+    workplace w = {0};
+    float **rooms[] = {&w.key_panels, &w.value_panels, &w.queries, &w.slopes, &w.sums,
+                       &w.norms,      &w.deltas,       &w.chances, &w.changes};
+    const int64_t sizes[] = {p.used * width, p.used * values, p.rows * width, p.rows * values, p.rows * width,
+                             p.rows,         p.rows,          p.rows * PANEL, p.rows * PANEL};
+    const int number = sizeof(sizes) / sizeof(*sizes);
+    for (int i = 0; i < number && !failed; i++)
+        if (!(*rooms[i] = room(sizes[i]))) failed = NO_MEMORY;
+    for (int64_t head = first; head < last && !failed; head++) {
+        to_panels(&p, k + head * width, key_heads * width, width, w.key_panels);
+        to_panels(&p, v + head * values, key_heads * values, values, w.value_panels);
+        for (int64_t each = 0; each < count; each++)
+            for (int64_t start = 0; start < branches[each].length; start += p.queries) {
+                const block b = make_block(&p, each, start);
+                take_rows(&p, &b, head, q, width, scale, w.queries);
+                take_rows(&p, &b, head, slope, values, 1, w.slopes);
+                for (int64_t r = 0; r < b.rows; r++) {
+                    const int64_t at = place(&p, &b, head, r);
+                    w.norms[r] = norms[at], w.deltas[r] = 0;
+                    for (int64_t d = 0; d < values; d++) w.deltas[r] += slope[at * values + d] * out[at * values + d];
                 }
-                memset(sums, 0, sizeof(float) * (size_t)(rows * width));
-                const seen widest = sees(br, start, window);
-                for (int own = 0; own < 2; own++) {
-                    const int64_t low = (own ? widest.own_from : widest.from) / PANEL * PANEL;
-                    const int64_t high = own ? start + here : br->root_length;
-                    const int64_t range = own ? br->start : br->root, panel = own ? at[b].own : at[b].root;
-                    for (int64_t key = low; key < high; key += PANEL) {
-                        const int64_t keys = least(PANEL, high - key), columns = (keys + WIDTH - 1) / WIDTH * WIDTH;
-                        /* rows before see none of these keys */
-                        const int64_t above = own ? most(0, key - start) * group / TILE * TILE : 0;
-                        for (int64_t r = above; r < used_rows; r += TILE) {
-                            float *p = chances + r * PANEL, *c = changes + r * PANEL;
-                            multiply(columns, width, block + r * width, width, 1, key_panels + (panel + key) * width,
-                                     PANEL, p, PANEL, TILE, 0);
-                            multiply(columns, values, slopes + r * values, values, 1,
-                                     value_panels + (panel + key) * values, PANEL, c, PANEL, TILE, 0);
-                            for (int64_t i = r; i < r + TILE && i < used_rows; i++, p += PANEL, c += PANEL) {
-                                const int64_t query = start + i / group;
-                                const seen mine = sees(br, query, window);
-                                const int64_t from = (own ? mine.own_from : mine.from) - key;
-                                const int64_t to = (own ? query + 1 : br->root_length) - key;
-                                for (int64_t j = 0; j < columns; j += WIDTH) {
-                                    vector *chance = (vector *)(p + j), *change = (vector *)(c + j);
-                                    *chance = exponential(*chance - norm[i]);
-                                    *change = *chance * (*change - delta[i]);
-                                }
-                                for (int64_t j = 0; j < columns && j < from; j++) p[j] = c[j] = 0;
-                                for (int64_t j = most(0, to); j < columns; j++) p[j] = c[j] = 0;
-                            }
-                            const float *of_keys = k + ((range + key) * key_heads + h) * width;
-                            multiply(width, keys, changes + r * PANEL, PANEL, 1, of_keys, key_heads * width,
-                                     sums + r * width, width, TILE, 1);
-                        }
-                        for (int64_t j = 0; j < keys; j += TILE) {
-                            const int64_t token = (range + key + j) * key_heads + h, depth = used_rows - above;
-                            const int height = (int)least(TILE, keys - j);
-                            multiply(values, depth, chances + above * PANEL + j, 1, PANEL, slopes + above * values,
-                                     values, of_v + token * values, key_heads * values, height, 1);
-                            multiply(width, depth, changes + above * PANEL + j, 1, PANEL, block + above * width, width,
-                                     of_k + token * width, key_heads * width, height, 1);
-                        }
-                    }
-                }
-                for (int64_t r = 0; r < used_rows; r++) {
-                    float *to = of_q + ((br->start + start + r / group) * heads + h * group + r % group) * width;
-                    for (int64_t d = 0; d < width; d++) to[d] = sums[r * width + d] * scale;
-                }
+                descend(&p, &b, head, k, of_k, of_v, &w);
+                put_rows(&p, &b, head, w.sums, width, NULL, scale, of_q);
             }
-        }
     }
-    free(at), free(key_panels), free(value_panels), free(block), free(slopes), free(sums), free(chances), free(changes);
-    free(norm);
+    free(p.panels);
+    for (int i = 0; i < number; i++) free(*rooms[i]);
     return failed;
 }
