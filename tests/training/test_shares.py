@@ -74,7 +74,7 @@ def test_a_models_cost_counts_its_head_and_attention():
     model = AutoModelForCausalLM.from_config(small("llama"))
     config = model.config
     inside = sum(weight.numel() for weight in model.model.parameters()) - config.vocab_size * config.hidden_size
-    assert cost_of(model) == Cost(config.vocab_size * config.hidden_size / inside, 1 / (2 * config.hidden_size))
+    assert cost_of(model) == Cost(config.vocab_size * config.hidden_size / inside, 1 / (4 * config.hidden_size))
 
 
 @pytest.mark.usefixtures("_two_threads")
