@@ -48,21 +48,24 @@ def load(source: Path, *, fused: bool = True) -> ctypes.CDLL | None:
     command = f"{command} {' '.join(FLAGS)} -ffp-contract={'fast' if fused else 'off'}"
     name = f"{source.stem}-{_digest(source, command)}.so"
     try:
-        kept = _cache_folder() / name
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not kept.is_file():
-            _compile(command, source, kept)
-        return ctypes.CDLL(str(kept))
+        folder = _cache_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _loaded(command, source, folder / name)
     except subprocess.SubprocessError:
         return None
     except (OSError, RuntimeError):  # no home, or one that cannot be written, or that nothing may be run from
         pass
     try:
-        with tempfile.TemporaryDirectory(prefix="curate-") as folder:  # what is loaded outlives its file
-            _compile(command, source, Path(folder) / name)
-            return ctypes.CDLL(str(Path(folder) / name))
+        with tempfile.TemporaryDirectory(prefix="curate-") as scratch:  # what is loaded outlives its file
+            return _loaded(command, source, Path(scratch) / name)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _loaded(command: str, source: Path, library: Path) -> ctypes.CDLL:
+    if not library.is_file():
+        _compile(command, source, library)
+    return ctypes.CDLL(str(library))
 
 
 def _cache_folder() -> Path:

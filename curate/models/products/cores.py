@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from os import cpu_count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -51,13 +52,18 @@ def spread(function: Callable[[int, int], None], count: int, least: int = 1) -> 
         function(0, count)
         return
     bounds = [count * part // parts for part in range(parts + 1)]
-    for done in [pool().submit(function, *bounds[part : part + 2]) for part in range(parts)]:
+    at_once(function, pairwise(bounds))
+
+
+def at_once(function: Callable[..., None], parts: Iterable[tuple[Any, ...]]) -> None:
+    """`function` of the arguments of each part, side by side: for C, too."""
+    for done in [_pool().submit(function, *part) for part in parts]:
         done.result()
 
 
 @cache
-def pool() -> ThreadPoolExecutor:
-    """For C, one of all threads: what runs in it waits for nothing else."""
+def _pool() -> ThreadPoolExecutor:
+    """One of all threads: what runs in it waits for nothing else."""
     return ThreadPoolExecutor(cpu_count())
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import pad
 
 from curate.base import native
-from curate.models.products.cores import pool
+from curate.models.products.cores import at_once
 from curate.scoring.packing.packs import Branch, Pack
 from curate.scoring.packing.pieces import Plan
 
@@ -27,7 +27,7 @@ SOURCE = Path(__file__).with_suffix(".c")
 WIDTH = 16  # of a head: what it is filled up to a multiple of, the floats of a vector
 OURS = (torch.float32, torch.bfloat16)
 Kernel = Callable[..., int]
-FAILED = {1: "no memory for attention's sums", 2: "a pack's prompts are not those that its responses follow"}
+NO_MEMORY = 1
 
 
 class Kernels(NamedTuple):
@@ -78,15 +78,14 @@ class Tree:
 
         def run(branches: np.ndarray, first: int, last: int) -> None:
             failed = kernel(*pointers, *sizes, branches.ctypes.data, len(branches), scale, window, first, last)
-            if failed:
-                raise RuntimeError(f"DefaultCPUAllocator: can't allocate memory: {FAILED[failed]}")
+            if failed == NO_MEMORY:
+                raise torch.OutOfMemoryError("no memory for attention's sums")
+            assert not failed, "a pack's prompts are not those that its responses follow"
 
         if torch.get_num_threads() == 1:
             run(self.whole, 0, sizes[1])
             return
-        parts = product(self.trees, range(sizes[1]))
-        for done in [pool().submit(run, tree, head, head + 1) for tree, head in parts]:
-            done.result()
+        at_once(run, ((tree, head, head + 1) for tree, head in product(self.trees, range(sizes[1]))))
 
 
 def _trees(pack: Pack) -> list[np.ndarray]:
