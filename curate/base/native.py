@@ -14,8 +14,10 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "CURATE_CC"
 COMPILERS = ("cc", "gcc", "clang")
@@ -30,6 +32,18 @@ def compiler() -> str | None:
     given = os.environ.get(VARIABLE)
     commands = [given] if given is not None else [os.environ.get("CC", ""), *COMPILERS]
     return next((each for each in commands if each.strip() and shutil.which(shlex.split(each)[0])), None)
+
+
+KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}
+
+
+def functions(source: Path, declared: Mapping[str, str], *, fused: bool = True) -> Any:
+    """`load`, with its functions declared: of each name what it takes, a letter of KINDS an argument. A function of C
+    that returns nothing gives a number without meaning."""
+    library = load(source, fused=fused)
+    for name, takes in declared.items() if library is not None else ():
+        getattr(library, name).argtypes = [KINDS[kind] for kind in takes]
+    return library
 
 
 @cache

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from curate.models.products.linear import operand, product, weight_gradient
+from curate.models.products.linear import operand, product
 from curate.models.products.softmax import LogSumExp, scaled_softmax
+from curate.models.products.steps import softmax_slope_, transposed
 from curate.models.products.tied import Tie, tie_of
 
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**29}  # of a tile's float32 logits: on a CPU they stay in its cache
@@ -101,27 +102,40 @@ class _TokenLogps(torch.autograd.Function):
         kept, ctx.kept = ctx.kept, None
         for rows, columns in _tiles(len(states), weight):
             raw = _raw(states, weight, bias, rows, columns) if kept is None else kept.pop(0)  # and let go
-            logits = capped(raw, ctx.softcap)
-            bent = 1 - (logits / ctx.softcap) ** 2 if ctx.softcap else None
-            # d log p_t / d logits = onehot(t) - p
-            gradient = scaled_softmax(logits, norm[rows], -slope[rows])
-            here, own = within(targets[rows], columns)
-            gradient.scatter_add_(-1, own[:, None], torch.where(here, slope[rows], 0.0)[:, None])
-            if bent is not None:
-                gradient *= bent
+            gradient = _of_logits(raw, norm[rows], slope[rows], targets[rows], columns, ctx.softcap)
             if of_bias is not None:
-                of_bias[columns] += gradient.sum(0)
-            gradient = gradient.to(states.dtype)
+                of_bias[columns] += gradient.sum(0, dtype=torch.float32)
             if of_states is not None:
                 of_states[rows] += product(gradient, weight[columns].t())
             if of_weight is not None:
-                found = weight_gradient(gradient, states[rows])
+                found = product(transposed(gradient), states[rows].t())
                 of_weight[columns] = found if rows.start == 0 else of_weight[columns].add_(found)
         if ctx.tie and of_weight is not None:
             ctx.tie.add(of_weight)
             of_weight = None
         each = zip((of_states, of_weight, of_bias), ctx.dtypes, strict=True)
         return *(None if part is None else part.to(dtype) for part, dtype in each), *(None,) * 5
+
+
+def _of_logits(
+    raw: torch.Tensor,
+    norm: torch.Tensor,
+    slope: torch.Tensor,
+    targets: torch.Tensor,
+    columns: slice,
+    softcap: float | None,
+) -> torch.Tensor:
+    """The gradient of a tile's logits before the cap, which are overwritten, in their dtype: of slope log p_t."""
+    # d log p_t / d logits = onehot(t) - p
+    found = None if softcap else softmax_slope_(raw, norm, slope, targets - columns.start)
+    if found is not None:
+        return found
+    logits = capped(raw, softcap)
+    bent = 1 - (logits / softcap) ** 2 if softcap else None
+    gradient = scaled_softmax(logits, norm, -slope)
+    here, own = within(targets, columns)
+    gradient.scatter_add_(-1, own[:, None], torch.where(here, slope, 0.0)[:, None])
+    return (gradient if bent is None else gradient.mul_(bent)).to(raw.dtype)
 
 
 def _tiles(rows: int, weight: torch.Tensor) -> Iterator[tuple[slice, slice]]:
@@ -141,9 +155,8 @@ def _raw(
 
 
 def capped(raw: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    """The model's logits, float32."""
-    logits = raw.float()
-    return torch.tanh(logits / softcap) * softcap if softcap else logits
+    """The model's logits: with a cap float32."""
+    return torch.tanh(raw.float() / softcap) * softcap if softcap else raw
 
 
 def _joined(norms: list[LogSumExp], like: torch.Tensor) -> torch.Tensor:

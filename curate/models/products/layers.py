@@ -8,16 +8,16 @@ products that read it. Without gradients what is in the middle is overwritten. T
 
 from __future__ import annotations
 
+from functools import partial
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import silu
 
 from curate.models.products.linear import Again, again, operand, product, speed_up, weight_gradient
 from curate.models.products.rotary import rotate_at_once
-from curate.models.products.steps import gate_
+from curate.models.products.steps import gate, gate_backward_, norm, norm_backward
 
 ROWS = 512  # that a feed-forward layer takes at a time without gradients: what is in the middle stays in the cache
 PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
@@ -82,51 +82,48 @@ def _same(module: nn.Module, ours: Any) -> bool:
 
 
 def _rms_norm(self: Any, states: torch.Tensor) -> torch.Tensor:
-    scale = states.detach().float().square().mean(-1, keepdim=True).add_(self.variance_epsilon).rsqrt_()
-    normed = _RMSNorm.apply(states, self.weight, scale)
+    normed = _RMSNorm.apply(states, self.weight, self.variance_epsilon)
     if torch.is_grad_enabled() and normed.dtype == torch.float32 and getattr(self, "curate_remake", False):
         # The products that read it would keep it, and it is as cheap to make again as to read. In bfloat16 it is small.
-        normed.again = Again(_scaled, states.detach(), self.weight.detach(), scale)
+        make = partial(_normed, self.variance_epsilon, normed.dtype)
+        normed.again = Again(make, states.detach(), self.weight.detach())
     return normed  # type: ignore[no-any-return]
 
 
-def _scaled(states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    return (states * scale).to(states.dtype).mul(weight)
+def _normed(eps: float, dtype: torch.dtype, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return norm(states, weight, eps, dtype)[0]
 
 
 class _RMSNorm(torch.autograd.Function):
-    """states * scale * weight, where `scale` [..., 1] is of the states: the gradient knows that, too."""
+    """states weight / sqrt(mean of states^2 + eps)."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(states, weight, scale)
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         # What the products would round anyway, each for itself; the queries and keys of a head are rotated first.
-        normed = _scaled(states, weight, scale)
-        return operand(normed) if states.dtype == torch.float32 else normed
+        dtype = torch.promote_types(states.dtype, weight.dtype)
+        dtype = operand(states[:0]).dtype if states.dtype == torch.float32 else dtype
+        normed, scale = norm(states, weight, eps, dtype)
+        ctx.save_for_backward(states, weight, scale)
+        return normed
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, scale = ctx.saved_tensors
-        gradient = gradients[0].to(torch.promote_types(states.dtype, weight.dtype))
-        normed = states * scale
-        of_weight = (gradient * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        of_states = None
-        if ctx.needs_input_grad[0]:
-            scaled = gradient * weight
-            mean = (scaled * normed).mean(-1, keepdim=True)
-            of_states = scaled.sub_(normed.mul_(mean)).mul_(scale).to(states.dtype)
-        return of_states, of_weight, None
+        return *norm_backward(states, weight, scale, gradients[0], ctx.needs_input_grad[1]), None
 
 
 def _gated(self: Any, states: torch.Tensor) -> torch.Tensor:
     layers = self.gate_proj, self.up_proj, self.down_proj
     if not torch.is_grad_enabled():
-        made = [self.down_proj(gate_(self.gate_proj(rows), self.up_proj(rows))) for rows in states.split(ROWS, -2)]
+        made = [
+            self.down_proj(gate(self.gate_proj(rows), self.up_proj(rows), overwrite=True))
+            for rows in states.split(ROWS, -2)
+        ]
         return made[0] if len(made) == 1 else torch.cat(made, -2)
     if any(type(layer) is not nn.Linear or layer.weight.dtype != torch.float32 for layer in layers):
         return type(self).forward(self, states)  # type: ignore[no-any-return] # adapters came in between, or bfloat16
-    gate, up, down = (layer.weight for layer in layers)
-    return _Gated.apply(states, again(states, gate, up), gate, up, down)  # type: ignore[no-any-return]
+    weights = [layer.weight for layer in layers]
+    return _Gated.apply(states, again(states, *weights[:2]), *weights)  # type: ignore[no-any-return]
 
 
 class _Gated(torch.autograd.Function):
@@ -136,27 +133,25 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, states: torch.Tensor, source: Again | None, *weights: torch.Tensor) -> torch.Tensor:
         ctx.dtype, ctx.source = states.dtype, source
         states = operand(states)
-        gate, up, down = (operand(weight) for weight in weights)
-        gated, raised = product(states, gate), product(states, up)
+        to_gate, to_up, down = (operand(weight) for weight in weights)
+        gated, raised = product(states, to_gate), product(states, to_up)
         needed = any(ctx.needs_input_grad[2:4]) and not source
-        ctx.save_for_backward(states if needed else None, gated, raised, gate, up, down)
-        return product(silu(gated).mul_(raised), down)
+        ctx.save_for_backward(states if needed else None, gated, raised, to_gate, to_up, down)
+        return product(gate(gated, raised), down)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        states, gated, raised, gate, up, down = ctx.saved_tensors
+        states, gated, raised, to_gate, to_up, down = ctx.saved_tensors
         (gradient,) = gradients
         if ctx.source:
             states = ctx.source.take()
         to_states, _, *to_weights = ctx.needs_input_grad
-        active = silu(gated)
-        of_down = weight_gradient(gradient, active * raised) if to_weights[2] else None
-        of_active = product(gradient, down.t())
-        of_up = of_active * active
-        of_gate = torch.ops.aten.silu_backward(of_active.mul_(raised), gated)
+        active, of_gate, of_up = gate_backward_(gated, raised, product(gradient, down.t()))
+        of_down = weight_gradient(gradient, active) if to_weights[2] else None
+        del active
         of_states = None
         if to_states:
-            of_states = product(of_gate, gate.t()).add_(product(of_up, up.t())).to(ctx.dtype)
+            of_states = product(of_gate, to_gate.t()).add_(product(of_up, to_up.t())).to(ctx.dtype)
         return (
             of_states,
             None,

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from curate.models.products.steps import transposed
+
 
 def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """a [..., K] times b [N, K] transposed, plus bias [N]: [..., N]. Either may be a transposed view. No gradient."""
@@ -41,7 +43,7 @@ def onednn() -> bool:
 
 def weight_gradient(gradient: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """Of a weight [N, K], from the gradient [..., N] of its products with states [..., K]: float32."""
-    return product(gradient.flatten(0, -2).t(), states.flatten(0, -2).t()).float()
+    return product(transposed(gradient.flatten(0, -2)), states.flatten(0, -2).t()).float()
 
 
 def operand(tensor: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ numbers are the same, to the bit. Where there is no C compiler nothing is change
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 from collections.abc import Callable
@@ -35,13 +34,8 @@ class Kernels(NamedTuple):
 @functools.cache
 def kernels() -> Kernels | None:
     """None where they cannot be compiled."""
-    library = native.load(SOURCE, fused=False)
-    if library is None:
-        return None
-    for function in (library.rotate, library.rotate_backward):
-        function.argtypes = *(ctypes.c_void_p,) * 4, *(ctypes.c_int64,) * 4
-        function.restype = None
-    return Kernels(library.rotate, library.rotate_backward)
+    library = native.functions(SOURCE, {"rotate": "ppppiiii", "rotate_backward": "ppppiiii"}, fused=False)
+    return library and Kernels(library.rotate, library.rotate_backward)
 
 
 def rotate_at_once(model: nn.Module) -> None:

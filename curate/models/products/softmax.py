@@ -27,13 +27,13 @@ class LogSumExp:
         self._shift = self._total = torch.empty(0)
 
     def add(self, logits: torch.Tensor, again: Callable[[], torch.Tensor] | None = None) -> None:
-        """The next columns: float32 [rows, columns].
+        """The next columns: float32 or bfloat16 [rows, columns].
 
         Args:
             again: makes the same logits anew. Where it is given, those are overwritten; else they stay as they are.
         """
         if not self._total.numel():
-            self._shift = logits.new_full(logits.shape[:1], -torch.inf)
+            self._shift = logits.new_full(logits.shape[:1], -torch.inf, dtype=torch.float32)
             # float64: over a vocabulary of 150k some 70 parts are added up.
             self._total = logits.new_zeros(logits.shape[:1], dtype=torch.float64)
             self._raise(logits)
@@ -61,7 +61,8 @@ def _sum_exp(logits: torch.Tensor, shift: torch.Tensor, overwrite: bool) -> torc
     found = sum_exp(logits, shift)
     if found is not None:
         return found
-    exponents = logits.sub_(shift[:, None]) if overwrite else logits - shift[:, None]
+    ours = overwrite and logits.dtype == shift.dtype
+    exponents = logits.sub_(shift[:, None]) if ours else logits - shift[:, None]
     return exp_far_below(exponents).sum(-1)
 
 

@@ -25,6 +25,9 @@
 typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t integers __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
+typedef uint32_t naturals __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias)); /* bfloat16 */
+
 static inline vector splat(float x) { return x - (vector){0}; }
 static inline vector choose(integers which, vector a, vector b) {
     return (vector)(((integers)a & which) | ((integers)b & ~which));
@@ -40,6 +43,14 @@ static inline vector smaller(vector a, vector b) { return (vector)_mm256_min_ps(
 static inline vector larger(vector a, vector b) { return choose(a > b, a, b); }
 static inline vector smaller(vector a, vector b) { return choose(a < b, a, b); }
 #endif
+
+/* bfloat16 is the first half of a float; to the nearest one, or of two the even. */
+static inline vector widen(halves x) { return (vector)(__builtin_convertvector(x, naturals) << 16); }
+static inline halves narrow(vector x) {
+    const naturals bits = (naturals)x, rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    const naturals nan = (naturals)(x != x);
+    return __builtin_convertvector(((nan & 0x7fc0) | (~nan & (rounded >> 16))), halves);
+}
 
 /* e^x of each, to 2 units in the last place: below -87 it is 0, above 88 e^88, and of NaN NaN. */
 static inline vector exponential(vector given) {

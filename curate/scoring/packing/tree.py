@@ -7,7 +7,6 @@ comes after it. torch's kernel wants them in a batch, filled up to one length, a
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from functools import cache
 from itertools import product
@@ -40,13 +39,9 @@ class Kernels(NamedTuple):
 @cache
 def kernels() -> Kernels | None:
     """None where they cannot be compiled."""
-    library = native.load(SOURCE)
-    if library is None:
-        return None
-    sizes = *(ctypes.c_int64,) * 4, ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, *(ctypes.c_int64,) * 3
-    library.attend.argtypes = *(ctypes.c_void_p,) * 5, *sizes
-    library.attend_backward.argtypes = *(ctypes.c_void_p,) * 9, *sizes
-    return Kernels(library.attend, library.attend_backward)
+    sizes = "iiiipifiii"
+    library = native.functions(SOURCE, {"attend": "p" * 5 + sizes, "attend_backward": "p" * 9 + sizes})
+    return library and Kernels(library.attend, library.attend_backward)
 
 
 class Tree:
