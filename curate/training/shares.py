@@ -17,7 +17,7 @@ from curate.training.work import Work
 
 MOST = {torch.float32: 1024, torch.bfloat16: 2048}
 """Tokens of a share, at most (or one prompt's pairs), by the dtype of the products: with more nothing is faster."""
-KEPT = {torch.float32: 400 * 10**6, torch.bfloat16: 640 * 10**6}
+KEPT = {torch.float32: 320 * 10**6, torch.bfloat16: 640 * 10**6}
 """Bytes that a share keeps for its backward pass, at most, as far as FEWEST tokens go. With more rounds a batch needs a
 second gradient: in bfloat16 that takes more than it saves."""
 FEWEST = 512  # tokens: with fewer, products are slow
