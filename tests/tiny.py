@@ -146,6 +146,16 @@ def save_model(folder: Path, context: int = 256, seed: int = 0) -> Path:
     return folder
 
 
+def break_weights(folder: Path) -> Path:
+    """Have the model of `save_model` compute what is no number."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def little_memory(monkeypatch, net, tokens: int, after: int = 0) -> list[int]:
     """Have the model `net` run out of memory in every pass of more than so many tokens, but for the first `after`;
     what each pass asks for."""

@@ -77,7 +77,7 @@ class Workbench:
     def logps(self, sequences: Sequence[TokenSequence]) -> np.ndarray:
         from curate.scoring.choice import choose
         from curate.scoring.engines import open_engine, version
-        from curate.scoring.scorer import store_of
+        from curate.scoring.scorer import not_finite, store_of
 
         params = ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine})
         params = choose(params, self.model, self.state / "scores")
@@ -93,6 +93,8 @@ class Workbench:
                 found[missing] = engine.logps([sequences[number] for number in missing])
             finally:
                 engine.close()
+            if not (good := np.isfinite(found)).all():
+                raise not_finite(found[~good], file=self.model.path)
             store.add([keys[number] for number in missing], found[missing])
         return found
 

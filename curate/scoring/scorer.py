@@ -255,12 +255,17 @@ def _check_finite(logps: np.ndarray, numbers: list[int], requests: Requests, pai
         number = numbers[bad[0]]
         asked = (requests.reference == number) | (requests.null == number).any(axis=2)
         row, side = np.argwhere(asked)[0]
-        raise InputError(
-            "the model gives a log-probability that is no finite number",
-            field=f"pair {pairs['pair_id'][int(row)]}, {SIDES[side]}",
-            found=f"{logps[bad[0]]} ({bad.size} sequences of this batch)",
-            remedy="use dtype float32 or bfloat16, and check the model's weights",
-        )
+        raise not_finite(logps[bad], field=f"pair {pairs['pair_id'][int(row)]}, {SIDES[side]}")
+
+
+def not_finite(logps: np.ndarray, **where: Any) -> InputError:
+    """The error for log-probs that are no finite numbers; `where` is `file` or `field`."""
+    return InputError(
+        "the model gives a log-probability that is no finite number",
+        found=f"{logps[0]} ({logps.size} sequences of this batch)",
+        remedy="use dtype float32 or bfloat16, and check the model's weights",
+        **where,
+    )
 
 
 def _assemble(pairs: pl.DataFrame, rendered: Rendered, reference: np.ndarray, null: np.ndarray) -> pl.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from tiny import little_memory, save_model, small, told_of_memory
+from tiny import break_weights, little_memory, save_model, small, told_of_memory
 
 from curate.base.errors import InputError
 from curate.evaluation.generation.base import Request
@@ -207,12 +207,6 @@ def test_a_small_budget_changes_no_answer(engine, prompts, monkeypatch):
 
 
 def test_logits_that_are_no_numbers(tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    save_model(tmp_path)
-    weights = load_file(tmp_path / "model.safetensors")
-    weights["model.norm.weight"][0] = torch.nan
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    engine = TransformersGeneration(resolve(tmp_path), "float32", {2})
+    engine = TransformersGeneration(resolve(break_weights(save_model(tmp_path))), "float32", {2})
     with pytest.raises(InputError, match="no finite numbers"):
         engine.generate([greedy(np.array([5, 6], dtype=np.int32))])

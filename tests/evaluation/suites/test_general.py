@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from tiny import save_model
+from tiny import break_weights, save_model
 
 from curate.base.errors import InputError, UsageError
 from curate.evaluation import sources
@@ -67,6 +67,15 @@ def test_hhh_is_the_share_of_better_answers_that_are_likelier(model, tmp_path, l
         expected = [bool(np.greater(*logps(model, prompt, [better, worse])[of])) for prompt, better, worse in HHH]
         assert found["hhh"]["metrics"][f"accuracy, {group}"]["value"] == pytest.approx(np.mean(expected))
         assert items.filter(group=group)["score"].to_list() == [float(value) for value in expected]
+
+
+def test_log_probs_that_are_no_numbers_are_no_wrong_answers(tmp_path):
+    broken = resolve(break_weights(save_model(tmp_path / "model")))
+    row = {"input": "which fox", "targets": {"choices": ["no", "the quick brown fox"], "labels": [0, 1]}}
+    (tmp_path / "hhh.json").write_text(json.dumps([row]))
+    with pytest.raises(InputError, match="no finite number"):
+        run(broken, tmp_path, f"hhh={tmp_path / 'hhh.json'}")
+    assert not list((tmp_path / "state").rglob("*.arrow"))
 
 
 def items_of(targets, path):
