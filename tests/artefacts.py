@@ -18,6 +18,7 @@ from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import make_item, results, user
 from curate.pairs.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
 from curate.project.params import PIPELINE_KEYS, ArmParams, EvaluateParams, TrainParams
+from curate.project.params.evaluate import WATCHES
 
 HOSTILE = """</script><script>alert("x")</script><img src=x onerror='alert(1)'> & {{ 7*7 }} \x1b[31mred"""
 
@@ -190,7 +191,7 @@ def write_evaluation(
         "version": __version__,
         "model": model,
         "made": {},
-        "params": wanted.model_dump(exclude={"watch", "judge_url", "attacker_url"}),
+        "params": wanted.model_dump(exclude={*WATCHES, "judge_url", "attacker_url"}),
         "with": {"chat": model | {"dtype": "float32", "engine": "transformers 0.0"}},
         "sources": {suite_name: {"name": None, "sha256": None, "repeated": 0} for suite_name, _ in parts},
         "suites": suites,

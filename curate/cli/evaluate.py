@@ -11,6 +11,7 @@ from curate.base.progress import safe, say
 from curate.cli.options import check_once, one_of, quoted, say_next, with_params
 from curate.cli.tables import print_table
 from curate.project.params import EvaluateParams
+from curate.project.params.evaluate import WATCHES
 
 
 def _suite_names() -> list[str]:
@@ -19,7 +20,7 @@ def _suite_names() -> list[str]:
     return list(SUITES)
 
 
-@with_params(EvaluateParams, skip=("suites", "watch", "watch_also", "judge_watch", "attacker_watch", "options"))
+@with_params(EvaluateParams, skip=("suites", *WATCHES, "options"))
 def evaluate(
     params: EvaluateParams,
     model: Annotated[str, typer.Argument(help="A folder (a run's model/), or a Hub id.")],

@@ -21,6 +21,7 @@ from curate.evaluation.record import EVALUATION, ITEMS_FILE, METRICS_FILE, VALUE
 from curate.evaluation.suites.base import Metric, Suite
 from curate.models.resolve import Model
 from curate.project.params import EvaluateParams
+from curate.project.params.evaluate import WATCHES
 
 if TYPE_CHECKING:
     from curate.evaluation.bench import Workbench
@@ -52,7 +53,7 @@ def check_same(out: Path, model: Model, params: EvaluateParams) -> None:
 
 def _settings(params: EvaluateParams) -> dict[str, Any]:
     """What an evaluation records of its params."""
-    settings: dict[str, Any] = public(params.model_dump(exclude={"watch", "judge_url", "attacker_url"}))
+    settings: dict[str, Any] = public(params.model_dump(exclude={*WATCHES, "judge_url", "attacker_url"}))
     return settings
 
 

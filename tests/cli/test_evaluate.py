@@ -101,6 +101,7 @@ def test_an_evaluation_of_another_kind_is_replaced_only_by_name(curate, referenc
     call = ("evaluate", reference_model, "--suite", "sample", *SMALL[:2], *SMALL[4:])
     assert curate(*call)[0] == curate(*call)[0] == 0
     before = (tmp_path / "evaluations/base/metrics.json").read_bytes()
+    assert not [key for key in json.loads(before)["params"] if "watch" in key]
     other = save_model(tmp_path / "other")
     for changed, field in (((*call[:1], other, *call[2:]), "model"), ((*call, "--max-tokens", "7"), "max_tokens")):
         code, _, said = curate(*changed)

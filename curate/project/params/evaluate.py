@@ -12,6 +12,8 @@ from curate.project.params.section import SAMPLE_FOLDER, Count, Dtype, Positive,
 
 SUITE_FILES = ("suffixes", "templates", "include_path")
 """Options of suites that name files."""
+WATCHES = ("watch", "watch_also", "judge_watch", "attacker_watch")
+"""Keys of `evaluate` that say what DVC watches, and nothing of how a model is evaluated."""
 
 
 class EvaluateParams(Section):
