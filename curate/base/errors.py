@@ -110,5 +110,5 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's exception says, one line of it; its kind, where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What a library's exception says, the first line of it that is not empty; its kind, where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

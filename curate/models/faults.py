@@ -38,8 +38,8 @@ def loading(what: str, folder: str | Path) -> Iterator[None]:
     except (CurateError, MemoryError):
         raise
     except Exception as error:
-        found = (str(error).strip().splitlines() or ["no message"])[0]
-        raise InputError(f"cannot load the {what}", file=folder, found=f"{type(error).__name__}: {found}") from error
+        found = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"cannot load the {what}", file=folder, found=found) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # Rust's, of a library's own
             raise

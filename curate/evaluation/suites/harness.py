@@ -203,6 +203,6 @@ def _task(name: str, include_path: str | None) -> Any:
         raise InputError(
             "the task's data cannot be had",
             field=name,
-            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            found=f"{type(error).__name__}: {first_line(error)}",
             remedy="check the network; a task file of your own (harness.include_path) can read a local file",
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from curate.base.errors import InputError, causes
+from curate.base.errors import InputError, causes, first_line
 
 OFFLINE = (
     "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is cached; or download a file and give its path"
@@ -46,7 +46,8 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
         dataset = _loaded(datasets, name, config, split=split, revision=revision)
     except Exception as error:  # httpx, huggingface_hub and datasets each have their own
         what, remedy = _explain(error, name)
-        raise InputError(what, file=where, found=_first_line(error), remedy=remedy) from error
+        found = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(what, file=where, found=found, remedy=remedy) from error
     return cast(Iterable[dict[str, Any]], dataset)
 
 
@@ -87,7 +88,3 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
     if isinstance(error, ValueError):  # what `datasets` raises for a configuration or split that is not there
         return "the dataset has no such configuration or split", "check hub_config (or a folder) and hub_split"
     return "cannot read the dataset from the Hub", OFFLINE
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:300]}"

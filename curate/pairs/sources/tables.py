@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from curate.base import limits
-from curate.base.errors import InputError
+from curate.base.errors import InputError, first_line
 from curate.pairs.sources.base import named
 
 SEPARATORS = {
@@ -181,7 +181,7 @@ def _sound(path: Path) -> Iterator[None]:
         raise InputError(
             "the Parquet file is truncated or damaged",
             file=path,
-            found=(str(error).splitlines() or [type(error).__name__])[0],
+            found=first_line(error),
             remedy="copy or download it again",
         ) from None
 
