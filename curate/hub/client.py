@@ -105,7 +105,7 @@ def _told(headers: httpx2.Headers) -> float | None:
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds + 1)
     text = headers.get("retry-after", "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())

@@ -23,6 +23,7 @@ def test_names_paths_and_names_that_stand_for_themselves():
     ("fields", "missing"),
     [
         ({"prompt": "q", "chosen": "answers.0.text", "rejected": "answers.2.text"}, "answers.2.text is missing"),
+        ({"prompt": "q", "chosen": "answers.0.text", "rejected": "answers.².text"}, "answers.².text is missing"),
         ({"prompt": "Q", "chosen": "answers.0.text", "rejected": "answers.1.text"}, "Q is missing"),
         ({"chosen": "answers.0.text", "rejected": "answers.1.text"}, "prompt is missing"),
     ],
