@@ -83,9 +83,7 @@ def _as_file(frame: pl.DataFrame, provenance: dict[str, Any]) -> Iterator[Path]:
 def model_option(provenance: dict[str, Any]) -> str:
     """How `--model` takes the model of scores, by their record: a Hub id, or a folder's name where it is here; else
     MODEL, for no more of a path than its last part is recorded."""
-    record: dict[str, Any] = next(
-        (step["model"] for step in measure.steps(provenance) if isinstance(step.get("model"), dict)), {}
-    )
+    record = measure.model(provenance)
     name = str(record.get("name", ""))
     return name if record.get("commit") or (name and Path(name).is_dir()) else "MODEL"
 

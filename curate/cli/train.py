@@ -158,11 +158,5 @@ def objectives() -> None:
 
     for name, objective in OBJECTIVES.items():
         settings = objective.settings | DATA_SETTINGS.get(name, {})
-        shown = (f"{key}={_default(key, value)}" for key, value in settings.items())
+        shown = (f"{key}={'train.beta' if value is None else f'{value:g}'}" for key, value in settings.items())
         typer.echo(f"{name}: {objective.about}\n    {', '.join(shown)}")
-
-
-def _default(name: str, value: float | None) -> str:
-    if value is None:
-        return "train.beta" if name == "beta" else "none"
-    return f"{value:g}"

@@ -225,8 +225,8 @@ def _faults(manifest: Manifest) -> str:
 
 
 def _use(repo: str, manifest: Manifest) -> str:
-    models = [step["model"] for step in measure.steps(manifest.provenance) if isinstance(step.get("model"), dict)]
-    model = str(models[0].get("name")) if models and models[0].get("commit") else ""
+    scored = measure.model(manifest.provenance)
+    model = str(scored.get("name")) if scored.get("commit") else ""
     # It goes into a command and a program: a Hub id has no sign that either would read.
     model = model if re.fullmatch(REPOSITORY, model) else "MODEL"
     remark = "" if model != "MODEL" else "\nMODEL is the reference model: the log-probs and weights are its own.\n"

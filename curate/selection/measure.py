@@ -30,11 +30,16 @@ def steps(provenance: Any) -> Iterator[dict[str, Any]]:
         provenance = provenance.get("from")
 
 
+def model(provenance: Any) -> dict[str, Any]:
+    """The record of the model that scored the pairs; empty where there is none."""
+    return next((step["model"] for step in steps(provenance) if isinstance(step.get("model"), dict)), {})
+
+
 def null_prompt(provenance: Any) -> str | None:
     """empty_user, bos, contrastive, or one of WARNINGS for what versions before called contrastive; None: not said."""
     for step in steps(provenance):
         if step.get("stage") == "score":
-            name = (step.get("params") or {}).get("null_prompt")
+            name = _params(step).get("null_prompt")
             return _contrastive(step.get("contrastive")) if name == "contrastive" else name
     return None
 
