@@ -94,7 +94,8 @@ def answered(
     from curate.models.load import load_model
     from curate.models.rendering import load_tokenizer
 
-    versions = digest([FORMAT, version(), installed("transformers")])[:8]
+    # The harness goes by texts, and the model's digest says nothing of the tokenizer that makes tokens of them.
+    versions = digest([FORMAT, version(), installed("transformers"), bench.model.tokenizer_digest])[:8]
     cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}-{versions}"
     cache.parent.mkdir(parents=True, exist_ok=True)
     close_all()  # one model at a time in the device's memory

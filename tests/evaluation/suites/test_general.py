@@ -1,6 +1,7 @@
 """Suites of general ability: by log-probabilities, by the last number, and through lm-evaluation-harness."""
 
 import json
+import shutil
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
 from curate.evaluation.suites import advglue, gsm8k
 from curate.evaluation.suites.gsm8k import gold, value_of
-from curate.evaluation.suites.harness import Harness, HarnessOptions, _scores, _tasks, answered
+from curate.evaluation.suites.harness import Harness, HarnessOptions, _scores, _task, _tasks, answered
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer, render_responses
 from curate.models.resolve import resolve
@@ -224,6 +225,24 @@ def test_a_task_of_the_harness_gives_its_own_values_item_by_item(model, tmp_path
     assert found["harness"]["metrics"]["accuracy"]["value"] == pytest.approx(alone["results"]["curate_own"]["acc,none"])
     assert items["score"].to_list() == [sample["acc"] for sample in alone["samples"]["curate_own"]]
     assert found["harness"]["metrics"]["accuracy, curate_own"]["n"] == 6
+
+
+def test_the_harness_keeps_no_answer_for_another_tokenizer(model, tmp_path, task):
+    """The weights are the same, and so are the texts that its cache goes by."""
+    other = shutil.copytree(model.path, tmp_path / "other")
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["e"] = vocabulary["e"], vocabulary["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+    def said(which, state):
+        bench = SimpleNamespace(model=which, dtype="float32", state=tmp_path / state)
+        own = _task("curate_own", str(task))
+        found = answered(bench, [own], {"curate_own": [0]}, shots=0, chat_template=True, batch=1)
+        return found["curate_own"][0]["resps"]
+
+    first, second = said(model, "state"), said(resolve(other), "state")
+    assert resolve(other).digest == model.digest and first != second == said(resolve(other), "new")
 
 
 def test_harness_tasks_and_metrics_named_wrongly(task):
