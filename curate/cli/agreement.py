@@ -56,6 +56,7 @@ def agreement(
     if out is not None:
         check_beside(out, labels, with_keys("accuracy", "confusion", "provenance"))
     labelled = measure.read_labels(labels, task, threshold)
+    read = measure.read_from(labels)  # at once: the file may change while the judge judges
     own = {"judge_model": judge_model, "judge_revision": judge_revision, "judge_url": judge_url}
     own |= {"judge_dtype": judge_dtype, "judge_label": judge_label, "engine": engine}
     opened = _opened(judge, own)
@@ -67,7 +68,7 @@ def agreement(
                 "this judge does not know the task", field="task", found=found, expected=task, remedy=remedy
             )
         result = measure.agreement(labelled, opened, task, threshold)
-        result["provenance"] = measure.provenance(labels, opened)
+        result["provenance"] = read | {"judge": opened.record()}
     finally:
         opened.close()
     typer.echo("\n".join(lines(result, judge)))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from curate.evaluation.judges.training import Responses
     from curate.pairs.schema import Split
 
+LOST = "no judge is kept half-trained, the same command trains it from the start"
+
 app = typer.Typer(
     name="judge",
     no_args_is_help=True,
@@ -60,6 +62,7 @@ def train(
     printed as by `curate agreement`. That says nothing of prompts of another kind. No text is printed.
     """
     from curate.base import files
+    from curate.base.exits import losing
     from curate.base.progress import say
     from curate.cli.agreement import lines
     from curate.evaluation import statistics
@@ -71,16 +74,16 @@ def train(
 
     statistics.check_installed()  # what measures it: asked before it is trained
     files.check_replaceable(out, training.JUDGE)
-    frame = read_artefact(pairs, "pairs")
+    frame, read = read_artefact(pairs, "pairs"), files.file_digest(pairs)  # at once: the file may change meanwhile
     learnt, heldout = (_responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
     resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
-    with files.replacing(out, training.JUDGE) as folder:
+    with losing(LOST), files.replacing(out, training.JUDGE) as folder:
         told = training.train(resolved, learnt, settings, folder)
         judge = ClassifierJudge(resolve(str(folder)), "float32", training.LABELS[1], files.state_folder())
         found = agreement.agreement(training.labelled(heldout), judge, "harm")
         judge.close()
-        made = {"settings": settings._asdict(), "model": resolved.record(), "pairs": files.file_digest(pairs)}
+        made = {"settings": settings._asdict(), "model": resolved.record(), "pairs": read}
         seen = {"training": learnt.told | told, "heldout": heldout.told, "agreement": found}
         files.write_json(made | seen, folder / training.RECORD_FILE)
     typer.echo("\n".join(lines(found, "classifier")))

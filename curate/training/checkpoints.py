@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from safetensors import SafetensorError
 
 from curate.base import files, locks, memory
 from curate.base.errors import InputError, OutputError, first_line
+from curate.base.light import transformers
 from curate.models.resolve import Model
 from curate.objectives.registry import OBJECTIVES
 from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
@@ -25,6 +28,7 @@ from curate.training.pairs import NUMBERS
 from curate.training.trainer import stopped
 
 KEPT = 2  # of a run at most; while one is written there is one more
+SIZES = "sizes.json"  # in a checkpoint: its other files and their sizes, written last
 
 
 def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: int) -> str:
@@ -75,14 +79,35 @@ def remove_superseded(folder: Path, state: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
+class NoteSizes(transformers.TrainerCallback):
+    """Notes in each checkpoint, once every process has written its part, what files it has and of what size."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / SIZES).write_text(json.dumps(_sizes(checkpoint)))
+            # Trainer removes what the clock calls the oldest: one that was set back would have it remove the newest.
+            os.utime(checkpoint, (state.global_step, state.global_step))
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    """Bytes of each of its files, by its path within."""
+    found = {path.relative_to(checkpoint).as_posix(): path for path in checkpoint.rglob("*") if path.is_file()}
+    return {name: path.stat().st_size for name, path in found.items() if name != SIZES}
+
+
 def last(folder: Path, patience: int = 0) -> Path | None:
-    """The latest whole checkpoint; Trainer writes trainer_state.json last, so one without it is torn.
+    """The latest whole checkpoint: with every file that it had, in its size. Trainer would go on without an optimizer's
+    state, and end elsewhere.
 
     With `patience`, the latest before an early stop: Trainer would take a step from the one that stopped.
     """
 
     def good(checkpoint: Path) -> bool:
         try:
+            if files.read_json(checkpoint / SIZES) != _sizes(checkpoint):
+                return False
             state = files.read_json(checkpoint / "trainer_state.json")
             return bool(state["global_step"]) and not (patience and stopped(state["log_history"], patience))
         except (InputError, ValueError, KeyError, TypeError, AttributeError):

@@ -41,6 +41,7 @@ def run(plan: Plan, built: Built) -> Trained:
         advance(checkpoints.step(last) if last else 0)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(ShowProgress(advance))
+        trainer.add_callback(checkpoints.NoteSizes())
         trainer.add_callback(DrawAnew(trainer.train_dataset))
         if params.early_stop:
             trainer.add_callback(EarlyStop(params.early_stop))

@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import polars as pl
 import pytest
+from transformers.trainer_utils import rotate_checkpoints
 
 from curate.base import files
 from curate.models.resolve import resolve
@@ -92,9 +94,13 @@ def test_after_a_kill_and_a_torn_checkpoint(killed, weights, model, tmp_path, ca
     state, arm = tmp_path / "state", params.DEFAULT_ARMS["bdpo"]
     found = killed(weights, state, SHORT, arm, 5)
     assert sorted(found) == [2, 4]
-    torn = found[4].with_name("checkpoint-5")
-    shutil.copytree(found[4], torn)
-    os.truncate(torn / "trainer_state.json", 10)
+    for number, file in enumerate(("trainer_state.json", "optimizer.pt", "model.safetensors"), 5):
+        torn = found[4].with_name(f"checkpoint-{number}")
+        shutil.copytree(found[4], torn)
+        os.truncate(torn / file, 10)
+    half_removed = found[4].with_name("checkpoint-9")
+    shutil.copytree(found[4], half_removed)
+    (half_removed / "scheduler.pt").unlink()
     train(weights, model, SHORT, arm, "arm", tmp_path / "run", state)
     assert "on from checkpoint-4" in capsys.readouterr().err
     train(weights, model, SHORT, arm, "arm", tmp_path / "whole", tmp_path / "other")
@@ -102,6 +108,15 @@ def test_after_a_kill_and_a_torn_checkpoint(killed, weights, model, tmp_path, ca
     divergences = pl.read_csv(tmp_path / "run" / "curve.csv").filter(pl.col("side") == "heldout")["kl"]
     assert divergences.null_count() == 0 and divergences.n_unique() == len(divergences) == 3
     assert not list((state / "checkpoints").glob("*"))
+
+
+def test_a_clock_that_was_set_back_has_no_new_checkpoint_removed(killed, weights, tmp_path):
+    found = killed(weights, tmp_path, SHORT, ArmParams(), 5)
+    new = found[4].with_name("checkpoint-6")
+    new.mkdir()
+    os.utime(new, (time.time() - 3600,) * 2)
+    rotate_checkpoints(str(new.parent), save_total_limit=checkpoints.KEPT, use_mtime=True)
+    assert {path.name for path in new.parent.iterdir()} == {"checkpoint-4", "checkpoint-6"}
 
 
 @pytest.fixture
@@ -236,6 +251,7 @@ def test_what_is_no_checkpoint_of_ours_is_passed_over(tmp_path):
     }.items():
         (tmp_path / f"checkpoint-{name}").mkdir()
         (tmp_path / f"checkpoint-{name}" / "trainer_state.json").write_text(state)
+        (tmp_path / f"checkpoint-{name}" / checkpoints.SIZES).write_text(json.dumps({"trainer_state.json": len(state)}))
     (tmp_path / "checkpoint-7").mkdir()
     os.mkfifo(tmp_path / "checkpoint-7" / "trainer_state.json")
     assert checkpoints.last(tmp_path) == tmp_path / "checkpoint-6"

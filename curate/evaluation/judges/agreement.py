@@ -239,14 +239,9 @@ def _by_length(rows: _Rows, labelled: Labelled, names: tuple[str, ...], *, shade
     return found
 
 
-def provenance(path: Path, judge: Judge) -> dict[str, Any]:
-    """Who was compared with whom."""
-    return {
-        "version": __version__,
-        "file": path.name,
-        "sha256": file_digest(path),
-        "judge": judge.record(),
-    }
+def read_from(path: Path) -> dict[str, Any]:
+    """The record of the file of labels."""
+    return {"version": __version__, "file": path.name, "sha256": file_digest(path)}
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:

@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 import curate.cli
+from curate.base import files
 from curate.base.errors import InputError
 from curate.evaluation.items import Judgement, Refusal
 from curate.evaluation.judges.agreement import agreement, auroc, ece, read_labels, spearman
+from curate.evaluation.judges.refusals import StringMatching
 
 
 class Says:
@@ -227,6 +229,19 @@ def test_the_command(labels, tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "numbers" / "agreement.json").read_text())
     assert written["confusion"] == [[1, 1, 1], [0, 1, 0]]
     assert written["provenance"]["judge"]["judge"] == "refusals" and len(written["provenance"]["sha256"]) == 64
+
+
+def test_the_record_is_of_the_labels_that_were_read(labels, tmp_path, monkeypatch, capsys):
+    read, judged = files.file_digest(tmp_path / "l.jsonl"), StringMatching.judge
+
+    def other_labels_meanwhile(*given):
+        write(tmp_path / "l.jsonl", [("no", "Sure.")])
+        return judged(*given)
+
+    monkeypatch.setattr(StringMatching, "judge", other_labels_meanwhile)
+    code, _, err = call(monkeypatch, capsys, labels, "--judge", "refusals", "--out", "agreement.json")
+    assert code == 0, err
+    assert files.read_json("agreement.json")["provenance"]["sha256"] == read
 
 
 def test_the_command_with_a_classifier(labels, tmp_path, monkeypatch, capsys):

@@ -1,11 +1,13 @@
 """A judge of one's own: which responses it learns from, and a folder that `judge: classifier` reads."""
 
 import json
+import signal
 import sys
 
 import polars as pl
 import pytest
 from tiny import many, pairs, save_model
+from transformers import Trainer
 
 import curate.cli
 from curate.base import files
@@ -101,3 +103,33 @@ def test_pairs_without_labels_are_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         curate.cli.main()
     assert stop.value.code == 1 and "safety labels" in capsys.readouterr().err and not (tmp_path / "judge").exists()
+
+
+def test_ctrl_c_keeps_nothing_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model")
+    files.write_parquet(told_apart(20), tmp_path / "pairs.parquet", {"stage": "prepare"})
+    monkeypatch.setattr(Trainer, "training_step", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(sys, "argv", ["curate", "judge", "train", "pairs.parquet", "--model", "model"])
+    with pytest.raises(SystemExit) as stop:
+        curate.cli.main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 130 and "no judge is kept half-trained" in said and "what was finished" not in said
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", "pairs.parquet", ".curate"}
+
+
+def test_the_record_is_of_the_pairs_that_were_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model")
+    files.write_parquet(told_apart(20), tmp_path / "pairs.parquet", {"stage": "prepare"})
+    read, step = files.file_digest("pairs.parquet"), Trainer.training_step
+
+    def other_pairs_meanwhile(*given, **named):
+        files.write_parquet(told_apart(9), tmp_path / "pairs.parquet", {"stage": "prepare"})
+        return step(*given, **named)
+
+    monkeypatch.setattr(Trainer, "training_step", other_pairs_meanwhile)
+    monkeypatch.setattr(sys, "argv", ["curate", "judge", "train", "pairs.parquet", "--model", "model", "--epochs", "1"])
+    with pytest.raises(SystemExit) as stop:
+        curate.cli.main()
+    assert not stop.value.code and files.read_json("judge/judge.json")["pairs"] == read
