@@ -19,6 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from curate.base.errors import OutputError
+from curate.base.files import replacing
+
 VARIABLE = "CURATE_CC"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-shared", "-fPIC")
@@ -67,19 +70,33 @@ def load(source: Path, *, fused: bool = True) -> ctypes.CDLL | None:
         return _loaded(command, source, folder / name)
     except subprocess.SubprocessError:
         return None
-    except (OSError, RuntimeError):  # no home, or one that cannot be written, or that nothing may be run from
+    except (
+        OSError,
+        RuntimeError,
+        OutputError,
+    ):  # no home, or one that cannot be written, or that nothing may be run from
         pass
     try:
         with tempfile.TemporaryDirectory(prefix="curate-") as scratch:  # what is loaded outlives its file
             return _loaded(command, source, Path(scratch) / name)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, OutputError, subprocess.SubprocessError):
         return None
 
 
 def _loaded(command: str, source: Path, library: Path) -> ctypes.CDLL:
-    if not library.is_file():
-        _compile(command, source, library)
+    if not _is_whole(library):
+        with replacing(library) as made:
+            _compile(command, source, made)
+            content = made.read_bytes()
+            made.write_bytes(content + hashlib.sha256(content).digest())  # a loader does not look behind its end
     return ctypes.CDLL(str(library))
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether it is there and has its own digest at its end: a process that loads a part of one crashes."""
+    content = library.read_bytes() if library.is_file() else b""
+    end = len(content) - hashlib.sha256().digest_size
+    return end > 0 and content[end:] == hashlib.sha256(content[:end]).digest()
 
 
 def _cache_folder() -> Path:
@@ -104,18 +121,10 @@ def _text(source: Path) -> str:
 
 
 def _compile(command: str, source: Path, target: Path) -> None:
-    """`target` appears whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written.
-        subprocess.SubprocessError: it does not compile.
-    """
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
-        for processor in THIS_PROCESSOR:
-            arguments = [*shlex.split(command), processor, "-o", str(made), str(source), "-lm"]
-            done = subprocess.run(arguments, capture_output=True, timeout=LONGEST)
-            if done.returncode == 0:
-                break
-        done.check_returncode()
-        made.replace(target)
+    """Raises `subprocess.SubprocessError` where it does not compile, `OSError` where the compiler cannot be run."""
+    for processor in THIS_PROCESSOR:
+        arguments = [*shlex.split(command), processor, "-o", str(target), str(source), "-lm"]
+        done = subprocess.run(arguments, capture_output=True, timeout=LONGEST)
+        if done.returncode == 0:
+            break
+    done.check_returncode()

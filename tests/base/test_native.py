@@ -1,6 +1,9 @@
 """C is compiled once, where it runs; and where it cannot be, that is no fault."""
 
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -53,7 +56,7 @@ def test_what_does_not_compile_leaves_nothing_behind(source, tmp_path):
     assert kept(tmp_path) == ["curate"]
 
 
-@pytest.mark.parametrize("broken", ["a file in the folder's place", "a library that is none"])
+@pytest.mark.parametrize("broken", ["a file in the folder's place", "a library that is none", "cut short", "zeros"])
 def test_a_cache_that_cannot_be_used_is_done_without(broken, source, tmp_path):
     folder = tmp_path / "cache/curate"
     folder.parent.mkdir()
@@ -64,6 +67,23 @@ def test_a_cache_that_cannot_be_used_is_done_without(broken, source, tmp_path):
         assert native.load(source).seven() == 7
         native.load.cache_clear()
         (library,) = folder.iterdir()
+        whole = library.read_bytes()
+        cut = {"cut short": whole[:-2000], "zeros": whole[:4096] + bytes(4096) + whole[8192:]}  # either crashes
         library.unlink()
-        library.write_text("no library")
+        library.write_bytes(cut.get(broken, b"no library"))
     assert native.load(source).seven() == 7
+    assert broken.startswith("a file") or len(kept(tmp_path)) == 2
+
+
+def test_a_kill_while_it_is_compiled_leaves_nothing_for_long(source, tmp_path, monkeypatch):
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"""#!/bin/sh
+[ -e {tmp_path}/killed ] || {{ touch {tmp_path}/killed; kill -9 $PPID; }}
+exec cc "$@"
+""")
+    compiler.chmod(0o755)
+    monkeypatch.setenv(native.VARIABLE, str(compiler))
+    code = "import sys, pathlib; from curate.base import native; native.load(pathlib.Path(sys.argv[1]))"
+    assert subprocess.run([sys.executable, "-c", code, source]).returncode == -signal.SIGKILL
+    assert native.load(source).seven() == 7
+    assert [name.rpartition(".")[2] for name in kept(tmp_path)] == ["curate", "so"]
