@@ -74,7 +74,10 @@ def press(command, folder, wait_for, number=signal.SIGINT, **options):
 
 @pytest.mark.parametrize(
     "module",
-    ["curate", "curate.installed", *(f"stages.{name}" for name in ("score", "train", "reference", "evaluate"))],
+    [
+        *("curate", "curate.installed", "curate.stages.score", "curate.stages.train"),
+        *(f"stages.{name}" for name in ("score", "train", "reference", "evaluate")),
+    ],
 )
 def test_from_the_first_line_on(tmp_path, module):
     # A library that takes its time: its name is that of one that every one of them imports.
