@@ -14,6 +14,7 @@ from curate.base.progress import say
 from curate.evaluation import statistics
 from curate.evaluation.record import BASE, Evaluation, Key, of_prompts, of_table
 from curate.evaluation.statistics import Difference, Estimate
+from curate.selection.seeds import MEASURING, made
 
 FEW_SEEDS = 3
 """Fewer say nothing of a method (docs/evaluation.md, Statistics; ours)."""
@@ -92,7 +93,7 @@ def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[A
     """The arms: `base` first, then those of `order`, then the others as they come.
 
     Raises:
-        InputError: seeds of one arm were evaluated on different items, or in different ways.
+        InputError: seeds of one arm were trained or evaluated in different ways, or evaluated on different items.
     """
     names = list(dict.fromkeys(one.name for one in evaluations))
     place = {name: number for number, name in enumerate((BASE, *order))}
@@ -101,6 +102,7 @@ def arms(evaluations: Sequence[Evaluation], order: Sequence[str] = ()) -> list[A
     for name in names:
         runs = sorted((one for one in evaluations if one.name == name), key=lambda one: one.seed or 0)
         estimates = {}
+        _check_seeds(runs)
         check_alike(runs)
         of_all = keys(runs)
         if left_out := {Key(*row) for run in runs for row in _named(run)} - set(of_all):
@@ -129,6 +131,21 @@ def about(runs: Sequence[Evaluation], key: Key) -> dict[str, Any]:
     """What metrics.json says of a metric: `better`, `headline`, `about`."""
     found: dict[str, Any] = runs[0].metrics["suites"][key.suite]["metrics"][key.metric]
     return found
+
+
+def _check_seeds(runs: Sequence[Evaluation]) -> None:
+    """Raise `InputError` where runs of one name differ in more than their seed: they are no seeds of one arm."""
+    ways: dict[str, Evaluation] = {}
+    for run in runs:
+        ways.setdefault(made(run.metrics.get("made") or {}, MEASURING), run)
+    if len(ways) > 1:
+        raise InputError(
+            "evaluations of one name are of models that differ in more than their seed",
+            field=f"name {runs[0].name}",
+            found=" and ".join(f"seed {run.seed}" for run in ways.values()),
+            expected="the same pairs, model, settings and weights",
+            remedy="give `curate evaluate` another --name for one of them",
+        )
 
 
 def check_alike(runs: Sequence[Evaluation]) -> None:

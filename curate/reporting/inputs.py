@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from curate.evaluation.record import BASE, Evaluation
 from curate.pairs.artefact import check_values, read_artefact
 from curate.pairs.belonging import check_of_these_pairs
 from curate.pairs.schema import SUBSETS, check_columns
+from curate.selection.seeds import made
 
 SIDES = ("train", "heldout")
 MEASURES = (
@@ -195,8 +195,8 @@ def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()
     runs: dict[tuple[str, int], tuple[Path, Run]] = {}
     for path, run in read.items():
         alike = [other for other in read.values() if other.arm == run.arm]
-        settings = {json.dumps([other.record.get("settings"), other.record.get("train")]) for other in alike}
-        if len(settings) > 1 or len({other.seed for other in alike}) < len(alike):
+        ways, seeds_of = {made(other.record) for other in alike}, {other.seed for other in alike}
+        if len(ways) > 1 or len(seeds_of) < len(alike):
             run = run._replace(arm=_name(folder, path, run.arm, within=path.parent in read))
         if (run.arm, run.seed) in runs:
             raise _two_of_one(runs[run.arm, run.seed][0], path, run)

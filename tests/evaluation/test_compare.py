@@ -164,6 +164,21 @@ def test_what_was_judged_or_answered_in_another_way_is_not_compared(tmp_path, on
     assert caught.value.details["field"] == said and "seed 1" in caught.value.details["found"]
 
 
+def test_models_of_one_name_that_differ_in_more_than_their_seed_are_no_seeds_of_an_arm(tmp_path):
+    for seed, digest in ((0, "a"), (1, "a"), (2, "b")):
+        folder = tmp_path / f"dpo/seed-{seed}"
+        write(folder, "dpo", seed, [1.0] * 10)
+        metrics = files.read_json(folder / "metrics.json")
+        files.write_json(
+            metrics | {"made": {"seed": seed, "data": {"digest": digest}, "train": {"kl_prompts": seed}}},
+            folder / "metrics.json",
+        )
+    found = record.read([tmp_path])
+    assert compare.arms(found[:2])[0].seeds == [0, 1]
+    with pytest.raises(InputError, match=r"(?s)differ in more than their seed.*name dpo.*seed 0 and seed 2"):
+        compare.arms(found)
+
+
 def test_what_not_every_seed_has_is_left_out_and_said(tmp_path, capsys):
     for seed in range(2):
         write(tmp_path / f"dpo/seed-{seed}", "dpo", seed, [1.0] * 10)

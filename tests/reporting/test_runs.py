@@ -158,6 +158,37 @@ def test_plain_folders_are_seeds_of_an_arm_or_named_by_their_folder(tmp_path):
     ]
 
 
+def test_seeds_of_one_arm_may_be_logged_apart(tmp_path):
+    for seed in (0, 1):
+        artefacts.write_run(tmp_path / f"r{seed}", "dpo", ArmParams(), seed)
+    path = tmp_path / "r1/model/curate.json"
+    record = files.read_json(path)
+    files.write_json(record | {"train": record["train"] | {"report_to": ["tensorboard"]}}, path)
+    assert [(run.arm, run.seed) for run in read_runs(tmp_path)] == [("dpo", 0), ("dpo", 1)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": {"digest": "of fewer pairs"}},
+        {"model": {"digest": "another"}},
+        {"from": {"stage": "weigh", "params": {"alpha": 3.0}}},
+    ],
+)
+def test_runs_on_other_pairs_weights_or_models_are_no_seeds_of_one_arm(tmp_path, changed):
+    """A trial with --limit and a whole run, two models, two files of weights: a mean over them is of nothing. DPO does
+    not read how its file was weighed."""
+    for name, seed in (("bdpo", 0), ("bdpo", 1), ("dpo", 0), ("dpo", 1)):
+        folder = tmp_path / name / f"{name}-{seed}"
+        artefacts.write_run(folder, name, ARMS["half" if name == "bdpo" else "dpo"], seed)
+        record = files.read_json(folder / "model/curate.json")
+        files.write_json(record | (changed if seed else {}), folder / "model/curate.json")
+    assert [run.arm for run in read_runs(tmp_path / "bdpo")] == ["bdpo-0", "bdpo-1"]
+    assert [run.arm for run in read_runs(tmp_path / "dpo")] == (
+        ["dpo", "dpo"] if "from" in changed else ["dpo-0", "dpo-1"]
+    )
+
+
 def test_a_folder_that_is_named_as_another_arm_is_told_with_its_own(tmp_path):
     """A B-DPO run in a folder `dpo` is not called dpo; a name that begins with the arm says enough."""
     for name in ("bdpo", "bdpo-sqrt", "dpo"):
