@@ -108,6 +108,8 @@ def _counts(prepared: Mapping[str, Any]) -> dict[str, Any]:
 def _draw(frame: pl.DataFrame, folder: Path) -> card.Drawing | None:
     """The report's scatter of mutual information; None where it cannot be drawn, which is said."""
     try:
+        import statsmodels  # noqa: F401  (the figure's intervals)
+
         from curate.reporting import canvas, figures
     except ModuleNotFoundError as error:
         say(f"publish: the figure is left out: no {error.name} (pip install 'curate-preferences[report]')")

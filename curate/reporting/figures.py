@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from curate.evaluation.statistics import wilson
 from curate.pairs.schema import WEIGHTS
 from curate.reporting.canvas import INK, PALE, PALETTE, QUERY_COLOURS, SUBSET_COLOURS, limits, panels
 from curate.reporting.claims import Formula
+from curate.reporting.table import Spread, t_interval
 from curate.reporting.tables import by_query_type
 from curate.reporting.words import plain
 from curate.selection.gap import used
@@ -83,7 +84,8 @@ def scatter(frame: pl.DataFrame, points: int) -> Drawn:
         f"Scatter of the rejected response's mutual information against the chosen one's. {'; '.join(said)}.",
         "Each point is a pair. On the dashed diagonal the model comprehends both responses equally well; above it "
         "the chosen response has the higher mutual information, below it the rejected one. The further from the "
-        f"diagonal, the more imbalanced the pair. The axes are those of the paper's Figure 2.{left_out}",
+        "diagonal, the more imbalanced the pair. In the corners: the shares with their 95% intervals (Wilson). The "
+        f"axes are those of the paper's Figure 2.{left_out}",
         figure,
     )
 
@@ -98,17 +100,17 @@ def _share(sign: str) -> pl.Expr:
 
 
 def _with_interval(part: pl.DataFrame, sign: str) -> str:
-    above = part["pmi_gap"] > 0 if sign == ">" else part["pmi_gap"] < 0
-    share, low, high = mean_interval(above.cast(pl.Float64))
-    return f"{share:.0%} [{max(0.0, low):.0%}, {min(1.0, high):.0%}]"
+    share = float(part.select(_share(sign)).item())
+    low, high = wilson(share * part.height, part.height)
+    return f"{share:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def mean_interval(values: pl.Series) -> tuple[float, float, float]:
-    """A mean and its 95% interval (normal); without width for one value."""
-    numbers = values.to_numpy()
-    mean = float(numbers.mean())
-    half = 1.96 * float(numbers.std(ddof=1)) / math.sqrt(numbers.size) if numbers.size > 1 else 0.0
-    return mean, mean - half, mean + half
+def _mean_said(values: pl.Series) -> str:
+    """A mean and, from three values on, its 95% interval (Student's t)."""
+    found = Spread(float(values.mean()), values.std(), len(values))  # type: ignore[arg-type]
+    bounds = t_interval(found)
+    interval = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
+    return f"{found.mean:.3f}{interval}".replace("-", "−")
 
 
 def _corner(axis: Axes, x: float, y: float, text: str) -> None:
@@ -152,8 +154,7 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
             bounds.append(f"{query_type} D_{subset} {word} |gap| {edge:.3f}")
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set(xlabel=f"gap: {label}", xlim=(low, high))
-        mean, least, most = mean_interval(part[gap])
-        axis.set_title(f"{query_type} queries, mean {mean:.3f} [{least:.3f}, {most:.3f}]".replace("-", "−"))
+        axis.set_title(f"{query_type} queries, mean {_mean_said(part[gap])}")
         axis.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(False, axis="x")
     axes[0].set_ylabel("pairs")
