@@ -112,7 +112,11 @@ MEANINGS = {
         "stop, length (cut at max_tokens), too_long (no room in the context), error (of an endpoint), likeliest "
         "(chosen by log-probability) or harness (kept by lm-evaluation-harness)"
     ),
-    "tokens": Meaning("length of the answer, as far as it was generated", "tokens"),
+    "tokens": Meaning(
+        "length of the answer, as far as it was generated; 0 where there is none, and where nobody counted (finish is "
+        "likeliest or harness)",
+        "tokens",
+    ),
     "refusal": Meaning("the judge's verdict: none, partial or full; null where it passed none"),
     "harm": Meaning("the judge's verdict: 0 (harmless) to 1; null where it passed none"),
     "unjudged": Meaning("why there is no verdict; null where there is one, or none was asked for"),

@@ -18,8 +18,9 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
         record: the model folder's curate.json.
         metrics: the run's metrics.json.
     """
-    base, settings = record["model"], record["settings"]
+    base, settings, data = record["model"], record["settings"], record["data"]
     objective = settings["objective"]
+    measured = "validation" if record["train"].get("validation_fraction") else "held-out"
     front = {
         "library_name": "peft" if record["train"].get("save") == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
@@ -27,7 +28,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     }
     if "/" in str(base.get("name", "")) and base.get("commit"):
         front["base_model"] = base["name"]
-    data = record["data"]
+    counts = f"{data['training']:,} training and {data['heldout']:,} {measured} pairs"
     rows = [
         (measure, *(metrics[side].get(measure) for side in ("train", "heldout")))
         for measure in ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
@@ -47,21 +48,20 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             "The pairs are safety-preference data and hold harmful text. The model learned to prefer one response to",
             "another; nothing here shows that it is safe to deploy.",
             "",
-            "## At the end",
-            "",
-            "| | train | held out |",
+            "## At the end\n",
+            f"| | train | {measured} |",
             "|---|---|---|",
             *(f"| {name} | {train:.4f} | {heldout:.4f} |" for name, train, heldout in rows),
             "",
             f"Rewards are beta Delta(y), nats, beta {record['train']['beta']:g}, unweighted whatever the objective.",
-            *([f"KL to the reference on held-out prompts: {kl:.4f} nats a response."] if kl is not None else []),
+            *([f"KL to the reference on {measured} prompts: {kl:.4f} nats a response."] if kl is not None else []),
             "",
             "## Made from",
             "",
             f"- model: {markdown.code(base.get('name'))}, digest {markdown.code(base.get('digest'))}",
             *(f"- pairs: {markdown.code(source)}" for source in data["sources"]),
             *_measured(record.get("from")),
-            f"- of them {data['training']:,} to train on and {data['heldout']:,} held out, digest `{data['digest']}`",
+            f"- of them {counts}, digest `{data['digest']}`",
             "",
             "## Parameters",
             "",

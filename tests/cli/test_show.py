@@ -12,7 +12,12 @@ from typer.testing import CliRunner
 from curate.base import files
 from curate.base.errors import CurateError, InputError, UsageError
 from curate.cli import app
+from curate.evaluation import evaluate
+from curate.evaluation.items import VALUES, Judgement, Response
+from curate.evaluation.suites import suite_of
+from curate.evaluation.suites.base import make_item, results, user
 from curate.pairs.artefact import read_artefact
+from curate.reporting import tables
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +94,16 @@ def test_texts_are_printed_when_asked_and_cannot_steer_the_terminal(root):
     assert "prompt [user]\n    request 3 of" in done.stdout and "response\n    SECRET answer 38" in done.stdout
     assert "request 1 of the safe part" not in done.stdout
     assert "row 0" not in curate("show", root / "evaluation/values.parquet", "--show-text", "1").stdout
+
+
+def test_the_mean_length_is_of_answers_whose_tokens_were_counted():
+    """As metrics.json has it: (5 + 7) / 2, and nothing is known of the harness's."""
+    items = [make_item(user(f"q{number}"), group=group) for number, group in enumerate("aaah")]
+    said = [Response("x", "stop", 5), Response("x", "length", 7), Response(None, "too_long"), Response("x", "harness")]
+    found = results(items, said, [Judgement()] * 4).with_columns(suite=pl.lit("s"))
+    table = tables.answers(found)
+    assert [row[table.columns.index("mean tokens")] for row in table.rows] == [6.0, None]
+    assert evaluate.summary(suite_of("gsm8k"), found, pl.DataFrame(schema=VALUES), 4)["tokens"] == {"a": 6.0}
 
 
 def test_faults_are_listed(tmp_path):

@@ -48,7 +48,7 @@ def test_it_says_what_the_model_was_made_of_and_how_well_it_does(run, model):
     record = files.read_json(run / "model" / "curate.json")
     assert record["data"]["sources"] == ["tests"]
     assert "- pairs: `tests`" in text and f"digest `{record['data']['digest']}`" in text
-    assert "of them 48 to train on and 12 held out" in text
+    assert "of them 48 training and 12 held-out pairs" in text
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,16 @@ def test_it_says_no_more_than_what_the_arm_read(run, weights, arm, says):
     frame = weights.with_columns(balance_gap=pl.col("pmi_gap"))
     text = card.model_card(record | {"from": reads.read(frame, made, arm)[1]}, metrics)
     assert f"- their mutual information: {says}\n" in text
+
+
+def test_validation_pairs_are_not_called_held_out(run):
+    record, metrics = files.read_json(run / "model" / "curate.json"), files.read_json(run / "metrics.json")
+    metrics["heldout"]["kl"] = 1.5
+    assert card.model_card(record, metrics).count("held-out") == 3
+    record["train"]["validation_fraction"] = 0.25
+    text = card.model_card(record, metrics)
+    assert "held-out" not in text
+    assert "| | train | validation |" in text and "on validation prompts: 1.5000" in text
 
 
 def test_its_parameters_are_yaml_that_is_read_back(run):
