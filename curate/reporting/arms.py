@@ -149,11 +149,14 @@ class Difference(NamedTuple):
 
     @property
     def within_noise(self) -> bool:
-        """[ours] Less than two standard errors."""
-        return self.mean == 0 or abs(self.mean) < 2 * self.error
+        """[ours] Fewer than three seeds, or zero is in Student's 95% interval over the seeds."""
+        bounds = t_interval(Spread(self.mean, self.error * math.sqrt(self.n), self.n))
+        return bounds is None or bounds[0] <= 0 <= bounds[1]
 
     def __str__(self) -> str:
-        verdict = "within noise (less than two standard errors)" if self.within_noise else "two standard errors or more"
+        noise = "zero is in" if self.n > 2 else "two seeds give no"
+        interval = "Student's 95% interval over the seeds"
+        verdict = f"within noise ({noise} {interval})" if self.within_noise else f"zero is outside {interval}"
         mean = f"{self.mean:+.4f}".replace("-", "−")
         return f"{self.arm} minus {self.other}: {mean} ± {self.error:.4f} (n = {self.n} seeds), {verdict}"
 

@@ -12,6 +12,7 @@ from curate.base import files
 from curate.base.errors import InputError
 from curate.project import params
 from curate.project.params import ArmParams
+from curate.reporting import answers
 from curate.reporting.arms import (
     about_table,
     arm_metrics,
@@ -255,11 +256,33 @@ def test_a_difference_is_paired_by_seed(root):
     safedpo, dpo, half = gathered(root)
     clear, noise = compare(safedpo, dpo), compare(half, dpo)
     assert clear.mean == pytest.approx(0.02) and clear.error == pytest.approx(0.01 / math.sqrt(3)) and clear.n == 3
-    assert not clear.within_noise and "within noise" not in str(clear)
+    # Two degrees of freedom: 0.02 is 3.46 standard errors, and 95% reach to 4.30.
+    assert clear.within_noise and "within noise (zero is in Student's 95% interval over the seeds)" in str(clear)
+    clearer = clear._replace(error=0.02 / 4.31)
+    assert not clearer.within_noise and str(clearer).endswith(", zero is outside Student's 95% interval over the seeds")
+    twice = clear._replace(error=1e-6, n=2)
+    assert twice.within_noise and "two seeds give no Student's 95% interval" in str(twice)
     sd = math.sqrt(((0.03 - 0.01 / 3) ** 2 + (0.01 - 0.01 / 3) ** 2 + (-0.03 - 0.01 / 3) ** 2) / 2)
     assert noise.mean == pytest.approx(0.01 / 3) and noise.error == pytest.approx(sd / math.sqrt(3))
     assert noise.within_noise and "within noise" in str(noise)
     assert str(compare(dpo, safedpo)).startswith("dpo minus safedpo: −0.0200 ± 0.0058 (n = 3 seeds)")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [((0.98, 0.96, 0.99), "half is not shown to overfit less or more than dpo"), ((0.98, 0.97, 0.98), "overfits less")],
+)
+def test_the_first_screen_claims_no_more_than_the_seeds_show(root, gaps, said):
+    """Less in each of three seeds, by 2.6 standard errors (p = .12) and by 7 (p = .02)."""
+    _, dpo, half = gathered(root)
+
+    def with_gaps(arm, values):
+        runs = zip(arm.runs, values, strict=True)
+        return arm._replace(
+            runs=[run._replace(metrics=run.metrics | {"overfitting": {"margins": value}}) for run, value in runs]
+        )
+
+    assert said in answers._overfitting(with_gaps(half, gaps), with_gaps(dpo, (1.0, 1.0, 1.0)))
 
 
 def test_only_seeds_that_both_arms_have_are_compared(root):
