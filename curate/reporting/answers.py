@@ -101,7 +101,8 @@ def _overfitting(one: Arm, other: Arm) -> str:
     if difference is None:
         ends = [arm.spread("margin_gap") for arm in (one, other)]
         less = ends[0] and ends[1] and ends[0].mean < ends[1].mean
-        return f"{one.name} overfits {'less' if less else 'more'} than {other.name} in this one run"
+        these = "this one run" if len(one.runs) == len(other.runs) == 1 else "these runs, which share hardly a seed"
+        return f"{one.name} overfits {'less' if less else 'more'} than {other.name} in {these}"
     if difference.within_noise:
         return f"{one.name} is not shown to overfit less or more than {other.name}"
     return f"{one.name} overfits {'less' if difference.mean < 0 else 'more'} than {other.name}"

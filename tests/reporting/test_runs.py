@@ -282,7 +282,11 @@ def test_the_first_screen_claims_no_more_than_the_seeds_show(root, gaps, said):
             runs=[run._replace(metrics=run.metrics | {"overfitting": {"margins": value}}) for run, value in runs]
         )
 
-    assert said in answers._overfitting(with_gaps(half, gaps), with_gaps(dpo, (1.0, 1.0, 1.0)))
+    dpo = with_gaps(dpo, (1.0, 1.0, 1.0))
+    assert said in answers._overfitting(with_gaps(half, gaps), dpo)
+    alone = dpo._replace(runs=dpo.runs[:1])
+    assert answers._overfitting(half, alone).endswith("in these runs, which share hardly a seed")
+    assert answers._overfitting(alone, alone).endswith("in this one run")
 
 
 def test_only_seeds_that_both_arms_have_are_compared(root):
