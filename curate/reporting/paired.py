@@ -28,7 +28,7 @@ SIDES = (Split.TRAIN.value, Split.HELDOUT.value)
 
 
 class Side(NamedTuple):
-    """One side of an arm: sums over each prompt's pairs [prompts, seeds], and how many pairs those are [prompts]."""
+    """One side of an arm: sums over each prompt's pairs, and how many pairs those are: [prompts, seeds]."""
 
     margins: Array
     right: Array  # pairs of margin above zero
@@ -101,8 +101,8 @@ def _of(runs: Mapping[int, pl.DataFrame], prompts: Mapping[str, pl.DataFrame]) -
                 .agg(pl.col("margin").sum(), right=(pl.col("margin") > 0).sum(), pairs=pl.len())
             )
             columns.append(keys.join(each, on="prompt_key", how="left", maintain_order="left").fill_null(0))
-        margins, right = (np.stack([c[name].to_numpy() for c in columns], axis=1) for name in ("margin", "right"))
-        sides[side] = Side(margins.astype(float), right.astype(float), columns[0]["pairs"].to_numpy().astype(float))
+        sums = (np.stack([c[name].to_numpy() for c in columns], axis=1) for name in ("margin", "right", "pairs"))
+        sides[side] = Side(*(each.astype(float) for each in sums))
     return Rewards(seeds, sides)
 
 
@@ -232,7 +232,7 @@ def _resampled(rewards: Rewards, measure: Measure, drawn: Drawn) -> Array:
     prompts, seeds = drawn
 
     def mean(side: str, sums: Array) -> Array:
-        pairs = (prompts[side] @ found[side].pairs) * seeds.sum(1)
+        pairs = ((prompts[side] @ found[side].pairs) * seeds).sum(1)
         return np.asarray(((prompts[side] @ sums) * seeds).sum(1) / np.where(pairs, pairs, np.nan))
 
     found = rewards.sides
@@ -244,5 +244,5 @@ def _resampled(rewards: Rewards, measure: Measure, drawn: Drawn) -> Array:
 
 def _only(rewards: Rewards, seeds: Sequence[int]) -> Rewards:
     at = [rewards.seeds.index(seed) for seed in seeds]
-    sides = {side: Side(one.margins[:, at], one.right[:, at], one.pairs) for side, one in rewards.sides.items()}
+    sides = {side: Side(*(each[:, at] for each in one)) for side, one in rewards.sides.items()}
     return rewards._replace(seeds=tuple(seeds), sides=sides)

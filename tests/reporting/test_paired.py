@@ -49,6 +49,16 @@ def test_a_measure_is_the_plain_mean(made, arm):
     assert paired.value(rewards, "gap") == pytest.approx(train.mean() - heldout.mean())
 
 
+def test_a_seed_s_measure_is_of_the_pairs_that_it_was_measured_on(made):
+    """Of runs whose records are gone, with another train.end_pairs: 10 and 20 of the pairs, each with margin 1."""
+    few = [
+        made[0][0]._replace(seed=n, rewards=made[0][0].rewards.head(10 * n).with_columns(margin=1.0)) for n in (1, 2)
+    ]
+    rewards = paired.of(few, made[1])["a"]
+    assert paired.by_seed(rewards, "margin").tolist() == [1, 1] == paired.by_seed(rewards, "accuracy").tolist()
+    assert paired.value(rewards, "margin") == 1
+
+
 def test_a_held_out_measure_is_compared_as_evaluations_are(made):
     """The same bootstrap; the intervals differ by what is drawn."""
     rewards = paired.of(*made)
@@ -56,8 +66,8 @@ def test_a_held_out_measure_is_compared_as_evaluations_are(made):
     tables = []
     for arm in "ba":
         side = rewards[arm].sides["heldout"]
-        tables.append(side.right / side.pairs[:, None])
-    other = statistics.compare(*tables, rewards["a"].sides["heldout"].pairs, paired_seeds=True)
+        tables.append(side.right / side.pairs)
+    other = statistics.compare(*tables, rewards["a"].sides["heldout"].pairs[:, 0], paired_seeds=True)
     assert found.mean == pytest.approx(other.mean) and (found.prompts, found.seeds) == (30, 3)
     assert [found.low, found.high] == pytest.approx([other.low, other.high], abs=0.02)
     assert found.p == pytest.approx(other.p, abs=0.02) and found.low > 0
@@ -87,7 +97,7 @@ def test_arms_that_differ_in_one_prompt_are_not_told_apart(made):
     margins[0] += 1.0
     better = rewards._replace(sides=rewards.sides | {"heldout": heldout._replace(margins=margins)})
     found = paired.compare(better, rewards, "margin")
-    assert found.mean == pytest.approx(1 / heldout.pairs.sum()) and found.low == 0 < found.high
+    assert found.mean == pytest.approx(1 / heldout.pairs[:, 0].sum()) and found.low == 0 < found.high
     assert found.p == 1.0
     assert paired.compare(rewards, rewards, "gap")[:4] == (0, 0, 0, 1)
 
@@ -120,7 +130,7 @@ def test_draws_without_an_arm_s_few_prompts_count_against_a_difference(prompts, 
         margins = [draw.normal(size=(size, 1)) for size in (200, 50)]
         has = np.arange(200)[:, None] < training
         sides = [(margins[0] * has, has[:, 0]), (margins[1], np.ones(50))]
-        made = (paired.Side(each, (each > 0).astype(float), pairs.astype(float)) for each, pairs in sides)
+        made = (paired.Side(each, (each > 0).astype(float), pairs.astype(float)[:, None]) for each, pairs in sides)
         return paired.Rewards((0,), dict(zip(paired.SIDES, made, strict=True)))
 
     few, full = arm(prompts), arm(200)
