@@ -12,7 +12,7 @@ import polars as pl
 from curate.pairs.identity import digest
 from curate.pairs.schema import OPTIONAL, PAIRS, SCORES, WEIGHTS
 from curate.project.params import ArmParams, WeighParams
-from curate.selection.weights import weigh
+from curate.selection.weights import known_params, weigh
 
 BALANCE_GAP = "balance_gap"
 WEIGHING = (*WEIGHTS, BALANCE_GAP)
@@ -39,7 +39,7 @@ def read(weights: pl.DataFrame, provenance: Mapping[str, Any], arm: ArmParams) -
         before = split
     if not arm.reads_weights:
         return weights.select(columns), before
-    shared = WeighParams.model_validate(weighed.get("params") or {})
+    shared = known_params(provenance)
     own = arm.weighing(shared)
     if not arm.scaling_factor:
         own = own.model_copy(update={"scaling": "none", "constant": WeighParams().constant})

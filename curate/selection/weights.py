@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from curate import __version__
+from curate.base.errors import InputError
 from curate.project.params import WeighParams
 from curate.selection import gap, measure
 from curate.selection.length import explained
@@ -116,6 +117,21 @@ def params_of(provenance: Any) -> WeighParams | None:
         return WeighParams.model_validate(provenance.get("params"))
     except ValidationError:
         return None
+
+
+def known_params(provenance: Any) -> WeighParams:
+    """The same, for those who need them.
+
+    Raises:
+        InputError: `provenance` does not tell them.
+    """
+    params = params_of(provenance)
+    if params is None:
+        raise InputError(
+            "how these pairs were weighed is not known: the file has no record of it, or one by another version",
+            remedy="weigh them again: curate weigh",
+        )
+    return params
 
 
 def at_bound(weighted: pl.DataFrame, params: WeighParams) -> float | None:

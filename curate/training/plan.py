@@ -13,6 +13,7 @@ from curate.base.progress import say
 from curate.models.resolve import Model
 from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import measure
+from curate.selection.weights import known_params
 from curate.training import arms, checkpoints
 
 
@@ -71,14 +72,15 @@ def plan(
 
     Raises:
         UsageError: a setting that the objective does not have.
-        InputError: no pairs, labels or ratings that the objective needs.
+        InputError: no pairs, labels or ratings that the objective needs; or an arm has a `weigh` of its own, and how
+            the others were weighed is not known.
     """
     provenance = dict(provenance or {})
     for warning in measure.warnings(provenance):
         say(f"train: warning: {warning}")
     params = arm.training(params)
     settings = arms.settings(arm, params)
-    weighing = provenance.get("params", {}) if provenance.get("stage") == "weigh" else {}
-    pairs = arms.select(weights, arm, settings, WeighParams.model_validate(weighing), params.validation_fraction)
+    weighing = known_params(provenance) if arm.weigh else WeighParams()
+    pairs = arms.select(weights, arm, settings, weighing, params.validation_fraction)
     key = checkpoints.key(pairs, model, params, arm, seed)
     return Plan(weights, model, params, arm, name, out, state, provenance, seed, settings, pairs, key)

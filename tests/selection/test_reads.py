@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 from artefacts import frame
 
+from curate.base.errors import InputError
 from curate.project.params import ArmParams, TrainParams, WeighParams
 from curate.selection import measure, subsets
 from curate.selection.reads import digests, read
@@ -91,3 +92,12 @@ def test_an_arms_own_weights_are_those_of_its_params():
     pairs, before = read(weights, made, ARMS["own alpha"])
     assert before["params"] == made["params"] | {"alpha": 0.5}
     assert pairs["chosen_weight"].equals(weighed(alpha=0.5)[0]["chosen_weight"])
+
+
+@pytest.mark.parametrize("made", [{}, {"stage": "weigh", "params": {"alpha": 1.0, "gone": 2}}], ids=["none", "other"])
+def test_weights_of_unknown_making(made):
+    """Their settings are not taken to be the defaults, but where nothing is weighed anew nothing is asked."""
+    weights, _ = weighed()
+    with pytest.raises(InputError, match="weigh them again"):
+        read(weights, made, ARMS["own alpha"])
+    assert read(weights, made, ARMS["dpo"])[0].height == weights.height
