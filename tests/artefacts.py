@@ -16,6 +16,7 @@ from curate.evaluation.judges.truth import SampleTruth
 from curate.evaluation.record import ITEMS_FILE, METRICS_FILE, VALUES_FILE
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import make_item, results, user
+from curate.pairs.identity import pair_id
 from curate.pairs.schema import PAIRS, REJECTS, SCORES, SPLITS, WEIGHTS, columns
 from curate.project.params import PIPELINE_KEYS, ArmParams, EvaluateParams, TrainParams
 from curate.project.params.evaluate import WATCHES
@@ -40,12 +41,13 @@ def frame(pairs: int = 400, seed: int = 0) -> pl.DataFrame:
     half = np.tanh(1.5 * np.clip(gap, -4 / 1.5, 4 / 1.5) / 2)
     turn = {side: [[{"role": "assistant", "content": f"{side} answer {i}"}] for i in range(pairs)] for side in pmi}
     turn["chosen"][int(np.argmax(gap))][0]["content"] = HOSTILE
+    asked = [[{"role": "user", "content": text}] for text in prompts]
     rank = np.argsort(np.argsort(np.where(heldout, np.nan, np.abs(gap))))
     third = int((~heldout).sum()) // 3
     shuffled = draw.permutation(np.flatnonzero(~heldout))[:third]
     values = {
-        "pair_id": [f"{i:032x}" for i in range(pairs)],
-        "prompt": [[{"role": "user", "content": text}] for text in prompts],
+        "pair_id": [pair_id(*texts) for texts in zip(asked, turn["chosen"], turn["rejected"], strict=True)],
+        "prompt": asked,
         **turn,
         "query_type": np.where(unsafe, "unsafe", "safe"),
         "chosen_safe": [True] * pairs,

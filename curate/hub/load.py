@@ -11,7 +11,7 @@ import polars as pl
 from curate.base.errors import InputError, UsageError, first_line
 from curate.hub import dataset
 from curate.models.resolve import hub_call
-from curate.pairs.artefact import check_values
+from curate.pairs.artefact import check_values, tell_of_other_texts
 from curate.pairs.manifest import MANIFEST, Manifest, read, read_folder, verified
 from curate.pairs.schema import check_columns
 
@@ -72,6 +72,7 @@ def _checked(manifest: Manifest, folder: Path, where: str, *stages: str) -> Load
         raise InputError("the data files cannot be read", file=where, found=first_line(error)) from error
     check_columns(frame, *stages, file=where)
     check_values(frame, *stages, file=where)
+    tell_of_other_texts(frame, where)
     return Loaded(frame, manifest.provenance)
 
 

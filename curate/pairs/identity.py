@@ -33,6 +33,24 @@ def pair_id(prompt: Messages, chosen: Messages, rejected: Messages) -> str:
     return digest([prompt, chosen, rejected])
 
 
+def of_other_texts(pairs: pl.Series) -> pl.Series:
+    """Whether each pair_id is another pair's than that of the texts beside it, as where these were edited.
+
+    Args:
+        pairs: structs of pair_id, prompt, chosen and rejected. An id may end in the number of a repeat that was kept.
+    """
+    known = [row["pair_id"] for row in pairs]
+    own = (pair_id(row["prompt"], row["chosen"], row["rejected"]) for row in pairs)
+    other = [one is not None and one.partition("-")[0] != made for one, made in zip(known, own, strict=True)]
+    return pl.Series(pairs.name, other, dtype=pl.Boolean)
+
+
+OF_OTHER_TEXTS = pl.struct("pair_id", "prompt", "chosen", "rejected").map_batches(
+    of_other_texts, return_dtype=pl.Boolean, is_elementwise=True
+)
+"""`of_other_texts`, of a frame's rows."""
+
+
 def bare(turns: Messages) -> list[dict[str, str]]:
     """The turns without EDGES around each."""
     return [{"role": turn["role"], "content": turn["content"].strip(EDGES)} for turn in turns]

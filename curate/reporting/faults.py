@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate.pairs.identity import question_keys
+from curate.pairs.identity import OF_OTHER_TEXTS, question_keys
 from curate.pairs.schema import SUBSETS, WEIGHTS, Split
 
 ROWS_NAMED = 5
@@ -29,6 +29,7 @@ def of_pairs(frame: pl.DataFrame) -> list[str]:
     return [
         *_rows(frame, pl.col("pair_id").is_duplicated(), "pair_id occurs more than once"),
         *_rows(frame, pl.col("pair_id").is_null() | pl.col("prompt_key").is_null(), "pair_id or prompt_key is null"),
+        *_rows(frame, OF_OTHER_TEXTS, "pair_id is not that of the texts, as where they were edited"),
         *_rows(frame, pl.col("split").is_null(), "split is null"),
         *_rows(frame, both_sides, f"the prompt is on both sides of the split ({' and '.join(Split)})"),
         *_rows(frame, torn, "the prompt is on both sides of the split under another system turn"),

@@ -14,7 +14,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models import turn
 from curate.models.resolve import UNBOUNDED, Model
-from curate.pairs.artefact import scan_artefact
+from curate.pairs.artefact import scan_artefact, tell_of_other_texts
 from curate.project.params import ScoreParams
 from curate.scoring.null_prompts import NullPrompts, Rendered
 from curate.scoring.scorer import Counts, Scored, pair_tokens, sequence_lengths
@@ -47,6 +47,7 @@ class Pairs(NamedTuple):
         """
         check = _unchanged(path)
         frame = scan_artefact(path, "pairs")
+        tell_of_other_texts(frame, path)
         height = frame.select(pl.len()).collect().item()
 
         def chunk(at: int) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import make_item, results, user
 from curate.pairs.artefact import read_artefact
 from curate.reporting import tables
+from curate.scoring.chunks import Pairs
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,29 @@ def test_faults_are_listed(tmp_path):
     ):
         assert any(fault.startswith(words) for fault in faults), words
     assert "pair_id occurs more than once" in curate("show", tmp_path / "broken.parquet").stdout
+
+
+def test_texts_that_were_edited_are_told_of_wherever_the_file_is_read(tmp_path, monkeypatch, capsys):
+    """Scores and weights are not theirs. An id of a repeat that was kept ends in its number, and is right."""
+    monkeypatch.chdir(tmp_path)
+    pairs = artefacts.frame(8).with_columns(
+        pair_id=pl.when(pl.int_range(8) == 3).then(pl.col("pair_id") + "-1").otherwise("pair_id")
+    )
+    edited = pl.col("chosen").list.eval(pl.struct(role=pl.lit("assistant"), content=pl.lit("edited")))
+    for rows, says in ((0, ""), (1, "on 1 row, the first of them row 0"), (2, "on 2 rows, the first of them row 0")):
+        frame = pairs.with_columns(chosen=pl.when(pl.int_range(8) < rows).then(edited).otherwise("chosen"))
+        files.write_parquet(frame, tmp_path / "weights.parquet", {})
+        for words in (
+            ("split", "weights.parquet", "--out", "s.parquet"),
+            ("publish", "weights.parquet", "--repo", "me/data", "--dry-run", "--out", "folder"),
+            ("train", "folder", "--model", "none", "--arm", "dpo"),
+        ):
+            told = CliRunner().invoke(app, list(words)).output
+            assert says in told and ("pair_id is not that of the texts" in told) == bool(rows), words
+        Pairs.of_file(Path("weights.parquet"))  # as `curate score` reads it
+        assert ("pair_id is not that of the texts" in capsys.readouterr().err) == bool(rows)
+        faults = " ".join(json.loads(curate("show", "weights.parquet", "--json").stdout)["faults"])
+        assert (f"pair_id is not that of the texts, as where they were edited: {rows} of 8" in faults) == bool(rows)
 
 
 def test_faults_of_an_evaluation_are_listed(root, tmp_path):
