@@ -188,7 +188,7 @@ def explain(error: Exception, repo: str, token: str) -> OutputError:
     """What failed and what to do."""
     status = status_of(error)
     led = causes(error)
-    cause = next((c for c in led if isinstance(c, (GaveUp, errors.HfHubHTTPError, *FAILURES))), led[-1])
+    cause = next((c for c in led if isinstance(c, (GaveUp, errors.HfHubHTTPError, httpx2.TransportError))), led[-1])
     remedy: str | None
     if any(isinstance(c, errors.OfflineModeIsEnabled) for c in led):
         what, remedy = "the Hub is switched off: HF_HUB_OFFLINE is set", "unset it to publish"
@@ -209,7 +209,7 @@ def explain(error: Exception, repo: str, token: str) -> OutputError:
         what, remedy = "the Hub fails", AGAIN
     elif status is not None:
         what, remedy = "the Hub refused the request", None
-    elif isinstance(cause, (GaveUp, *FAILURES)):
+    elif isinstance(cause, (GaveUp, httpx2.TransportError)):  # an HF_ENDPOINT that is no address is one
         what, remedy = "the connection to the Hub failed", f"check the network and HF_ENDPOINT, then {AGAIN}"
     else:
         what, remedy = "publishing failed", None

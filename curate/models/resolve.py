@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate.base import files, limits
-from curate.base.errors import InputError, few
+from curate.base.errors import InputError, causes, few
 from curate.base.public import last_part
 from curate.models import adapters
 from curate.models.faults import check_digest
@@ -287,6 +287,7 @@ def download(name: str, revision: str | None) -> Path:
 def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], Path]) -> Path:
     """Run a Hub request; every way in which it fails becomes an `InputError` that says what to do."""
     try:
+        import httpx2
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
@@ -307,15 +308,13 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
         )
     except errors.RevisionNotFoundError:
         what, remedy = "no such revision on the Hub", f"check the {kind}'s revision"
-    except (
-        errors.LocalEntryNotFoundError,
-        errors.HfHubHTTPError,
-        errors.OfflineModeIsEnabled,
-        OSError,
-    ) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError, httpx2.HTTPError) as error:
+        answers = (getattr(getattr(cause, "response", None), "status_code", None) for cause in causes(error))
+        status = next((answer for answer in answers if answer is not None), None)
         what = "the Hub cannot be reached" if status is None else f"the Hub answers with HTTP {status}"
-        remedy = f"check the network, or give a local folder ({type(error).__name__})"
+        remedy = f"check the network and HF_ENDPOINT, or give a local folder ({type(error).__name__})"
         if status in (401, 403):
             what, remedy = "the Hub refuses the token", "set HF_TOKEN to a valid token, or: hf auth login"
+        elif huggingface_hub.constants.HF_HUB_OFFLINE:
+            what, remedy = "not in the cache, and HF_HUB_OFFLINE is set", "unset it to ask the Hub"
     raise InputError(what, found=f"{kind} {name}" + (f" at {revision}" if revision else ""), remedy=remedy) from None

@@ -11,6 +11,7 @@ import command
 import polars as pl
 import pytest
 import yaml
+from hub_server import Fault
 from huggingface_hub import constants
 from polars.testing import assert_frame_equal
 from tiny import many, save_model
@@ -191,6 +192,44 @@ def test_what_is_not_as_it_was_published_is_refused(hub, publish):
         hub.put("me/data", {"curate.json": broken})
         with pytest.raises(InputError, match="not one that this version of curate reads"):
             load("hub:me/data")
+
+
+DATA = r"/resolve/.*/data/train"
+
+
+@pytest.mark.usefixtures("no_figure")
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault("GET", r"/revision/", cut=True), "cannot be reached"),
+        (Fault("HEAD", DATA, cut=True), "cannot be reached"),
+        (Fault("GET", DATA, cut=True), "cannot be reached"),
+        (Fault("GET", r"/revision/", 502), "answers with HTTP 502"),
+        (Fault("HEAD", DATA, 404), "answers with HTTP 404"),
+        (Fault("HEAD", DATA, 403), "refuses the token"),
+    ],
+    ids=lambda value: f"{value.method}-{'cut' if value.cut else value.status}" if isinstance(value, Fault) else "",
+)
+def test_a_hub_that_fails_while_it_is_read_is_one_message_that_tells_how(hub, publish, fault, says):
+    publish()
+    hub.faults.append(fault)
+    with pytest.raises(InputError, match=says):
+        load("hub:me/data")
+    hub.faults.clear()
+    assert load("hub:me/data").frame.height == 60
+
+
+@pytest.mark.usefixtures("hub", "no_figure")
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("ENDPOINT", "127.0.0.1:9", "cannot be reached"), ("HF_HUB_OFFLINE", True, "HF_HUB_OFFLINE is set")],
+)
+def test_settings_that_keep_from_the_hub_are_named(publish, monkeypatch, name, value, says):
+    monkeypatch.setattr(constants, name, value)
+    with pytest.raises(InputError, match=says) as error:
+        load("hub:me/data")
+    assert f"HF_{name.removeprefix('HF_')}" in str(error.value)
+    assert f"HF_{name.removeprefix('HF_')}" in str(publish().exception)
 
 
 def test_a_suite_names_configuration_revision_and_split():
