@@ -40,7 +40,8 @@ def merge(existing: str, front: dict[str, Any], body: str, where: str, asked: fr
         asked: those of `OWNERS` that replace the owner's.
 
     Raises:
-        OutputError: the card's YAML cannot be read, or one marker is there without the other.
+        OutputError: the card's YAML cannot be read or has a default configuration, or one marker is there
+            without the other.
     """
     head, text = _split(existing)
     ours = f"{BEGIN}\n\n{body.strip()}\n\n{END}"
@@ -84,6 +85,15 @@ def _front(head: str, front: dict[str, Any], asked: frozenset[str], where: str) 
     for key, value in front.items():
         if key not in theirs or key not in OWNERS or key in asked:
             wanted[key] = _combined(key, value, theirs.get(key))
+    also = [entry["config_name"] for entry in wanted.get("configs", []) if entry.get("default")]
+    if also:
+        raise OutputError(
+            "a configuration of the card is the default one, and so is ours: `datasets` would load neither",
+            file=where,
+            field="configs",
+            found=f"default: true, of {also[0]}",
+            remedy="take that line off the card, or choose another repository; nothing was sent",
+        )
     changed = {key: value for key, value in wanted.items() if key not in theirs or theirs[key] != value}
     text = head
     for key, value in changed.items():

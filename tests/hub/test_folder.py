@@ -266,6 +266,15 @@ def test_torn_markers_and_front_matter_are_not_guessed_at(broken):
         merge.merge("---\n- a\n---\n", FRONT, "Body", "card")
 
 
+def test_a_second_default_configuration_is_refused_for_nothing_could_be_loaded():
+    """`datasets` refuses every configuration of a repository that has two default ones."""
+    card = "---\nconfigs:\n- config_name: theirs\n  data_files: x.csv\n  default: true\n---\nWords\n"
+    with pytest.raises(OutputError, match="so is ours") as error:
+        merge.merge(card, FRONT, "Body", "card")
+    assert "theirs" in error.value.details["found"]
+    assert merge.merge(card.replace("  default: true\n", ""), FRONT, "Body", "card")
+
+
 def test_lineage_is_of_the_stages_that_made_the_file(tmp_path):
     """dvc.lock is written as DVC writes it; what comes after the file does not count."""
     data = tmp_path / "data.parquet"
