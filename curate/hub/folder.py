@@ -14,6 +14,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.base.public import public
 from curate.hub import card, dataset, licences, lineage, merge
+from curate.pairs.identity import question_keys
 from curate.pairs.manifest import MANIFEST, File, Manifest
 from curate.pairs.marks import MARKS
 from curate.project.params import PublishParams, ReportParams
@@ -53,10 +54,11 @@ def write(
         prepared: prepare.json, or empty.
 
     Raises:
-        InputError: no pairs.
+        InputError: no pairs, or a prompt on both sides of the split.
     """
     if frame.is_empty():
         raise InputError("there is nothing to publish", file=weights, found="no pair")
+    _check_sides(frame, weights)
     columns = dataset.published_columns(frame)
     if left := [name for name in frame.columns if name not in columns]:
         say(f"publish: columns that are not curate's stay here: {', '.join(left)}")
@@ -81,6 +83,21 @@ def write(
     front = card.front_matter(repo, manifest, configs, columns, params)
     asked = frozenset({"pretty_name"} if params.pretty_name else ())
     return Folder(path, manifest, front, card.body(repo, front["pretty_name"], manifest, columns, drawing), asked)
+
+
+def _check_sides(frame: pl.DataFrame, weights: Path) -> None:
+    """Raise `InputError` where a prompt is on both sides of the split: the card says that none is."""
+    rows = frame.select(pl.arg_where(pl.col("split").n_unique().over(pl.lit(question_keys(frame))) > 1)).to_series()
+    if rows.len():
+        raise InputError(
+            "a prompt is on both sides of the split, so that held-out pairs measure nothing",
+            file=weights,
+            row=rows[0],
+            field="split",
+            found=f"{rows.len():,} rows of such prompts",
+            expected="each prompt in train or in heldout",
+            remedy="`curate prepare` of the source draws it so; `curate show` names the rows",
+        )
 
 
 def describe(folder: Path, rows: Mapping[str, int]) -> dict[str, File]:

@@ -125,6 +125,12 @@ def test_pairs_that_would_vanish_are_refused(rehearse):
         rehearse(pairs.clear(), license="mit")
 
 
+def test_a_prompt_on_both_sides_is_refused_for_the_card_says_that_none_is(rehearse):
+    pairs = frame(20).with_columns(prompt_key=pl.lit("one"))
+    with pytest.raises(InputError, match="on both sides of the split"):
+        rehearse(pairs)
+
+
 def test_a_folder_of_something_else_is_not_replaced(rehearse, tmp_path):
     """A trained model has a curate.json too."""
     (tmp_path / "model").mkdir()
