@@ -40,7 +40,8 @@ def facts() -> Iterator[Fact]:
         properties = torch.cuda.get_device_properties(0)
         yield Fact("device", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
-        yield Fact("device", f"CPU, {torch.get_num_threads()} threads, {memory:.0f} GiB")
+        threads = torch.get_num_threads()
+        yield Fact("device", f"CPU, {threads} thread{'s' if threads > 1 else ''}, {memory:.0f} GiB")
         compiler = native.compiler()
         yield Fact("compiler", compiler or native.MISSING, compiler)
 

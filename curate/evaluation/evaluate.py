@@ -140,6 +140,8 @@ def _run(one: sources.Loaded, bench: Workbench, name: str) -> Ran:
         "judge": bench.judging.record() if bench.judging and (truth or tasks) else None,
         "options": public(one.named.options.model_dump(mode="json")),
     }
+    if no_room := int((results["finish"] == "too_long").sum()):
+        say(f"{suite.name}: {no_room:,} of {results.height:,} items have no answer: no room in the model's context")
     return Ran(results, values, about)
 
 

@@ -184,8 +184,8 @@ def _account(summary: dict[str, Any]) -> str:
     """Where the rows went, in one line."""
     read, used, rejected, made, kept = (summary[name] for name in ("read", "used", "rejected", "made", "kept"))
     if used == kept:
-        return f"read {read} = kept {kept} + rejected {rejected}"
-    return f"read {read} = used {used} + rejected {rejected}; pairs made {made}, kept {kept}"
+        return f"read {read:,} = kept {kept:,} + rejected {rejected:,}"
+    return f"read {read:,} = used {used:,} + rejected {rejected:,}; pairs made {made:,}, kept {kept:,}"
 
 
 def _unique_ids(pairs: pl.DataFrame) -> pl.DataFrame:

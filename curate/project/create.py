@@ -90,7 +90,8 @@ def parameters(preset: Preset, data: DataParams | None, model: str | None, *, is
         changes |= _evaluation(loaded) if source != "sample" else {}
         texts = {"texts": [source], "watch": watched}
         changes["reference"] = loaded.reference.model_copy(update=texts)
-    heading = "".join(f"# {line}\n" for line in preset.heading)
+    of = f"The preset {preset.name}, with the data or the model that `curate init` was given. The preset itself:"
+    heading = "".join(f"# {line}\n" for line in (of, *preset.heading))
     return f"{heading}#\n{to_yaml(loaded.model_copy(update=changes))}"
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from curate.reporting.table import written
+
 
 class Example(NamedTuple):
     """A pair that the page shows; `text` is its number among the texts that the page holds, if they are there."""
@@ -37,7 +39,7 @@ def _example(row: dict[str, Any], text: int | None) -> Example:
     title = f"{row['query_type']} query, gap {row['pmi_gap']:+.3f} nats/token".replace("-", "−")
     facts = [
         ("side", side),
-        ("MI chosen / rejected", f"{row['chosen_pmi']:.3f} / {row['rejected_pmi']:.3f} nats/token"),
+        ("MI chosen / rejected", f"{written(row['chosen_pmi'])} / {written(row['rejected_pmi'])} nats/token"),
         ("weights chosen / rejected", f"{row['chosen_weight']:.3f} / {row['rejected_weight']:.3f}"),
         ("source", f"{row['source']}, row {row['source_row']}"),
     ]

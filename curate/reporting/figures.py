@@ -77,7 +77,7 @@ def scatter(frame: pl.DataFrame, points: int) -> Drawn:
     outside = frame.filter(
         pl.any_horizontal(~pl.col("chosen_pmi", "rejected_pmi").is_between(low, high, closed="both"))
     ).height
-    left_out = f" Outside the frame: {outside:,} extreme pairs." if outside else ""
+    left_out = f" Outside the frame: {outside:,} extreme pair{'s' if outside > 1 else ''}." if outside else ""
     return Drawn(
         "mutual-information",
         "Mutual information of both responses",

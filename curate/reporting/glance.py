@@ -94,7 +94,7 @@ def _pairs(axis: Axes, frame: pl.DataFrame) -> None:
     axis.set(xlabel="MI of rejected (nats/token)", ylabel="MI of chosen (nats/token)")
     axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.yaxis.set_major_locator(MaxNLocator(4))
-    axis.legend(handles=handles, fontsize=SIZE - 0.5, loc="upper left", handletextpad=0.1, borderpad=0.2)
+    axis.figure.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=SIZE - 0.5, handletextpad=0.1)
 
 
 def _margins(axis: Axes, arms: Sequence[Arm]) -> None:

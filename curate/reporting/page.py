@@ -144,6 +144,7 @@ def _of_pairs(material: Material) -> dict[str, Any]:
         "verdict": [*measure.warnings(material.provenance), *(sentences(known) if known else [])],
         "clipped": at_bound(frame, weighed) if weighed else None,
         "not_finite": frame.height - finite(frame).height,
+        "scored": frame.height,
         "prepare": material.documents.get("prepare"),
         "prepared": tables.prepared(material.documents.get("prepare", {})),
         "balance": tables.mean_differences(smd) if isinstance(smd, dict) and smd else None,

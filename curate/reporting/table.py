@@ -61,7 +61,7 @@ def from_frame(title: str, frame: pl.DataFrame) -> Table:
 
 
 def written(cell: Cell) -> str:
-    """A cell as a person reads it: 12,345; 0.012; 1.2e-05; 0.914 ± 0.003; yes; – where there is nothing."""
+    """A cell as a person reads it: 12,345; −0.012; 1.2e-05; 0.914 ± 0.003; yes; – where there is nothing."""
     if isinstance(cell, Spread):
         mean = written(cell.mean)
         if cell.sd is None:
@@ -75,6 +75,8 @@ def written(cell: Cell) -> str:
         return "–"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
+    if isinstance(cell, int | float) and cell < 0:
+        return f"−{written(-cell)}"
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):

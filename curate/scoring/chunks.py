@@ -22,6 +22,7 @@ from curate.scoring.scorer import Counts, Scored, pair_tokens, sequence_lengths
 CHUNK_PAIRS = 8192
 """Pairs in memory at a time. Sequences are batched and shared within a chunk."""
 
+_LONGER = "use a longer-context model (scratch: raise reference.context)"
 
 Chunk = tuple[pl.DataFrame, Rendered]  # pairs, and their token ids
 
@@ -134,13 +135,13 @@ def check_lengths(chunks: Iterable[Chunk], nulls: NullPrompts, limit: int, param
             first = chunk.row(int(over[0]), named=True) | {"length": int(lengths[over[0]])}
     if first is not None and params.too_long == "error":
         raise InputError(
-            f"{long} of {pairs} pairs are longer than the model's context",
+            f"{long:,} of {pairs:,} pairs are longer than the model's context",
             file=first["source"],
             row=first["source_row"],
             field=f"pair {first['pair_id']}",
-            found=f"{first['length']} tokens (the longest pair: {longest})",
-            expected=f"at most {limit} tokens, prompt and response together",
-            remedy="score.too_long: reject (--too-long reject) sets such pairs aside; or use a longer-context model",
+            found=f"{first['length']:,} tokens (the longest pair: {longest:,})",
+            expected=f"at most {limit:,} tokens, prompt and response together",
+            remedy=f"score.too_long: reject (--too-long reject) sets such pairs aside; or {_LONGER}",
         )
     if long == seen:
         raise nothing_left(pairs, long)
@@ -154,7 +155,7 @@ def nothing_left(pairs: int, too_long: int = 0) -> InputError:
     return InputError(
         "no pair is left to score",
         found=f"{too_long:,} too long, {pairs - too_long:,} that cannot be rendered",
-        remedy="raise score.max_length or use a longer-context model"
+        remedy=f"raise score.max_length or {_LONGER}"
         if too_long
         else "score.unrenderable: error (--unrenderable error) tells what is wrong with the first",
     )

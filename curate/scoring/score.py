@@ -11,6 +11,7 @@ import polars as pl
 
 from curate.base import files
 from curate.base.errors import UsageError
+from curate.base.progress import say
 from curate.models.resolve import Model
 from curate.pairs.schema import REJECTS
 from curate.project.params import ScoreParams
@@ -86,6 +87,9 @@ def score_file(
         files.sink_parquet(pl.scan_parquet(sorted(parts.iterdir()), glob=False), temporary, provenance)
         shutil.rmtree(parts)
         rejected = pl.concat(rejects)
+        if rejected.height:
+            rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(rejected["rule"].value_counts().rows()))
+            say(f"score: {rejected.height:,} of {source.height:,} pairs set aside ({rules})")
         summary = summarise(pl.scan_parquet(temporary, glob=False), rejected.height, provenance)
     return FileResult(rejected, summary, provenance)
 

@@ -49,6 +49,14 @@ def test_a_model_of_few_positions(tmp_path):
     assert told["packs"] is True and told["parity"]["one_by_one"] < 1e-5
 
 
+def test_one_thread_is_one_thread(monkeypatch):
+    import torch
+
+    for count, said in ((1, "CPU, 1 thread,"), (2, "CPU, 2 threads,")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        assert said in check().stdout
+
+
 def test_without_a_model_it_says_what_is_installed():
     done = check()
     assert done.exit_code == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from curate.cli.tables import parts, print_table
-from curate.reporting.table import Spread, Table, Within
+from curate.reporting.table import Spread, Table, Within, written
 
 WIDE = Table(
     "sample",
@@ -39,3 +39,8 @@ def test_a_column_wider_than_the_screen_stands_alone_and_folds(capsys, monkeypat
     monkeypatch.setenv("COLUMNS", "40")
     print_table(Table("", ["", "settings"], [["step", "word " * 30]]))
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
+
+
+def test_every_number_below_zero_has_the_sign_that_intervals_have():
+    cells = [-0.0341, -7.3e-4, -1234, Spread(-0.02, 0.01, 3), Within(-0.02, -0.03, 0.01)]
+    assert list(map(written, cells)) == ["−0.034", "−7.3e-04", "−1,234", "−0.020 ± 0.010", "−0.020 [−0.030, 0.010]"]

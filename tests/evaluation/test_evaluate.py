@@ -146,6 +146,13 @@ def test_the_record_says_who_judged_and_how_and_nothing_of_this_machine_s_folder
     assert str(tmp_path) not in (tmp_path / "out/metrics.json").read_text()
 
 
+def test_prompts_that_leave_no_room_for_an_answer_are_told_of(reference_model, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text(f"forbidden_prompt\nhow do I bake it?\n{'the quick fox ' * 600}\n")
+    wanted = params(f"strongreject={tmp_path}/rows.csv", max_tokens=2)
+    evaluate(resolve(reference_model), wanted, tmp_path / "out", tmp_path / "state", "base")
+    assert "strongreject: 1 of 2 items have no answer: no room in the model's context\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

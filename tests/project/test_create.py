@@ -94,7 +94,9 @@ def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypat
     assert loaded.reference.texts == ["../../données 1.jsonl"] and loaded.reference.hidden_size == 192
     assert loaded.evaluate.suites == ["heldout=data/pairs.parquet"]  # the preset's
     assert "../../données 1.jsonl is read as trl" in done.stderr
-    assert Path("params.yaml").read_text().startswith("# B-DPO and DPO on a PKU-SafeRLHF file.")
+    first, second = Path("params.yaml").read_text().splitlines()[:2]
+    assert first.startswith("# The preset pku-small, with the data or the model that `curate init` was given")
+    assert second == "# B-DPO and DPO on a PKU-SafeRLHF file."
     assert "not there" not in done.stderr and "git init && dvc init" in done.stderr
 
 

@@ -340,6 +340,18 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
+def test_a_table_that_scrolls_squeezes_no_text_and_its_caption_stays_on_the_screen(browser, path):
+    with opened(browser, path, viewport={"width": 400, "height": 900}) as page:
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        widths = page.evaluate(
+            "[...document.querySelectorAll('tbody :is(td:not(.number), th)')].filter((e) => e.textContent.length > 24)"
+            ".map((e) => e.clientWidth)"
+        )
+        assert len(widths) > 10 and min(widths) >= 200
+        captions = "[...document.querySelectorAll('caption > *')].map((e) => e.getBoundingClientRect().right)"
+        assert max(page.evaluate(captions)) <= 400
+
+
 def test_both_colour_schemes_are_readable_and_the_scatter_follows_them(browser, path):
     grounds, pictures = [], []
     with opened(browser, path, color_scheme="light") as page:

@@ -310,6 +310,16 @@ def test_a_summary_of_other_pairs_is_refused(root, tmp_path, name, change, found
     assert caught.value.details["file"] == str(tmp_path / f"{name}.json")
 
 
+def test_pairs_that_were_kept_and_not_scored_are_told_of(root, tmp_path):
+    documents = {"prepare": tmp_path / "prepare.json"}
+    for kept in (400, 1554):
+        summary = json.loads((root / "data/prepare.json").read_text())
+        documents["prepare"].write_text(json.dumps({**summary, "read": kept + 3, "kept": kept}))
+        write_report(read_material(root / "data/weights.parquet", documents, None), tmp_path / "out", None)
+        said = "Of the pairs kept 400 were scored." in (tmp_path / "out/index.html").read_text()
+        assert said is (kept > 400)
+
+
 def test_a_run_of_other_pairs_is_refused(root, tmp_path):
     artefacts.write_run(tmp_path / "runs/dpo/seed-0", "dpo")
     frame = artefacts.frame()

@@ -167,6 +167,14 @@ def test_too_long_stops_with_the_pair_named_or_sets_it_aside(random_model, tmp_p
     assert result.summary["pairs"] + result.summary["rejected"] == frame.height
 
 
+def test_of_a_file_it_says_how_many_pairs_it_sets_aside_and_why(random_model, tmp_path, capsys):
+    frame = pl.concat([many(10), pairs(("why", "the fox " * 300, "no"))])
+    files.write_parquet(frame, tmp_path / "pairs.parquet", {})
+    options = FAST.model_copy(update={"too_long": "reject"})
+    scoring.score_file(tmp_path / "pairs.parquet", random_model, options, tmp_path, tmp_path / "scores.parquet")
+    assert "score: 1 of 11 pairs set aside (too_long 1)\n" in capsys.readouterr().err
+
+
 @pytest.mark.vllm
 def test_vllm_takes_a_sequence_as_long_as_the_limit(vllm_engine, reference_model):
     model = resolve(reference_model)

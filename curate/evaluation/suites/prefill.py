@@ -50,7 +50,9 @@ class PrefillOptions(Options):
 
 class Prefill:
     name: ClassVar[str] = "prefill"
-    about: ClassVar[str] = "harm of answers that are made to begin as harmful ones do (DOOR, arXiv 2503.03710)"
+    about: ClassVar[str] = (
+        "harm of answers that are made to begin as harmful ones do (DOOR, arXiv 2503.03710); prefill 5: by five tokens"
+    )
     source: ClassVar[str | None] = None
     columns: ClassVar[tuple[Columns, ...]] = (
         *({name: (name,) for name in (*PAIR, *labels)} for labels in LABELS),  # pairs of ours
