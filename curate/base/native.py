@@ -70,11 +70,7 @@ def load(source: Path, *, fused: bool = True) -> ctypes.CDLL | None:
         return _loaded(command, source, folder / name)
     except subprocess.SubprocessError:
         return None
-    except (
-        OSError,
-        RuntimeError,
-        OutputError,
-    ):  # no home, or one that cannot be written, or that nothing may be run from
+    except (OSError, OutputError, RuntimeError):  # no home; or nothing may be written there, or be run from there
         pass
     try:
         with tempfile.TemporaryDirectory(prefix="curate-") as scratch:  # what is loaded outlives its file

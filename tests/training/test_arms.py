@@ -257,13 +257,22 @@ def test_w_doors_aligned_model_prefers_no_unsafe_response(weights, model, tmp_pa
 
 
 def test_an_arm_weighs_with_the_params_of_the_file(weights, tmp_path, monkeypatch):
-    """Those of its provenance; of a file without, the defaults."""
+    """Those of its provenance, where it has keys of its own to put in their place; else none are asked for."""
     given = []
     monkeypatch.setattr(arms, "select", lambda *options: given.append(options[3]) or 1 / 0)
-    for provenance in ({"stage": "weigh", "params": {"alpha": 7.0}}, {"stage": "other", "params": {"alpha": 7.0}}, {}):
+    own = ArmParams(objective="bdpo", weigh={"scheme": "power"})
+    record = {"stage": "weigh", "params": {"alpha": 7.0}}
+    for arm, provenance in ((own, record), (ARMS["bdpo"], record), (ARMS["bdpo"], {})):
         with pytest.raises(ZeroDivisionError):
-            train(weights, NOWHERE, SHARED, ARMS["bdpo"], "arm", tmp_path / "run", tmp_path / "state", provenance)
+            train(weights, NOWHERE, SHARED, arm, "arm", tmp_path / "run", tmp_path / "state", provenance)
     assert given == [WeighParams(alpha=7.0), WeighParams(), WeighParams()]
+
+
+@pytest.mark.parametrize("provenance", [{}, {"stage": "other", "params": {}}, {"stage": "weigh", "params": {"old": 1}}])
+def test_an_arm_that_weighs_anew_must_know_how_the_pairs_were_weighed(weights, tmp_path, provenance):
+    own = ArmParams(objective="bdpo", weigh={"scheme": "power"})
+    with pytest.raises(InputError, match="how these pairs were weighed is not known"):
+        train(weights, NOWHERE, SHARED, own, "arm", tmp_path / "run", tmp_path / "state", provenance)
 
 
 REFUSED = {

@@ -17,13 +17,14 @@ from curate.training.train import train
 
 hub = pytest.importorskip("huggingface_hub")
 OPTIONS = params.TrainParams(epochs=1, batch_pairs=48, evaluations=1, eval_pairs=4, check_pairs=2, kl_prompts=0)
+WEIGHED = {"stage": "weigh", "params": params.WeighParams().model_dump()}
 ARM = ArmParams(objective="bdpo", weigh={"alpha": 3.0}, settings={"beta": 0.25}, train={"learning_rate": 1e-4})
 
 
 @pytest.fixture(scope="module")
 def run(weights, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("card")
-    train(weights, model, OPTIONS, ARM, "mine", folder / "run", folder / "state", {"stage": "weigh"}, seed=5)
+    train(weights, model, OPTIONS, ARM, "mine", folder / "run", folder / "state", WEIGHED, seed=5)
     return folder / "run"
 
 

@@ -127,12 +127,6 @@ def test_scores_of_another_model_are_refused(weights, tmp_path):
     assert "nats/token" in caught.value.details["found"] and not (tmp_path / "run").exists()
 
 
-def test_an_arm_that_weighs_anew_must_know_how_the_pairs_were_weighed(weights, model, tmp_path):
-    arm = ArmParams(objective="bdpo", weigh={"alpha": 2.0})
-    with pytest.raises(InputError, match="how these pairs were weighed is not known"):
-        train(weights, model, SHORT, arm, "x", tmp_path / "run", tmp_path / "state")
-
-
 def test_a_run_that_diverges_says_so(weights, model, tmp_path):
     wild = SHORT.model_copy(update={"learning_rate": 1e30, "warmup_fraction": 0.0, "scheduler": "constant"})
     with pytest.raises(InputError, match="diverged"):
