@@ -39,7 +39,8 @@ def test_sums_of_exponentials(columns, dtype):
     wide = (torch.randn(37, 2 * columns + 3) * 10).to(dtype)
     logits, shift = wide[:, 2 : 2 + columns], torch.randn(37) * 5 + 20
     expected = (logits.float() - shift[:, None]).double().exp().sum(-1)
-    assert close(sum_exp(logits, shift), expected, floor=0)
+    # The fewer numbers a vector of this processor has, the more are added one after the other.
+    assert torch.allclose(sum_exp(logits, shift).double(), expected, rtol=5e-6, atol=0)
 
 
 def test_sums_of_exponentials_at_the_ends():
