@@ -1,9 +1,12 @@
 """Steps in C against float64, and torch's form of each against C's."""
 
+import platform
+
 import pytest
 import torch
 from torch.nn.functional import silu
 
+from curate.base import native
 from curate.models.products import steps
 from curate.models.products.steps import gate, gate_backward_, norm, norm_backward, softmax_slope_, sum_exp, transposed
 
@@ -19,11 +22,34 @@ def cores(request):
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=[True, False], ids=["C", "torch"])
-def _way(request, monkeypatch):
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """As on a processor with narrower vectors."""
+    if platform.machine() != "x86_64":
+        pytest.skip("has no such vectors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.VARIABLE, f"{native.compiler()} -mno-avx")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        native.load.cache_clear()
+        found = steps.library.__wrapped__()
+    native.load.cache_clear()
+    return found
+
+
+@pytest.fixture(params=["C", "narrow C"])
+def _c(request, monkeypatch):
     assert steps.library()
-    if not request.param:
-        monkeypatch.setattr(steps, "library", lambda: None)
+    if request.param != "C":
+        found = request.getfixturevalue("narrow")
+        assert found
+        monkeypatch.setattr(steps, "library", lambda: found)
+
+
+@pytest.fixture(params=["C", "narrow C", "torch"])
+def _way(request, monkeypatch):
+    found = {"C": steps.library, "narrow C": lambda: request.getfixturevalue("narrow"), "torch": lambda: None}
+    library = found[request.param]()
+    monkeypatch.setattr(steps, "library", lambda: library)
 
 
 def close(found, expected, dtype=torch.float32, floor=1e-30):
@@ -33,6 +59,7 @@ def close(found, expected, dtype=torch.float32, floor=1e-30):
 
 
 @BOTH
+@pytest.mark.usefixtures("_c")
 @pytest.mark.parametrize("columns", [1, 15, 16, 1000, 20_011])
 def test_sums_of_exponentials(columns, dtype):
     torch.manual_seed(0)
@@ -61,6 +88,7 @@ def test_what_is_not_for_c_is_left():
 
 
 @BOTH
+@pytest.mark.usefixtures("_c")
 @pytest.mark.parametrize("columns", [5, 16, 1003])
 def test_the_slope_of_log_softmax(columns, dtype):
     torch.manual_seed(0)
