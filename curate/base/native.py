@@ -26,6 +26,7 @@ VARIABLE = "CURATE_CC"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-shared", "-fPIC")
 THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the first that the compiler knows
+KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}  # of arguments
 LONGEST = 120  # seconds to compile, at most
 MISSING = f"no C compiler ({', '.join(COMPILERS)}; {VARIABLE}): attention on a CPU takes more than twice as long"
 
@@ -35,9 +36,6 @@ def compiler() -> str | None:
     given = os.environ.get(VARIABLE)
     commands = [given] if given is not None else [os.environ.get("CC", ""), *COMPILERS]
     return next((each for each in commands if each.strip() and shutil.which(shlex.split(each)[0])), None)
-
-
-KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}
 
 
 def functions(source: Path, declared: Mapping[str, str], *, fused: bool = True) -> Any:

@@ -14,7 +14,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.base.public import public
 from curate.hub import card, dataset, licences, lineage, merge
-from curate.pairs.identity import question_keys
+from curate.pairs.identity import on_both_sides
 from curate.pairs.manifest import MANIFEST, File, Manifest
 from curate.pairs.marks import MARKS
 from curate.project.params import PublishParams, ReportParams
@@ -87,7 +87,7 @@ def write(
 
 def _check_sides(frame: pl.DataFrame, weights: Path) -> None:
     """Raise `InputError` where a prompt is on both sides of the split: the card says that none is."""
-    rows = frame.select(pl.arg_where(pl.col("split").n_unique().over(pl.lit(question_keys(frame))) > 1)).to_series()
+    rows = frame.select(pl.arg_where(on_both_sides(frame))).to_series()
     if rows.len():
         raise InputError(
             "a prompt is on both sides of the split, so that held-out pairs measure nothing",

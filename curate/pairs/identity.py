@@ -80,6 +80,11 @@ def question_keys(pairs: pl.DataFrame) -> pl.Series:
     return pl.Series("question_key", keys, dtype=pl.String)
 
 
+def on_both_sides(pairs: pl.DataFrame) -> pl.Expr:
+    """Whether the prompt of each of these rows is on both sides of the split, whatever its system turn."""
+    return pl.col("split").n_unique().over(pl.lit(question_keys(pairs))) > 1
+
+
 def _normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate.pairs.identity import OF_OTHER_TEXTS, question_keys
+from curate.pairs.identity import OF_OTHER_TEXTS, on_both_sides
 from curate.pairs.schema import SUBSETS, WEIGHTS, Split
 
 ROWS_NAMED = 5
@@ -24,8 +24,7 @@ def of_pairs(frame: pl.DataFrame) -> list[str]:
         for name in ("prompt", "chosen", "rejected")
     ]
     both_sides = pl.col("split").n_unique().over("prompt_key") > 1
-    question = question_keys(frame)
-    torn = ~both_sides & (pl.col("split").n_unique().over(pl.lit(question)) > 1)
+    torn = ~both_sides & on_both_sides(frame)
     return [
         *_rows(frame, pl.col("pair_id").is_duplicated(), "pair_id occurs more than once"),
         *_rows(frame, pl.col("pair_id").is_null() | pl.col("prompt_key").is_null(), "pair_id or prompt_key is null"),
