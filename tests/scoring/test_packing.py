@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from narrow import compiled_with
 from tiny import byte_tokenizer, forest, ids, little_memory, save_model, small, told_of_memory
 
 from curate.base import native
@@ -311,16 +312,13 @@ def test_attention_of_large_products_and_of_none():
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="has no such vectors")
 @pytest.mark.parametrize("vectors", ["-mno-avx512f", "-mno-avx"])
-def test_attention_with_narrower_vectors(vectors, monkeypatch, tmp_path):
+def test_attention_with_narrower_vectors(vectors, tmp_path):
     (pack,) = packs(long_forest(), 10_000)
     states = some_states(pack, (6, 2), (48, 80))
     expected = Tree(pack, kernels()).attend(*states, None, None)
     slope = torch.randn(expected.shape)
-    monkeypatch.setenv(native.VARIABLE, f"{native.compiler()} {vectors}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.load.cache_clear()
-    narrow = kernels.__wrapped__()
-    native.load.cache_clear()
+    with compiled_with(vectors, tmp_path):
+        narrow = kernels.__wrapped__()
     found = Tree(pack, narrow).attend(*states, None, None)
     gradients = (torch.autograd.grad(one, states, slope) for one in (found, expected))
     for one, other in ((found, expected), *zip(*gradients, strict=True)):

@@ -4,9 +4,9 @@ import platform
 
 import pytest
 import torch
+from narrow import compiled_with
 from torch.nn.functional import silu
 
-from curate.base import native
 from curate.models.products import steps
 from curate.models.products.steps import gate, gate_backward_, norm, norm_backward, softmax_slope_, sum_exp, transposed
 
@@ -27,13 +27,8 @@ def narrow(tmp_path_factory):
     """As on a processor with narrower vectors."""
     if platform.machine() != "x86_64":
         pytest.skip("has no such vectors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(native.VARIABLE, f"{native.compiler()} -mno-avx")
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        native.load.cache_clear()
-        found = steps.library.__wrapped__()
-    native.load.cache_clear()
-    return found
+    with compiled_with("-mno-avx", tmp_path_factory.mktemp("cache")):
+        return steps.library.__wrapped__()
 
 
 @pytest.fixture(params=["C", "narrow C"])
