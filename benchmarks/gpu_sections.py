@@ -277,13 +277,12 @@ def _trl_scoring(setup: Setup, model: Model, dtype: str, name: str, pairs: int) 
 
 def training(setup: Setup) -> None:
     """Steps of DPO with stored reference log-probs: curate's in packs and padded, and TRL's where it is installed."""
-    from trainers import TRAINERS, Settings, train
+    from trainers import Settings, train
     from training import referred
     from work import render
 
-    names = [name for name in TRAINERS if not name.endswith("torch")]
-    if not beside_trl(setup):
-        names = [name for name in names if not name.startswith("trl")]
+    names = ["curate", *(["trl"] if ON_GPU else ["trl", "trl-compact"])] if beside_trl(setup) else ["curate"]
+    names += ["curate-padded"]  # TRL's own is compact on a GPU
     steps, batch = (2, 4) if setup.tiny else (6, 16)
     for model_name, model, dtypes in setup.models():
         drawn = setup.pairs.head(steps * batch)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpu_sections import Setup
 
 OLD_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+SERVERS_SHARE = 0.5  # of a GPU's memory: the float64 pass of this process has some, and others may
 
 
 def lacking(setup: Setup) -> bool:
@@ -95,7 +96,8 @@ def vllm_server(setup: Setup) -> None:
     truth = Truth(setup, model)
     sequences = setup.sequences(model, 3 if setup.tiny else 200)
     start = time.perf_counter()
-    with serving(model.path, dtype, Path(setup.scratch / "server.log"), "--enable-scale-out") as port:
+    options = ["--enable-scale-out", *([] if setup.tiny else ["--gpu-memory-utilization", str(SERVERS_SHARE)])]
+    with serving(model.path, dtype, Path(setup.scratch / "server.log"), *options) as port:
         engine = ServerEngine(model, [f"http://127.0.0.1:{port}/v1"])
         told = ", ".join(sorted({way.told for way in engine.ways.values()}))
         setup.add(way=f"opened; gives log-probs {told}", dtype=dtype, seconds=time.perf_counter() - start)
