@@ -2,7 +2,7 @@
 
 from curate.base import files
 from curate.base.progress import say
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_with_provenance
 from curate.project.params import Params
 from curate.selection import measure, subsets
 
@@ -10,8 +10,8 @@ from .run import SCORES, SPLITS, run
 
 
 def main(params: Params) -> None:
-    before = files.read_provenance(SCORES)
-    frame = subsets.split(read_artefact(SCORES, "pairs", "scores"), params.split)
+    scores, before = read_with_provenance(SCORES, "pairs", "scores")
+    frame = subsets.split(scores, params.split)
     summary = subsets.summarise(frame, params.split)
     for warning in measure.warnings(before, summary, f"split.match: [{', '.join(subsets.wider(params.split))}]"):
         say(f"split: warning: {warning}")

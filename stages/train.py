@@ -5,7 +5,7 @@ from pathlib import Path
 
 from curate.base import files
 from curate.models.resolve import resolve
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_with_provenance
 from curate.project.params import Params
 from curate.selection import reads
 from curate.training.launch import launch
@@ -22,8 +22,7 @@ def main(params: Params) -> None:
 
     from curate.training.train import train
 
-    weights = read_artefact(WEIGHTS, "pairs", "scores", "splits", "weights")
-    pairs, provenance = reads.read(weights, files.read_provenance(WEIGHTS), arm)
+    pairs, provenance = reads.read(*read_with_provenance(WEIGHTS, "pairs", "scores", "splits", "weights"), arm)
     train(
         pairs,
         resolve(REFERENCE, trust_remote_code=params.model.trust_remote_code),

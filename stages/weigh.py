@@ -4,7 +4,7 @@ from pathlib import Path
 
 from curate.base import files
 from curate.base.progress import say
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_with_provenance
 from curate.project.params import Params
 from curate.selection import measure, reads, weights
 
@@ -12,9 +12,9 @@ from .run import READS, SPLITS, WEIGHTS, run
 
 
 def main(params: Params) -> None:
-    before = files.read_provenance(SPLITS)
+    splits, before = read_with_provenance(SPLITS, "pairs", "scores", "splits")
     settled = weights.settled(params.weigh, before)
-    frame = weights.weigh(read_artefact(SPLITS, "pairs", "scores", "splits"), settled, measure.forms(before))
+    frame = weights.weigh(splits, settled, measure.forms(before))
     summary = weights.summarise(frame, settled)
     for warning in measure.warnings(before, summary):
         say(f"weigh: warning: {warning}")

@@ -16,7 +16,7 @@ import polars as pl
 from curate.base import files
 from curate.base.progress import say
 from curate.cli.options import rejects_path
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_with_provenance, unchanged
 from curate.pairs.schema import PAIRS, REJECTS
 from curate.project.params import CleaningParams, DataParams, is_file
 from curate.selection import measure
@@ -40,8 +40,13 @@ def pairs(path: Path, limit: int = 0) -> Iterator[Pairs]:
         if not limit:
             yield found
             return
-        first = pl.scan_parquet(found.file, glob=False).head(limit).collect()
-        with _as_file(first, files.read_provenance(found.file)) as file:
+        check = unchanged(found.file)
+        first, provenance = (
+            pl.scan_parquet(found.file, glob=False).head(limit).collect(),
+            files.read_provenance(found.file),
+        )
+        check()
+        with _as_file(first, provenance) as file:
             yield Pairs(file, found.rejects)
 
 
@@ -102,7 +107,7 @@ def weighted(source: str, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
         from curate.hub.load import load_folder
 
         return load_folder(Path(source), *stages)
-    return read_artefact(source, *stages), files.read_provenance(source)
+    return read_with_provenance(source, *stages)
 
 
 @contextmanager

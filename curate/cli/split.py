@@ -24,12 +24,12 @@ def split(
     from curate.base import files
     from curate.base.progress import say
     from curate.cli.options import check_out, quoted, say_next
-    from curate.pairs.artefact import read_artefact
+    from curate.pairs.artefact import read_with_provenance
     from curate.selection import measure, subsets
 
     check_out(out, scores)
-    frame = subsets.split(read_artefact(scores, "pairs", "scores"), params)
-    before = files.read_provenance(scores)
+    scored, before = read_with_provenance(scores, "pairs", "scores")
+    frame = subsets.split(scored, params)
     files.write_parquet(frame, out, subsets.provenance(params, before))
     summary = subsets.summarise(frame, params)
     for warning in measure.warnings(before, summary, " ".join(f"--match {name}" for name in subsets.wider(params))):

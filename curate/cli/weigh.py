@@ -25,13 +25,12 @@ def weigh(
     from curate.base.progress import say
     from curate.cli import inputs
     from curate.cli.options import check_out, quoted, say_next
-    from curate.pairs.artefact import read_artefact
+    from curate.pairs.artefact import read_with_provenance
     from curate.selection import measure, weights
 
     check_out(out, splits)
     files.existing(splits, "make it first with `curate split`")
-    scores = read_artefact(splits, "pairs", "scores")
-    before = files.read_provenance(splits)
+    scores, before = read_with_provenance(splits, "pairs", "scores")
     params = weights.settled(params, before)
     frame = weights.weigh(scores, params, measure.forms(before))
     files.write_parquet(frame, out, weights.provenance(params, before))

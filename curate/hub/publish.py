@@ -17,7 +17,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.hub import card, licences
 from curate.hub import folder as folders
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_artefact, unchanged
 from curate.pairs.belonging import check_of_these_pairs
 from curate.pairs.manifest import MANIFEST, read
 from curate.project.params import PublishParams
@@ -105,17 +105,24 @@ def _folder(
 ) -> Iterator[folders.Folder]:
     """The folder without its card; it lands in `out` when the block succeeds."""
     prepared = _prepared(prepare) if prepare else {}
+    check = unchanged(weights)
     frame = read_artefact(weights, "pairs", "scores", "weights")
     if prepare:
         check_of_these_pairs(prepared, frame, prepare)
     licence = licences.decide(params.license, frame["source"].drop_nulls().unique().to_list(), _ask)
+
+    def write(path: Path) -> folders.Folder:
+        folder = folders.write(path, repo, frame, weights, licence, params, prepared)
+        check()  # what the manifest says of the file is of the rows that were read
+        return folder
+
     if out is None:
         with tempfile.TemporaryDirectory(prefix="curate-") as path:
-            yield folders.write(Path(path), repo, frame, weights, licence, params, prepared)
+            yield write(Path(path))
         return
-    with files.replacing(out, _kind(out)) as path:
-        path.mkdir()
-        yield folders.write(path, repo, frame, weights, licence, params, prepared)
+    with files.replacing(out, _kind(out)) as made:
+        made.mkdir()
+        yield write(made)
 
 
 def _kind(out: Path) -> files.Folder:

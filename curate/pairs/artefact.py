@@ -3,16 +3,16 @@ values are looked at before anything is done with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from curate.base import limits
 from curate.base.errors import InputError, first_line
-from curate.base.files import existing
+from curate.base.files import existing, read_provenance
 from curate.base.progress import say
 from curate.pairs.identity import OF_OTHER_TEXTS
 from curate.pairs.schema import LARGEST, MADE_BY, MESSAGES, OPTIONAL, PARQUET, RAW, STAGES, check_columns
@@ -34,6 +34,47 @@ def read_artefact(path: str | Path, *stages: str) -> pl.DataFrame:
         if "pairs" in stages:
             tell_of_other_texts(frame, path)
     return frame
+
+
+def read_with_provenance(path: str | Path, *stages: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """`read_artefact`, and what that very file says of how it was made (`files.read_provenance`).
+
+    Raises:
+        InputError: as there; or the file was replaced meanwhile.
+    """
+    check = unchanged(path)
+    frame, provenance = read_artefact(path, *stages), read_provenance(path)
+    check()
+    return frame, provenance
+
+
+def unchanged(path: str | Path, error: Callable[[Path], InputError] | None = None) -> Callable[[], None]:
+    """What raises `error`, or an `InputError` of its own, from the moment on that another file, or other bytes, are at
+    the path."""
+    path = Path(path)
+
+    def found() -> tuple[int, ...] | None:
+        try:
+            told = path.stat()
+        except OSError:
+            return None
+        return told.st_ino, told.st_size, told.st_mtime_ns
+
+    before = found()
+
+    def check() -> None:
+        if found() != before:
+            raise (error or _replaced)(path)
+
+    return check
+
+
+def _replaced(path: Path) -> InputError:
+    return InputError(
+        "the file was replaced while it was read",
+        file=path,
+        remedy="run the same command again when nothing writes to it",
+    )
 
 
 def scan_artefact(path: str | Path, *stages: str) -> pl.LazyFrame:

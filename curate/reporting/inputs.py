@@ -12,10 +12,10 @@ import polars as pl
 
 from curate.base import limits
 from curate.base.errors import InputError, first_line
-from curate.base.files import existing, read_json_object, read_provenance, real
+from curate.base.files import existing, read_json_object, real
 from curate.evaluation import record
 from curate.evaluation.record import BASE, Evaluation
-from curate.pairs.artefact import check_values, read_artefact
+from curate.pairs.artefact import check_values, read_artefact, read_with_provenance
 from curate.pairs.belonging import check_of_these_pairs
 from curate.pairs.schema import SUBSETS, check_columns
 from curate.selection.seeds import made
@@ -102,7 +102,7 @@ def read_material(
     Raises:
         InputError: a file that was named is missing or is not what it should be, or is of other pairs.
     """
-    frame = read_artefact(weights, "pairs", "scores", "weights")
+    frame, provenance = read_with_provenance(weights, "pairs", "scores", "weights")
     if set(SUBSETS) & set(frame.columns):  # pairs may be weighed without being split
         check_columns(frame, "splits", file=weights)
         check_values(frame, "splits", file=weights)
@@ -113,7 +113,7 @@ def read_material(
         _check_of_these(run, frame, runs)
     return Material(
         frame=frame,
-        provenance=read_provenance(weights),
+        provenance=provenance,
         documents=summaries,
         runs=trained,
         evaluations=[] if evaluations is None else read_evaluations(evaluations, arms, seeds),

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError
-from curate.base.files import existing, read_json_object, read_provenance
+from curate.base.files import existing, read_json_object
 from curate.evaluation import compare
 from curate.evaluation.items import RESULTS, VALUES
 from curate.evaluation.record import METRICS_FILE, VALUES_FILE, read_one
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_with_provenance
 from curate.pairs.schema import PAIRS, RAW, REJECTS, STAGES, check_columns
 from curate.reporting import faults, folders, tables
 from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
@@ -70,14 +70,14 @@ def summarise(path: Path) -> Summary:
         return Summary("summary", path, from_json("", read_json_object(path)), None, {})
     if path.suffix != ".parquet":
         raise InputError("cannot tell what this is", file=path, expected=KINDS, remedy=RAW)
-    frame = read_artefact(path)
+    frame, provenance = read_with_provenance(path)
     if set(REJECTS) <= set(frame.columns):
-        return Summary("rejects", path, _rejects(frame), None, read_provenance(path), frame)
+        return Summary("rejects", path, _rejects(frame), None, provenance, frame)
     for kind, columns in (("items", RESULTS), ("values", VALUES)):
         if all(frame.schema.get(name) == dtype for name, dtype in columns.items()):
             found, wrong = _TABLES[kind](frame), faults.CHECKS[kind](frame)
-            return Summary(kind, path, found, wrong, read_provenance(path), frame if kind == "items" else None)
-    return of_frame(path, frame, read_provenance(path))
+            return Summary(kind, path, found, wrong, provenance, frame if kind == "items" else None)
+    return of_frame(path, frame, provenance)
 
 
 def _rejects(frame: pl.DataFrame) -> list[Table]:

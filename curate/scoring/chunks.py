@@ -14,7 +14,7 @@ from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models import turn
 from curate.models.resolve import UNBOUNDED, Model
-from curate.pairs.artefact import scan_artefact, tell_of_other_texts
+from curate.pairs.artefact import scan_artefact, tell_of_other_texts, unchanged
 from curate.project.params import ScoreParams
 from curate.scoring.null_prompts import NullPrompts, Rendered
 from curate.scoring.scorer import Counts, Scored, pair_tokens, sequence_lengths
@@ -46,7 +46,7 @@ class Pairs(NamedTuple):
         Raises:
             InputError: it has not.
         """
-        check = _unchanged(path)
+        check = unchanged(path, changed)
         frame = scan_artefact(path, "pairs")
         tell_of_other_texts(frame, path)
         height = frame.select(pl.len()).collect().item()
@@ -59,25 +59,6 @@ class Pairs(NamedTuple):
                 check()  # first of all, where reading has failed
 
         return cls(height, lambda: map(chunk, range(0, height, CHUNK_PAIRS)), path, check)
-
-
-def _unchanged(path: Path) -> Callable[[], None]:
-    """What raises `InputError` from the moment on that another file, or other bytes, are at the path."""
-
-    def found() -> tuple[int, ...] | None:
-        try:
-            told = path.stat()
-        except OSError:
-            return None
-        return told.st_ino, told.st_size, told.st_mtime_ns
-
-    before = found()
-
-    def check() -> None:
-        if found() != before:
-            raise changed(path)
-
-    return check
 
 
 def changed(path: Path | None) -> InputError:

@@ -24,7 +24,7 @@ from curate.base.progress import Advance, progress, say
 from curate.models.classifiers import load_classifier, load_config, load_tokenizer
 from curate.models.resolve import Model
 from curate.models.template import render as template_text
-from curate.pairs.artefact import read_artefact
+from curate.pairs.artefact import read_with_provenance
 from curate.pairs.schema import RATINGS
 from curate.scoring.budget import Budget
 from curate.scoring.engines.transformers import BATCH_TOKENS
@@ -180,7 +180,7 @@ def rate_file(pairs: Path, models: Mapping[str, Model], dtype: str, out: Path) -
         InputError: as `Rater` and `Rater.rate`; or `pairs` is no pairs file, or one without pairs.
         OutputError: `out` cannot be written.
     """
-    frame = read_artefact(pairs, "pairs")
+    frame, before = read_with_provenance(pairs, "pairs")
     if frame.is_empty():
         raise InputError("there is no pair to rate", file=pairs, remedy="see what `curate prepare` set aside, and why")
     for rating, model in models.items():
@@ -197,7 +197,7 @@ def rate_file(pairs: Path, models: Mapping[str, Model], dtype: str, out: Path) -
         "models": {rating: model.record() for rating, model in models.items()},
         "engine": f"transformers {transformers.__version__}, torch {torch.__version__} on {device().type}",
         "params": {"dtype": dtype},
-        "from": files.read_provenance(pairs),
+        "from": before,
     }
     files.write_parquet(frame, out, provenance)
     return Rated(frame, provenance)

@@ -4,9 +4,10 @@ import polars as pl
 import pytest
 from artefacts import frame
 
-from curate.base import limits
+from curate.base import files, limits
 from curate.base.errors import InputError
-from curate.pairs.artefact import check_values, read_artefact, scan_artefact
+from curate.pairs import artefact
+from curate.pairs.artefact import check_values, read_artefact, read_with_provenance, scan_artefact
 
 ALL = ("pairs", "scores", "splits", "weights")
 PAIRS = frame(20)
@@ -80,3 +81,21 @@ def test_more_rows_than_the_file_can_hold(tmp_path, monkeypatch):
     pl.DataFrame({"a": pl.repeat(None, 100_000, eager=True)}).write_parquet(tmp_path / "a")
     with pytest.raises(InputError, match=r"larger than is read[\s\S]*100,000 rows"):
         read_artefact(tmp_path / "a")
+
+
+def test_rows_are_not_given_another_files_record(tmp_path, monkeypatch):
+    """One writer replaces the file after its rows were read, and before it is asked how it was made."""
+    path = tmp_path / "weights.parquet"
+    files.write_parquet(PAIRS, path, {"stage": "weigh", "params": {"alpha": 1}})
+    assert read_with_provenance(path, *ALL)[1]["params"] == {"alpha": 1}
+    read = artefact.read_artefact
+
+    def and_replaced(*asked):
+        found = read(*asked)
+        files.write_parquet(PAIRS.head(10), path, {"stage": "weigh", "params": {"alpha": 2}})
+        return found
+
+    monkeypatch.setattr(artefact, "read_artefact", and_replaced)
+    with pytest.raises(InputError, match="replaced while it was read") as caught:
+        read_with_provenance(path, *ALL)
+    assert caught.value.details["file"] == str(path)
