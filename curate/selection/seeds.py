@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from curate.pairs.identity import digest
+from curate.project.params import IDLE_KEYS
 
-IDLE = ("report_to", "accelerate", "check_pairs", "check_tolerance", "checkpoints")
-"""Keys of `train` that change neither the model nor what a run measures of it."""
 MEASURING = ("evaluations", "eval_pairs", "end_pairs", "kl_prompts", "kl_tokens")
 """Keys of `train` that change what a run measures alone."""
 
@@ -26,5 +25,5 @@ def made(record: Mapping[str, Any], without: Collection[str] = ()) -> str:
         return found if isinstance(found, Mapping) else {}
 
     weighed = part("from") if part("settings").get("objective") == "bdpo" else None
-    train = {name: value for name, value in part("train").items() if name not in {*IDLE, *without}}
+    train = {name: value for name, value in part("train").items() if name not in {*IDLE_KEYS, *without}}
     return digest([part("settings"), train, part("model").get("digest"), part("data").get("digest"), weighed])

@@ -20,7 +20,7 @@ from curate.base.errors import InputError, OutputError, first_line
 from curate.base.light import transformers
 from curate.models.resolve import Model
 from curate.objectives.registry import OBJECTIVES
-from curate.project.params import PIPELINE_KEYS, ArmParams, TrainParams
+from curate.project.params import IDLE_KEYS, PIPELINE_KEYS, ArmParams, TrainParams
 from curate.training import code
 from curate.training.arms import Pairs
 from curate.training.launched import first, processes, sharded
@@ -38,7 +38,7 @@ def key(pairs: Pairs, model: Model, params: TrainParams, arm: ArmParams, seed: i
     pass as a whole are the processes' own. Other runs end the same however many processes they have.
     """
     digest = hashlib.sha256()
-    shared = params.model_dump(exclude={*PIPELINE_KEYS, "report_to", "accelerate", "save"})
+    shared = params.model_dump(exclude={*PIPELINE_KEYS, *IDLE_KEYS})
     record: list[Any] = [model.digest, model.tokenizer_digest, shared, arm.model_dump(exclude={"train"}), seed]
     if sharded():
         record.append("in shards")

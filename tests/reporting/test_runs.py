@@ -164,7 +164,8 @@ def test_seeds_of_one_arm_may_be_logged_apart(tmp_path):
         artefacts.write_run(tmp_path / f"r{seed}", "dpo", ArmParams(), seed)
     path = tmp_path / "r1/model/curate.json"
     record = files.read_json(path)
-    files.write_json(record | {"train": record["train"] | {"report_to": ["tensorboard"]}}, path)
+    idle = {"report_to": ["tensorboard"], "save": "adapter", "checkpoints": 7}
+    files.write_json(record | {"train": record["train"] | idle}, path)
     assert [(run.arm, run.seed) for run in read_runs(tmp_path)] == [("dpo", 0), ("dpo", 1)]
 
 

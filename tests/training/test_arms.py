@@ -433,6 +433,17 @@ def test_a_key_is_of_the_tokenizer_too(weights, tmp_path):
     assert key() != first
 
 
+def test_a_run_goes_on_whatever_of_its_settings_changes_no_number(weights):
+    """They are those that do not tell seeds of one arm apart, either."""
+
+    def key(**changed):
+        shared = SHARED.model_copy(update=changed)
+        return plan_of(weights, NOWHERE, shared, ArmParams(), "arm", Path("run"), Path("state")).key
+
+    assert key(check_pairs=3, check_tolerance=0.5, checkpoints=7, report_to=["wandb"], save="adapter") == key()
+    assert key(eval_pairs=3) != key() != key(beta=0.2)
+
+
 def test_a_key_is_of_the_launch_where_that_changes_the_run_or_its_checkpoints(weights, monkeypatch):
     """And of no other: how many processes train an arm whose pairs stand alone, or none, is in no key."""
 

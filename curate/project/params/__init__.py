@@ -24,12 +24,13 @@ from curate.project.params.section import (
     TrainingDtype,
 )
 from curate.project.params.selection import SplitParams, WeighParams
-from curate.project.params.train import PIPELINE_KEYS, TrainParams
+from curate.project.params.train import IDLE_KEYS, PIPELINE_KEYS, TrainParams
 from curate.project.params.whole import Params
 from curate.project.params.writer import to_yaml, without_credentials
 
 __all__ = [
     "DEFAULT_ARMS",
+    "IDLE_KEYS",
     "LARGEST_SEED",
     "MANY",
     "OBJECTIVES",

@@ -11,6 +11,9 @@ from curate.project.params.section import CONFIGS_FOLDER, Count, Positive, Secti
 PIPELINE_KEYS = ("arms", "seeds", "more_arms", "more_seeds", "watch")
 """Keys of `train` that say what the pipeline runs, not how a run goes."""
 
+IDLE_KEYS = ("report_to", "accelerate", "check_pairs", "check_tolerance", "checkpoints", "save")
+"""Keys of `train` that change neither what a run learns nor what it measures of it."""
+
 
 class TrainParams(Section):
     """What the arms share; an arm's own `train` has the last word."""
