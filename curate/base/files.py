@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import compress
@@ -181,6 +181,7 @@ def _entered(path: Path) -> Iterator[Path]:
 def _holder(path: Path) -> Iterator[Path]:
     """A private folder beside `path`, so that two writers never meet and a crash leaves nothing under a real name."""
     prefix = f".{_short_name(path)}.{_process_space()}-{os.getpid()}-"
+    new = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for abandoned in _abandoned(path):
@@ -195,6 +196,9 @@ def _holder(path: Path) -> Iterator[Path]:
         yield holder
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        with suppress(OSError):  # something lies in them by now
+            for folder in new:
+                folder.rmdir()
 
 
 @contextmanager

@@ -35,6 +35,14 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+def test_folders_made_for_what_was_not_written_go_again(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for out in (tmp_path / "kept/out", tmp_path / "new/deep/out", tmp_path / "new/deep/run"):
+        with pytest.raises(RuntimeError), files.replacing(out):
+            raise RuntimeError
+    assert [p.name for p in tmp_path.rglob("*")] == ["kept"]
+
+
 @pytest.mark.parametrize("out", [".", "", "..", "../work"])
 def test_the_working_folder_is_never_replaced(tmp_path, monkeypatch, out):
     (tmp_path / "work").mkdir()
