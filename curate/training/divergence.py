@@ -124,7 +124,8 @@ class Divergence:
             logps = response_logits(policy, batch)[0].log_softmax(-1)
             with policy.disable_adapter() if reference is None else nullcontext():
                 reference_logps = response_logits(policy if reference is None else reference, batch)[0].log_softmax(-1)
-            each = kl_div(reference_logps, logps, log_target=True, reduction="none").sum(-1).double()
+            each = kl_div(reference_logps, logps, log_target=True, reduction="none")
+            each = each.masked_fill_(logps.isneginf(), 0).sum(-1).double()  # a token that the policy never gives
             yield from (part.sum().item() for part in each.split(batch.response_lengths.tolist()))
 
 

@@ -88,6 +88,28 @@ def test_it_is_the_divergence_of_responses():
     assert {len(response) for _, response in responses} == {1, 2, 3}
 
 
+def test_tokens_that_a_model_rules_out_itself_count_nothing():
+    """Some give places of the vocabulary that are no token the logit -inf: 0 (log 0 - log 0) is 0."""
+    policy, reference = (policy_of(seed=seed, vocab_size=5) for seed in (0, 1))
+    prompts = [np.array([2, 3, 0], dtype=np.int32)] * 8
+    estimate = estimator(prompts, 3, own(reference))
+    for model in (policy, reference):
+        ruled_out = torch.tensor([0.0, 0.0, 0.0, 0.0, -math.inf])
+        model.lm_head.register_forward_hook(lambda _, __, logits, ruled_out=ruled_out: logits + ruled_out)
+    wanted = []
+    with own_attention(policy):
+        with torch.no_grad():
+            responses = sampled(estimate, policy)
+        for prompt, response in responses:
+            batch = torch.from_numpy(np.concatenate([prompt, response])[None].astype(np.int64))
+            own_logps, reference_logps = (
+                model(input_ids=batch).logits[0, len(prompt) - 1 : -1, :4].double().log_softmax(-1).detach()
+                for model in (policy, reference)
+            )
+            wanted.append((own_logps.exp() * (own_logps - reference_logps)).sum().item())
+    assert estimate(policy) == pytest.approx(np.mean(wanted), rel=1e-4) and np.mean(wanted) > 0
+
+
 KINDS = {
     "qwen2": {},
     "mistral": {"sliding_window": 8},
