@@ -30,18 +30,20 @@ NO_MEMORY = 1
 
 
 class Kernels(NamedTuple):
-    """As tree.c declares them."""
+    """As tree.c declares them; `half`: whether they take bfloat16."""
 
     attend: Kernel
     attend_backward: Kernel
+    half: bool
 
 
 @cache
 def kernels() -> Kernels | None:
     """None where they cannot be compiled."""
-    sizes = "iiiipifiii"
-    library = native.functions(SOURCE, {"attend": "p" * 5 + sizes, "attend_backward": "p" * 9 + sizes})
-    return library and Kernels(library.attend, library.attend_backward)
+    sizes = "iiiiipifiii"
+    declared = {"attend": "p" * 5 + sizes, "attend_backward": "p" * 9 + sizes, "halves_taken": ""}
+    library = native.functions(SOURCE, declared)
+    return library and Kernels(library.attend, library.attend_backward, bool(library.halves_taken()))
 
 
 class Tree:
@@ -65,10 +67,16 @@ class Tree:
         q, k, v = (states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value))
         return _Attention.apply(q, k, v, self, scaling, window).unsqueeze(0)  # type: ignore[no-any-return]
 
+    def plain(self, states: torch.Tensor) -> torch.Tensor:
+        """As the kernels take them: contiguous, the width filled up with zeros to a multiple of WIDTH."""
+        beyond = -states.shape[-1] % WIDTH
+        states = states if self.kernels.half else states.float()
+        return (pad(states, (0, beyond)) if beyond else states).contiguous()
+
     def each(self, kernel: Kernel, arrays: tuple[torch.Tensor, ...], scale: float, window: int) -> None:
         """Run a kernel over all trees and key heads: at once, or on several cores tree by tree and head by head."""
         q, k, v = arrays[:3]
-        sizes = q.shape[1], k.shape[1], q.shape[2], v.shape[2]
+        sizes = q.dtype == torch.bfloat16, q.shape[1], k.shape[1], q.shape[2], v.shape[2]
         pointers = [array.data_ptr() for array in arrays]
 
         def run(branches: np.ndarray, first: int, last: int) -> None:
@@ -78,9 +86,9 @@ class Tree:
             assert not failed, "a pack's prompts are not those that its responses follow"
 
         if torch.get_num_threads() == 1:
-            run(self.whole, 0, sizes[1])
+            run(self.whole, 0, k.shape[1])
             return
-        at_once(run, ((tree, head, head + 1) for tree, head in product(self.trees, range(sizes[1]))))
+        at_once(run, ((tree, head, head + 1) for tree, head in product(self.trees, range(k.shape[1]))))
 
 
 def _trees(pack: Pack) -> list[np.ndarray]:
@@ -95,7 +103,7 @@ def _trees(pack: Pack) -> list[np.ndarray]:
 class _Attention(torch.autograd.Function):
     """q [T, heads, width], k [T, key heads, width], v [T, key heads, width of values] -> [T, heads, width of values].
 
-    In float32 inside, whatever the dtype.
+    In float32 inside; of bfloat16 the products are, where the processor has them, and what they add up to is not.
     """
 
     @staticmethod
@@ -110,8 +118,8 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.tree, ctx.window = tree, window or 0
         ctx.scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-        arrays = tuple(map(_plain, (q, k, v)))
-        out = torch.empty(*q.shape[:2], arrays[2].shape[2])
+        arrays = tuple(tree.plain(states) for states in (q, k, v))
+        out = torch.empty(*q.shape[:2], arrays[2].shape[2], dtype=arrays[2].dtype)
         norms = torch.empty(q.shape[:2])
         tree.each(tree.kernels.attend, (*arrays, out, norms), ctx.scale, ctx.window)
         out = out[..., : v.shape[2]].to(v.dtype)
@@ -121,15 +129,10 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, out, norms = ctx.saved_tensors  # once: under checkpointing a second look would compute them again
-        arrays = tuple(map(_plain, (q, k, v, out)))
-        found = tuple(map(torch.zeros_like, arrays[:3]))
-        arrays = *arrays, norms, _plain(gradients[0]), *found
-        ctx.tree.each(ctx.tree.kernels.attend_backward, arrays, ctx.scale, ctx.window)
+        *arrays, slope = (ctx.tree.plain(states) for states in (q, k, v, out, gradients[0]))
+        found = tuple(torch.zeros_like(array, dtype=torch.float32) for array in arrays[:3])
+        ctx.tree.each(ctx.tree.kernels.attend_backward, (*arrays, norms, slope, *found), ctx.scale, ctx.window)
+        if slope.dtype == torch.bfloat16:
+            found[1].mul_(ctx.scale)
         totals = (total[..., : of.shape[2]].to(of.dtype) for total, of in zip(found, (q, k, v), strict=True))
         return *totals, None, None, None
-
-
-def _plain(states: torch.Tensor) -> torch.Tensor:
-    """float32, contiguous, the width filled up with zeros to a multiple of WIDTH."""
-    beyond = -states.shape[-1] % WIDTH
-    return (pad(states, (0, beyond)) if beyond else states).float().contiguous()
