@@ -18,11 +18,12 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
-from curate.base.errors import CurateError, UsageError
+from curate.base.errors import CurateError, UsageError, causes
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STARTED = "CURATE_LAUNCHED"
@@ -151,6 +152,8 @@ def told(again: str = AGAIN) -> Iterator[None]:
             raise ended(str(error), error.exit_code) from error
         if isinstance(error, TypeError) and (name := _no_text()):
             raise ended(str(_unreadable(name)), 2) from error
+        if any(isinstance(cause, ValueError) for cause in causes(error)) and (name := _no_setting()):
+            raise ended(str(_unusable(name)), 2) from error
         if isinstance(error, OSError) and _is_the_machines(error):
             found = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename is not None else error.strerror
             raise ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
@@ -171,6 +174,36 @@ def _unreadable(name: str) -> UsageError:
         found=name,
         expected=f"names in {sys.getfilesystemencoding()}",
         remedy="set PYTHONUTF8=1 or LC_ALL=C.UTF-8; or rename the file",
+    )
+
+
+_SETTINGS: dict[str, Callable[[str], Any]] = {
+    "HF_ENDPOINT": lambda text: urlsplit(text).port,
+    "HF_HUB_ETAG_TIMEOUT": int,
+    "HF_HUB_DOWNLOAD_TIMEOUT": int,
+    "HF_DATASETS_IN_MEMORY_MAX_SIZE": float,
+}
+"""What huggingface_hub and datasets read of the environment while they are imported; a ValueError where they cannot."""
+
+
+def _no_setting() -> str | None:
+    """The variable of the environment that one of them cannot read."""
+    for name, read in _SETTINGS.items():
+        try:
+            read(os.environ.get(name, "0"))
+        except ValueError:
+            return name
+    return None
+
+
+def _unusable(name: str) -> UsageError:
+    expected = "an address like https://huggingface.co" if name == "HF_ENDPOINT" else "a whole number"
+    return UsageError(
+        "a variable of the environment, for the Hub, cannot be read",
+        field=name,
+        found=os.environ[name],
+        expected=expected,
+        remedy="set it so, or unset it",
     )
 
 

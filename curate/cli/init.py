@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from curate.base.errors import InputError, UsageError
 from curate.base.files import real
@@ -60,6 +61,8 @@ def init(
     written = create.create(folder, texts)
     if read_as is not None:
         say(f"init: {named.source if named else data} is read as {read_as}")
+    if named is not None and yaml.safe_load(text)["score"]["too_long"] == "reject":
+        say("init: pairs longer than the model's context will be set aside and counted (score.too_long)")
     say(f"init: {', '.join(written)} -> {folder}")
     for name in [name for name in texts if name not in written]:
         has = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()

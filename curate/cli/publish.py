@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from curate.cli.options import check_beside, quoted, say_next, with_keys, with_params
-from curate.project.params import REPOSITORY, PublishParams
+from curate.project.params import REPOSITORY, PublishParams, is_repository
 
 
 @with_params(PublishParams, skip=("repos",))
@@ -33,8 +32,8 @@ def publish(
     from curate.base.errors import UsageError
     from curate.hub import publish as hub
 
-    if not re.fullmatch(REPOSITORY, repo):
-        raise UsageError("not a repository's name", field="--repo", found=repo, expected="owner/name")
+    if not is_repository(repo):
+        raise UsageError("not a repository's name", field="--repo", found=repo, expected=REPOSITORY)
     if not dry_run:
         check_beside(receipt, weights, with_keys("repository", "commit", "files"))
         hub.publish(weights, repo, params, prepare=prepare, out=out, receipt=receipt)

@@ -13,7 +13,7 @@ from curate.hub import dataset
 from curate.hub.licences import non_commercial
 from curate.pairs.manifest import DEFAULT, MANIFEST, SPLIT_NAMES, Manifest
 from curate.pairs.schema import Split, table
-from curate.project.params import REPOSITORY, PublishParams
+from curate.project.params import PublishParams, is_repository
 from curate.selection import measure
 
 CARD = "README.md"
@@ -228,7 +228,7 @@ def _use(repo: str, manifest: Manifest) -> str:
     scored = measure.model(manifest.provenance)
     model = str(scored.get("name")) if scored.get("commit") else ""
     # It goes into a command and a program: a Hub id has no sign that either would read.
-    model = model if re.fullmatch(REPOSITORY, model) else "MODEL"
+    model = model if is_repository(model) else "MODEL"
     remark = "" if model != "MODEL" else "\nMODEL is the reference model: the log-probs and weights are its own.\n"
     return f"""## Training on it
 

@@ -32,6 +32,7 @@ except ImportError as error:
     raise OutputError("publishing needs huggingface_hub", remedy="pip install 'curate-preferences[hub]'") from error
 
 IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try
+UNREACHED = (httpx2.TransportError, httpx2.InvalidURL, ImportError)  # the last: a proxy of a kind that needs a package
 FAILURES = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 TIMEOUT = httpx2.Timeout(300, connect=30, pool=None)  # seconds without a byte
 NOT_DONE = {429, 503}  # of these, those that say that the request was not carried out
@@ -143,14 +144,14 @@ def talking(repo: str, token: str, patience: float) -> Iterator[hub.HfApi]:
         token: appears in no message.
         patience: seconds that a request may fail in passing before it is given up.
     """
-    hooks = get_session().event_hooks
     before = hub.logging.get_verbosity()
     bars = not are_progress_bars_disabled()
     if not console.is_terminal:
         disable_progress_bars()
-    set_client_factory(lambda: _Patient(patience, event_hooks=hooks, follow_redirects=True, timeout=TIMEOUT))
     hub.logging.set_verbosity_error()  # what it would say, with addresses that are signed, we say shorter
     try:
+        hooks = get_session().event_hooks
+        set_client_factory(lambda: _Patient(patience, event_hooks=hooks, follow_redirects=True, timeout=TIMEOUT))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield hub.HfApi(token=token, library_name="curate")
@@ -159,7 +160,7 @@ def talking(repo: str, token: str, patience: float) -> Iterator[hub.HfApi]:
                 say(_clean(str(warning.message), token))
     except CurateError:
         raise
-    except (GaveUp, errors.LocalTokenNotFoundError, OSError, httpx2.HTTPError, ValueError, RuntimeError) as error:
+    except (*UNREACHED, GaveUp, OSError, httpx2.HTTPError, ValueError, RuntimeError) as error:
         raise explain(error, repo, token) from None
     finally:
         hub.logging.set_verbosity(before)
@@ -188,12 +189,10 @@ def explain(error: Exception, repo: str, token: str) -> OutputError:
     """What failed and what to do."""
     status = status_of(error)
     led = causes(error)
-    cause = next((c for c in led if isinstance(c, (GaveUp, errors.HfHubHTTPError, httpx2.TransportError))), led[-1])
+    cause = next((c for c in led if isinstance(c, (GaveUp, errors.HfHubHTTPError, *UNREACHED))), led[-1])
     remedy: str | None
     if any(isinstance(c, errors.OfflineModeIsEnabled) for c in led):
         what, remedy = "the Hub is switched off: HF_HUB_OFFLINE is set", "unset it to publish"
-    elif any(isinstance(c, errors.HFValidationError) for c in led):
-        what, remedy = "this cannot be a repository's name", "give owner/name"
     elif status == 401:
         what, remedy = "the Hub does not accept the token", "set HF_TOKEN to a token that may write, or `hf auth login`"
     elif status == 403:
@@ -209,8 +208,8 @@ def explain(error: Exception, repo: str, token: str) -> OutputError:
         what, remedy = "the Hub fails", AGAIN
     elif status is not None:
         what, remedy = "the Hub refused the request", None
-    elif isinstance(cause, (GaveUp, httpx2.TransportError)):  # an HF_ENDPOINT that is no address is one
-        what, remedy = "the connection to the Hub failed", f"check the network and HF_ENDPOINT, then {AGAIN}"
+    elif isinstance(cause, (GaveUp, *UNREACHED)):  # an HF_ENDPOINT that is no address is one
+        what, remedy = "the connection to the Hub failed", f"check the network, its proxy and HF_ENDPOINT, then {AGAIN}"
     else:
         what, remedy = "publishing failed", None
     found = re.sub(r"\s*\n\s*", " ", str(cause)).strip() or "no message"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate.base import files, limits
-from curate.base.errors import InputError, causes, few
+from curate.base.errors import InputError, causes, few, first_line
 from curate.base.public import last_part
 from curate.models import adapters
 from curate.models.faults import check_digest
@@ -287,7 +287,6 @@ def download(name: str, revision: str | None) -> Path:
 def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], Path]) -> Path:
     """Run a Hub request; every way in which it fails becomes an `InputError` that says what to do."""
     try:
-        import httpx2
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
@@ -308,11 +307,13 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
         )
     except errors.RevisionNotFoundError:
         what, remedy = "no such revision on the Hub", f"check the {kind}'s revision"
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError, httpx2.HTTPError) as error:
+    except Exception as error:  # a proxy that is no address, or of a kind that is not installed, has its own
         answers = (getattr(getattr(cause, "response", None), "status_code", None) for cause in causes(error))
         status = next((answer for answer in answers if answer is not None), None)
         what = "the Hub cannot be reached" if status is None else f"the Hub answers with HTTP {status}"
-        remedy = f"check the network and HF_ENDPOINT, or give a local folder ({type(error).__name__})"
+        led = error.__cause__ or error
+        why = "" if status else f": {first_line(led)}"
+        remedy = f"check the network, its proxy and HF_ENDPOINT, or give a local folder ({type(led).__name__}{why})"
         if status in (401, 403):
             what, remedy = "the Hub refuses the token", "set HF_TOKEN to a valid token, or: hf auth login"
         elif huggingface_hub.constants.HF_HUB_OFFLINE:

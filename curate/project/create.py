@@ -86,8 +86,10 @@ def parameters(preset: Preset, data: DataParams | None, model: str | None, *, is
         own = {name: getattr(data, name) for name in OF_THE_DATA} | {"watch": watched, "source": source}
         changes["data"] = loaded.data.model_copy(update=own)
         changes["report"] = loaded.report.model_copy(update={"title": f"B-DPO on {Path(source).name}"})
-        # A model from scratch comprehends the pairs that it has read the like of.
+        # A model from scratch comprehends the pairs that it has read the like of, and its context is short.
         changes |= _evaluation(loaded) if source != "sample" else {}
+        if source != "sample" and changes.get("model", loaded.model).name == "scratch":
+            changes["score"] = loaded.score.model_copy(update={"too_long": "reject"})
         texts = {"texts": [source], "watch": watched}
         changes["reference"] = loaded.reference.model_copy(update=texts)
     of = f"The preset {preset.name}, with the data or the model that `curate init` was given. The preset itself:"

@@ -17,6 +17,7 @@ from curate.base.exits import STARTED, told
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "HF_DATASETS_IN_MEMORY_MAX_SIZE")
 
 
 def test_an_error_has_four_lines_at_most():
@@ -47,6 +48,19 @@ def test_a_fault_of_ours_keeps_its_traceback(raised):
     with pytest.raises(type(raised)) as caught, told():
         raise raised
     assert caught.value is raised
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HF_ENDPOINT", "http://me:s3cretly@[h"), ("HF_ENDPOINT", "http://h:port"), *[(name, "x") for name in NUMBERS]],
+)
+def test_what_the_hubs_libraries_cannot_read_of_the_environment_is_named(name, value):
+    code = "from curate.base.exits import told\nwith told():\n    import datasets"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT | {name: value}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and f"where: {name}\n" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert "s3cretly" not in done.stderr
 
 
 # In short sleeps: a signal that comes just before one does not end it.

@@ -5,10 +5,13 @@ import json
 
 import pytest
 from hub_server import Fault
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants, errors
+from huggingface_hub.utils import validate_repo_id
 
 from curate.base import files
-from curate.base.errors import InputError, OutputError
+from curate.base.errors import InputError, OutputError, UsageError
+from curate.hub.load import load
+from curate.project import params
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 LFS_UPLOAD = r"^/lfs/[0-9a-f]{64}$"
@@ -176,7 +179,6 @@ def test_the_owners_card_is_kept(hub, publish):
         ("hf_reader", "me/data", "may not make a dataset there"),
         ("hf_writer", "nobody/data", "may not make a dataset there"),
         ("hf_écrit", "me/data", "the token holds characters that no token has"),
-        ("hf_writer", "me/da--ta", "cannot be a repository's name"),
     ],
 )
 def test_who_may_not(hub, publish, monkeypatch, token, repo, says):
@@ -188,6 +190,58 @@ def test_who_may_not(hub, publish, monkeypatch, token, repo, says):
         assert done.exception.details["found"].startswith(
             "a token of " + ("guest" if token == "hf_reader" else "me, in team")
         )
+
+
+@pytest.mark.parametrize("name", ["me/da--ta", "me/da..ta", "me/data.git", "me/-data", "me-/data", "mé/data", "me"])
+def test_a_name_that_the_client_refuses_is_refused_at_once_in_a_rehearsal_too(hub, publish, name):
+    for words in ([], ["--dry-run"]):
+        error = publish(*words, repo=name).exception
+        assert isinstance(error, UsageError) and "owner/name" in error.details["expected"]
+    with pytest.raises(UsageError) as caught:
+        params.check(params.Params, {"publish": {"repos": ["me/data", name]}})
+    assert caught.value.details["field"] == "publish.repos.1" and not hub.asked
+
+
+def test_a_name_that_is_taken_is_one_that_the_client_takes():
+    parts = [
+        "a",
+        "A1",
+        "a-b",
+        "a.b",
+        "a_",
+        "_a",
+        "-a",
+        "a-",
+        ".a",
+        "a.",
+        "a--b",
+        "a..b",
+        "a-.b",
+        "a.git",
+        "a.gitx",
+        "é",
+    ]
+    for name in [f"{owner}/{part}" for owner in ["me", *parts] for part in [*parts, "x" * 96, "x" * 97]]:
+        if params.is_repository(name):
+            validate_repo_id(name)
+        elif name.partition("/")[0] == "me":
+            with pytest.raises(errors.HFValidationError):
+                validate_repo_id(name)
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(("proxy", "says"), [("socks5://localhost:9", "SOCKS"), ("http://h:port", "Invalid port")])
+def test_a_proxy_that_cannot_be_used_is_one_message(publish, monkeypatch, proxy, says):
+    publish()
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    close_session()
+    try:
+        error = publish("--pretty-name", "Another").exception
+        assert isinstance(error, OutputError) and says in error.details["found"] and "proxy" in error.details["remedy"]
+        with pytest.raises(InputError, match=says):
+            load("hub:me/data")
+    finally:
+        close_session()
 
 
 def test_a_name_that_something_else_has(hub, publish):

@@ -100,6 +100,15 @@ def test_a_preset_with_data_and_model_is_a_valid_params_file(tmp_path, monkeypat
     assert "not there" not in done.stderr and "git init && dvc init" in done.stderr
 
 
+def test_a_file_for_the_model_from_scratch_gets_a_project_that_sets_long_pairs_aside(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    done = process("init", "scratch", "--data", "pairs.jsonl", cwd=tmp_path)
+    assert "longer than the model's context will be set aside" in done.stderr
+    assert params.load(tmp_path / "scratch/params.yaml").score.too_long == "reject"
+    done = process("init", "own", "--data", "pairs.jsonl", "--model", "owner/model", cwd=tmp_path)
+    assert "set aside" not in done.stderr and params.load(tmp_path / "own/params.yaml").score.too_long == "error"
+
+
 ODD = '{"q": "Q", "good": "a", "bad": "b", "id": 7, "answers": [{"text": "a", "rank": 2}, {"text": "b", "rank": 1}]}\n'
 
 

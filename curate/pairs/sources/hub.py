@@ -10,7 +10,8 @@ from typing import Any, cast
 from curate.base.errors import InputError, causes, first_line
 
 OFFLINE = (
-    "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is cached; or download a file and give its path"
+    "check the network, its proxy and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is cached; or download a file and give "
+    "its path"
 )
 TIMEOUT = 10.0  # seconds
 

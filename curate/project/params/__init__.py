@@ -9,7 +9,7 @@ from curate.project.params.data import CleaningParams, DataParams, is_file
 from curate.project.params.evaluate import EvaluateParams
 from curate.project.params.model import ModelParams, ReferenceParams
 from curate.project.params.reader import check, load
-from curate.project.params.results import REPOSITORY, PublishParams, ReportParams
+from curate.project.params.results import REPOSITORY, PublishParams, ReportParams, is_repository
 from curate.project.params.score import ScoreParams
 from curate.project.params.section import (
     LARGEST_SEED,
@@ -60,6 +60,7 @@ __all__ = [
     "WeighParams",
     "check",
     "is_file",
+    "is_repository",
     "load",
     "to_yaml",
     "without_credentials",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from curate.project.params.section import Section
 
@@ -31,14 +32,27 @@ class ReportParams(Section):
     )
 
 
-REPOSITORY = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*$"
-"""A repository's name on the Hub."""
+_REPOSITORY = re.compile(r"(?!.*(?:--|\.\.|\.git$))[A-Za-z0-9](?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+
+
+def is_repository(name: str) -> bool:
+    """Whether `name` is owner/name as the Hub's client takes it (`huggingface_hub.utils.validate_repo_id`)."""
+    return bool(_REPOSITORY.fullmatch(name))
+
+
+def _repository(name: str) -> str:
+    if not is_repository(name):
+        raise ValueError(REPOSITORY)
+    return name
+
+
+REPOSITORY = "owner/name, each of at most 96 letters, digits, - _ and .; no - or . at an end, no -- or .., no .git last"
 
 
 class PublishParams(Section):
     """The weighted pairs as a dataset on the Hugging Face Hub."""
 
-    repos: list[Annotated[str, Field(pattern=REPOSITORY)]] = Field(
+    repos: list[Annotated[str, AfterValidator(_repository)]] = Field(
         [], description="dataset repositories to push to, owner/name; none: nothing is published"
     )
     public: bool = Field(False, description="make the repository public; one that is there keeps its visibility")
