@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from curate.base import files
-from curate.base.errors import OutputError, UsageError
+from curate.base.errors import OutputError, UsageError, few
 from curate.project import installed, shipped
 from curate.project.params import DataParams, ModelParams, Params, check, is_file, to_yaml
 from curate.project.presets import Preset
@@ -145,7 +145,8 @@ def create(folder: Path, texts: Mapping[str, str]) -> list[str]:
         The names of the files written.
 
     Raises:
-        OutputError: one of the others exists, or the folder cannot be written; nothing was written.
+        OutputError: one of the others exists, or what a stage would replace, or the folder cannot be written; nothing
+            was written.
     """
     there = [name for name in texts if (folder / name).exists() or (folder / name).is_symlink()]
     if taken := [name for name in there if name not in KEPT]:
@@ -154,6 +155,13 @@ def create(folder: Path, texts: Mapping[str, str]) -> list[str]:
             file=folder,
             found=", ".join(taken),
             expected="none of them",
+            remedy="name another folder, or move them away",
+        )
+    if lost := _lost(folder):
+        raise OutputError(
+            "files stand where the pipeline writes, and `dvc repro` would remove them",
+            file=folder,
+            found=few(lost),
             remedy="name another folder, or move them away",
         )
     made: list[Path] = []
@@ -176,6 +184,16 @@ def create(folder: Path, texts: Mapping[str, str]) -> list[str]:
             raise OutputError("cannot write the project", file=folder, found=found, remedy=remedy) from error
         raise
     return new
+
+
+def _lost(folder: Path) -> list[str]:
+    """What stands in `folder` where stages write: DVC removes it before it runs them. None of it where a dvc.lock says
+    that stages made it."""
+    if (folder / "dvc.lock").exists():
+        return []
+    outs = (out for stage in pipeline()["stages"].values() for out in stage["outs"] + stage.get("metrics", []))
+    patterns = (re.sub(r"\$\{[^}]*\}", "*", out if isinstance(out, str) else next(iter(out))) for out in outs)
+    return sorted({path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)})
 
 
 def _remove(made: list[Path]) -> None:

@@ -216,6 +216,33 @@ def test_no_file_is_overwritten(tmp_path):
     assert (tmp_path / ".gitignore").read_text() == "mine\n" and files(tmp_path) == set(texts)
 
 
+@pytest.mark.parametrize(
+    "mine",
+    [
+        "curate/notes.txt",
+        "data/reference/notes.txt",
+        "report/figures/a.png",
+        "runs/dpo/seed-0/model/a",
+        "data/pairs.parquet",
+    ],
+)
+def test_what_dvc_would_remove_before_it_runs_a_stage_stops_it(tmp_path, mine):
+    (tmp_path / mine).parent.mkdir(parents=True)
+    (tmp_path / mine).write_text("mine")
+    done = process("init", ".", cwd=tmp_path)
+    assert done.returncode == 1 and "`dvc repro` would remove them" in done.stderr, done.stderr
+    assert mine.startswith(done.stderr.split("found: ")[1].splitlines()[0]) and files(tmp_path) == {mine}
+    (tmp_path / "dvc.lock").touch()  # an older version's project, its files moved away: stages made it
+    assert process("init", ".", cwd=tmp_path).returncode == 0 and (tmp_path / mine).read_text() == "mine"
+
+
+def test_what_stands_beside_does_not(tmp_path):
+    for mine in ("data/raw.jsonl", "report/paper.tex", "runs/notes.txt"):
+        (tmp_path / mine).parent.mkdir(parents=True)
+        (tmp_path / mine).write_text("mine")
+    assert process("init", ".", cwd=tmp_path).returncode == 0
+
+
 def test_a_failure_half_way_leaves_nothing(tmp_path):
     (tmp_path / "kept.txt").write_text("")
     texts = {"a/b/one": "1", "two": "2", "kept.txt/three": "3"}  # the last cannot be: its folder is a file
