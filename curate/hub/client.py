@@ -90,7 +90,7 @@ class _Patient(httpx2.Client):
         with self._lock:
             now = time.monotonic()
             first, last = self._failing.get(address, (now, 0.5))
-            rest = min(2 * last, LONGEST_REST) if told is None else told
+            rest = max(min(2 * last, LONGEST_REST), told or 0)  # (it may ask for 0 s each time)
             if now - first + rest > self._patience:
                 asked = f"; it asks to wait {told:.0f} s" if told else ""
                 raise GaveUp(status, f"{found}{asked}")

@@ -10,7 +10,7 @@ import polars as pl
 
 from curate.base.errors import InputError, UsageError, first_line
 from curate.hub import dataset
-from curate.models.resolve import hub_call
+from curate.models.resolve import snapshot
 from curate.pairs.artefact import check_values, tell_of_other_texts
 from curate.pairs.manifest import MANIFEST, Manifest, read, read_folder, verified
 from curate.pairs.schema import check_columns
@@ -77,11 +77,4 @@ def _checked(manifest: Manifest, folder: Path, where: str, *stages: str) -> Load
 
 
 def _snapshot(repo: str, revision: str | None, names: list[str]) -> Path:
-    return hub_call(
-        repo,
-        revision,
-        "dataset",
-        lambda hub: Path(
-            hub.snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=names, etag_timeout=10)
-        ),
-    )
+    return snapshot(repo, revision, "dataset", names)

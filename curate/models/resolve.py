@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate.base import files, limits
 from curate.base.errors import InputError, causes, few, first_line
+from curate.base.progress import say
 from curate.base.public import last_part
 from curate.models import adapters
 from curate.models.faults import check_digest
@@ -276,15 +278,37 @@ def _content_digest(file: Path) -> str:
 
 def download(name: str, revision: str | None) -> Path:
     """The snapshot folder of a Hub model; what is in the cache is not fetched again."""
-    return hub_call(
-        name,
-        revision,
-        "model",
-        lambda hub: Path(hub.snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES, etag_timeout=10)),
-    )
+    return snapshot(name, revision, "model", _HUB_FILES)
 
 
-def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], Path]) -> Path:
+def snapshot(name: str, revision: str | None, kind: str, patterns: Sequence[str]) -> Path:
+    """The folder in the cache that has what `patterns` name of the Hub's repository; raises as `_asked`.
+
+    Where the Hub does not answer, or refuses, what the cache has of the revision is taken, which is said: the Hub may
+    have another commit of it since.
+    """
+
+    def ask(hub: Any) -> Path:
+        get = partial(hub.snapshot_download, name, repo_type=kind, revision=revision, etag_timeout=10)
+        try:
+            if not hub.constants.HF_HUB_OFFLINE and not re.fullmatch("[0-9a-f]{40}", revision or ""):
+                hub.HfApi().repo_info(name, repo_type=kind, revision=revision or "main", timeout=10)
+        except hub.errors.RevisionNotFoundError:
+            raise
+        except Exception as error:
+            try:
+                folder = Path(get(allow_patterns=patterns, local_files_only=True))
+            except Exception:  # (the Hub's answer is what is told)
+                raise error from None
+            why = first_line(error).partition(" for url")[0]
+            say(f"the Hub does not give {kind} {name} ({why}): commit {folder.name} is used, from the cache")
+            return folder
+        return Path(get(allow_patterns=patterns))
+
+    return _asked(name, revision, kind, ask)
+
+
+def _asked(name: str, revision: str | None, kind: str, call: Callable[[Any], Path]) -> Path:
     """Run a Hub request; every way in which it fails becomes an `InputError` that says what to do."""
     try:
         import huggingface_hub
@@ -316,6 +340,8 @@ def hub_call(name: str, revision: str | None, kind: str, call: Callable[[Any], P
         remedy = f"check the network, its proxy and HF_ENDPOINT, or give a local folder ({type(led).__name__}{why})"
         if status in (401, 403):
             what, remedy = "the Hub refuses the token", "set HF_TOKEN to a valid token, or: hf auth login"
+        elif status == 429 or (status or 0) >= 500:
+            remedy = "try again later, or give a local folder"
         elif huggingface_hub.constants.HF_HUB_OFFLINE:
             what, remedy = "not in the cache, and HF_HUB_OFFLINE is set", "unset it to ask the Hub"
     raise InputError(what, found=f"{kind} {name}" + (f" at {revision}" if revision else ""), remedy=remedy) from None

@@ -194,6 +194,22 @@ def test_what_is_not_as_it_was_published_is_refused(hub, publish):
             load("hub:me/data")
 
 
+@pytest.mark.usefixtures("no_figure")
+@pytest.mark.parametrize("status", [0, 401, 403, 503])
+def test_an_older_commit_of_the_cache_is_not_used_without_a_word(hub, publish, capsys, status):
+    publish()
+    load("hub:me/data")
+    first = hub.repo("me/data").commits[-1][0]
+    hub.put("me/data", {"notes.txt": b"later"})
+    hub.faults.append(Fault("GET", r"/revision/main$", status, cut=not status, times=9))
+    capsys.readouterr()
+    assert load("hub:me/data").provenance["published"]["commit"] == first
+    assert f"commit {first} is used, from the cache" in capsys.readouterr().err
+    hub.faults.clear()
+    assert load("hub:me/data").provenance["published"]["commit"] == hub.repo("me/data").commits[-1][0]
+    assert "from the cache" not in capsys.readouterr().err
+
+
 DATA = r"/resolve/.*/data/train"
 
 

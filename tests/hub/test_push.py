@@ -112,6 +112,11 @@ def test_a_busy_hub_is_waited_for_as_it_asks_and_no_longer_than_we_are_told(hub,
     assert "asks to wait 60 s" in error.details["found"] and "publish.patience" in error.details["remedy"]
 
 
+def test_a_hub_that_asks_for_no_rest_is_not_overrun(hub, publish):
+    hub.faults.append(Fault("GET", r"^/api/datasets/me/data$", 429, times=99, headers={"Retry-After": "0"}))
+    assert "rate limit" in str(publish(patience="1.5").exception) and len(hub.asked) == 2
+
+
 def test_a_commit_whose_answer_is_lost_is_found_to_have_landed(hub, publish, tmp_path):
     hub.faults.append(Fault("POST", COMMIT, applied=True))
     assert publish().exception is None
