@@ -66,6 +66,37 @@ def test_a_folder_of_a_dataset_is_read_where_it_has_no_such_configuration(hub, t
     assert done.returncode == 1 and "no such configuration or split" in done.stderr and "'nothing'" in done.stderr
 
 
+def test_rows_of_another_commit_are_refused_where_the_hub_fails(hub, tmp_path):
+    row = '{"prompt": "question %d", "chosen": "a", "rejected": "b"}\n'
+    hub.make("me/data", {"train.jsonl": (row % 1).encode()})
+    call = ("-m", "curate", "prepare", "hub:me/data", "--out", "p.parquet")
+    assert process(hub, tmp_path, *call).returncode == 0
+    first, second = hub.repo("me/data").commits[-1][0], hub.put("me/data", {"train.jsonl": (row % 2).encode()})
+    hub.faults.append(Fault("HEAD", r"/resolve/", 403, times=9))
+    done = process(hub, tmp_path, *call)
+    assert done.returncode == 1 and "rows of another commit" in done.stderr, done.stderr
+    assert f"found: commit {first}; expected: commit {second}" in done.stderr
+    hub.faults.clear()
+    assert process(hub, tmp_path, *call).returncode == 0
+    assert pl.read_parquet(tmp_path / "p.parquet")["prompt"].list.first().struct["content"].to_list() == ["question 2"]
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"data.py": b"import datasets\n"}, "made by a script of its own"),
+        ({}, "no files that `datasets` reads"),
+        ({f"{name}.csv": b"prompt\n" for name in ("one", "two")}, "among the available configs: ['one', 'two']"),
+    ],
+)
+def test_what_datasets_cannot_read_is_said_as_it_is(hub, tmp_path, files, says):
+    configs = [{"config_name": name[:-4], "data_files": name} for name in files if name.endswith(".csv")]
+    card = {"README.md": f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()} if configs else {}
+    hub.make("me/data", files | card)
+    done = process(hub, tmp_path, "-m", "curate", "prepare", "hub:me/data", "--out", "p.parquet")
+    assert done.returncode == 1 and says in done.stderr and "HF_ENDPOINT" not in done.stderr, done.stderr
+
+
 def test_datasets_has_the_same_rows_in_every_configuration(hub, weights, pairs, tmp_path):
     prepared = {"read": 63, "kept": 60, "rejected": 3, "rules": {"duplicate": {"count": 3, "meaning": "a repeat"}}}
     files.write_json(prepared, tmp_path / "prepare.json")

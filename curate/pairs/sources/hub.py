@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -47,9 +48,28 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
         dataset = _loaded(datasets, name, config, split=split, revision=revision)
     except Exception as error:  # httpx, huggingface_hub and datasets each have their own
         what, remedy = _explain(error, name)
-        found = f"{type(error).__name__}: {first_line(error)}"
-        raise InputError(what, file=where, found=found, remedy=remedy) from error
+        words = " ".join(str(error).split("\n", 2)[:2]) if isinstance(error, ValueError) else first_line(error)
+        raise InputError(what, file=where, found=f"{type(error).__name__}: {words}", remedy=remedy) from error
+    _check_commit(dataset, revision, where)
     return cast(Iterable[dict[str, Any]], dataset)
+
+
+def _check_commit(dataset: Any, revision: str | None, where: str) -> None:
+    """Where the Hub fails, `datasets` takes what its cache has of another commit, whatever was asked for; its folder
+    has the commit's name."""
+    commits = {Path(file["filename"]).parent.name for file in dataset.cache_files} if _is_commit(revision) else set()
+    if other := [commit for commit in commits if _is_commit(commit) and commit != revision]:
+        raise InputError(
+            "the Hub failed, and `datasets` gave rows of another commit, from its cache",
+            file=where,
+            found=f"commit {other[0]}",
+            expected=f"commit {revision}",
+            remedy="try again later; or HF_HUB_OFFLINE=1, with no hub_revision, uses what is cached",
+        )
+
+
+def _is_commit(name: str | None) -> bool:
+    return bool(re.fullmatch("[0-9a-f]{40}", name or ""))
 
 
 def _loaded(datasets: ModuleType, name: str, config: str | None, **named: str | None) -> Any:
@@ -88,4 +108,9 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
         return "no such dataset on the Hub, or it is private", "check the name; `hf auth login` for a private one"
     if isinstance(error, ValueError):  # what `datasets` raises for a configuration or split that is not there
         return "the dataset has no such configuration or split", "check hub_config (or a folder) and hub_split"
+    if "scripts are no longer supported" in str(error):
+        converted = "hub_revision: refs/convert/parquet, where the Hub has converted it; or download a file"
+        return "this dataset is made by a script of its own, which `datasets` does not run", converted
+    if isinstance(error, FileNotFoundError) and not led_by(hub.HfHubHTTPError, hub.OfflineModeIsEnabled):
+        return "the dataset has no files that `datasets` reads", "check hub_config (or a folder); or download a file"
     return "cannot read the dataset from the Hub", OFFLINE
