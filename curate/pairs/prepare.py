@@ -213,6 +213,9 @@ def _split(pairs: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
         )
     pairs = pairs.with_columns(split=given.first().over("question_key"))
     new = pairs.filter(pl.col("split").is_null())
+    if new.is_empty() and not (pairs["split"] == Split.HELDOUT.value).any():
+        both = "; hub_split: train+test reads both sides" if data.source.startswith("hub:") else ""
+        say(f"prepare: warning: no pair is held out, for all of them came with the split train{both}")
     drawn = new.select("row", drawn=heldout.draw(new, data.heldout_fraction, data.seed))
     return pairs.join(drawn, on="row", how="left", maintain_order="left").select(split=pl.coalesce("split", "drawn"))[
         "split"

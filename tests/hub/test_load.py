@@ -122,6 +122,12 @@ def test_datasets_has_the_same_rows_in_every_configuration(hub, weights, pairs, 
         "imbalanced/train": training.filter(pl.col("imbalanced")).to_dicts(),
         "imbalanced/test": heldout.to_dicts(),
     }
+    read = ("-m", "curate", "prepare", "hub:me/data", "--out", "p.parquet")
+    assert "warning: no pair is held out" in (done := process(hub, tmp_path, *read)).stderr and done.returncode == 0
+    assert "train+test reads both sides" in done.stderr
+    both = process(hub, tmp_path, *read, "--hub-split", "train+test")
+    assert both.returncode == 0 and "warning" not in both.stderr, both.stderr
+    assert pl.read_parquet(tmp_path / "p.parquet")["split"].cast(pl.String).sort().equals(plain["split"].sort())
     refused = command.process("publish", weights, "--repo", "nobody/data", cwd=tmp_path)
     assert refused.returncode == 1 and "may not make a dataset there" in refused.stderr
     assert "Traceback" not in refused.stderr

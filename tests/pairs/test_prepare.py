@@ -215,6 +215,15 @@ def test_a_split_that_tears_a_prompt_is_refused_and_a_missing_one_is_drawn(tmp_p
         run(tmp_path, rows)
 
 
+def test_a_file_of_one_side_of_a_split_is_told(tmp_path, capsys):
+    pairs = run(tmp_path, [trl(f"Q{n}") for n in range(10)]).pairs
+    for side, told in (("train", True), ("heldout", False)):
+        files.write_parquet(pairs.filter(split=side), tmp_path / "side.parquet", {})
+        capsys.readouterr()
+        prepare(DataParams(source=str(tmp_path / "side.parquet")), CleaningParams())
+        assert ("warning: no pair is held out" in capsys.readouterr().err) == told
+
+
 def test_same_params_same_bytes_and_row_order_does_not_move_the_split(tmp_path):
     records = [trl(f"Q{i % 13}", f"yes {i}") for i in range(40)]
     names = ["pairs.parquet", "rejects.parquet", "prepare.json"]
