@@ -302,7 +302,7 @@ class Handler(BaseHTTPRequestHandler):
             "sha": sha,
             "private": self.seen(repo).private,
             "siblings": [{"rfilename": path} for path in sorted(files)],
-            "cardData": front(files["README.md"].content.decode()) if "README.md" in files else {},
+            "cardData": front(files["README.md"].content.decode(errors="replace")) if "README.md" in files else {},
             "tags": [],
         }
         return 200, found, {}

@@ -77,17 +77,26 @@ def open_repository(api: HfApi, repo: str, public: bool) -> Remote:
     tree = api.list_repo_tree(repo, repo_type=KIND, recursive=True, revision=info.sha)
     files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
 
-    def text(name: str) -> str:
-        if name not in files:
-            return ""
-        path = api.hf_hub_download(repo, name, repo_type=KIND, revision=info.sha)
-        return Path(path).read_bytes().decode("utf-8-sig")
-
     ours: frozenset[str] = frozenset()
     if MANIFEST in files:
         path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=KIND, revision=info.sha))
         ours = frozenset([*read(path, f"hub:{repo}").files, MANIFEST])
-    return Remote(str(info.sha), bool(info.private), files, text(CARD), ours)
+    card = _card(api, repo, str(info.sha)) if CARD in files else ""
+    return Remote(str(info.sha), bool(info.private), files, card, ours)
+
+
+def _card(api: HfApi, repo: str, revision: str) -> str:
+    path = api.hf_hub_download(repo, CARD, repo_type=KIND, revision=revision)
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OutputError(
+            "the repository's card is not UTF-8 text, and would not be kept as it is",
+            file=f"hub:{repo}",
+            field=CARD,
+            found=error,
+            remedy="mend it on the Hub; nothing was sent",
+        ) from error
 
 
 def push(api: HfApi, repo: str, folder: Path, remote: Remote, message: str) -> Pushed:

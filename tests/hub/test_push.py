@@ -257,6 +257,9 @@ def test_a_name_that_something_else_has(hub, publish):
 def test_a_manifest_that_is_not_ours_and_a_card_that_cannot_be_read_stop_it(hub, publish):
     hub.make("me/data", {"curate.json": b'{"layout": 2}'})
     assert isinstance(publish().exception, InputError)
+    hub.make("me/old", {"README.md": "caf\u00e9".encode("latin-1")})
+    error = publish(repo="me/old").exception
+    assert "not UTF-8" in str(error) and error.details["field"] == "README.md" and len(messages(hub, "me/old")) == 1
     hub.make("me/data", {"README.md": b"---\nlicense: [mit\n---\n"})
     assert "cannot be read" in str(publish().exception) and len(messages(hub)) == 1
 
