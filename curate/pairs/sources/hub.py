@@ -108,6 +108,8 @@ def _explain(error: Exception, name: str) -> tuple[str, str]:
         return "no such dataset on the Hub, or it is private", "check the name; `hf auth login` for a private one"
     if isinstance(error, ValueError):  # what `datasets` raises for a configuration or split that is not there
         return "the dataset has no such configuration or split", "check hub_config (or a folder) and hub_split"
+    if "OfflineModeIsEnabled" in str(error):
+        return "not in the cache, and HF_HUB_OFFLINE is set", "unset it to ask the Hub"
     if "scripts are no longer supported" in str(error):
         converted = "hub_revision: refs/convert/parquet, where the Hub has converted it; or download a file"
         return "this dataset is made by a script of its own, which `datasets` does not run", converted

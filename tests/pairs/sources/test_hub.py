@@ -37,6 +37,7 @@ def test_rows_come_from_the_commit_that_was_resolved(monkeypatch):
         (ValueError("Unknown split"), "no such configuration or split"),
         (datasets.exceptions.DatasetNotFoundError("a gated dataset on the Hub"), "must be granted"),
         (ConnectionError("down"), "cannot read"),
+        (ConnectionError("Couldn't reach 'a/b' on the Hub (OfflineModeIsEnabled)"), "HF_HUB_OFFLINE is set"),
     ],
 )
 @pytest.mark.usefixtures("online")
