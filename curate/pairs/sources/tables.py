@@ -28,6 +28,7 @@ SEPARATORS = {
 }
 """What parts the columns of a table, its word, and what to do where a file's name says another."""
 
+TYPE_NOT_READ = "a column has a type that is not read"
 SPAN_BYTES = 2**26  # of row groups, decoded, that are read at a time
 PART_ROWS = 1024  # of them that are Python's at a time
 _DAY_ONE, _LAST_DAY = -719_162, 2_932_896  # of Python's dates, in days from 1970
@@ -156,7 +157,7 @@ def _check_columns(described: Any, path: Path) -> None:
     for column in columns:
         if "decimal256" in str(column.type):
             raise InputError(
-                "a column has a type that is not read",
+                TYPE_NOT_READ,
                 file=path,
                 field=column.name,
                 found=column.type,
@@ -178,12 +179,10 @@ def _sound(path: Path) -> Iterator[None]:
         damage = (pl.exceptions.PolarsError, pa.ArrowException, OSError, UnicodeDecodeError)
         if not isinstance(error, damage) and type(error).__name__ != "PanicException":  # (polars' own, of the worst)
             raise
-        raise InputError(
-            "the Parquet file is truncated or damaged",
-            file=path,
-            found=first_line(error),
-            remedy="copy or download it again",
-        ) from None
+        what, remedy = "the Parquet file is truncated or damaged", "copy or download it again"
+        if isinstance(error, pa.ArrowNotImplementedError):
+            what, remedy = TYPE_NOT_READ, "write the column as numbers or text"
+        raise InputError(what, file=path, found=first_line(error), remedy=remedy) from None
 
 
 def _values(column: pl.Series) -> list[Any]:
@@ -197,9 +196,23 @@ def _values(column: pl.Series) -> list[Any]:
     if isinstance(dtype, pl.Duration):
         longest = datetime.timedelta.max.days * _PER_DAY[dtype.time_unit]
         return _within(column, -longest, longest)
-    if dtype.is_nested() and any(part in str(dtype) for part in ("Date", "Duration", "Time")):
-        return list(column.to_physical().to_list())
-    return list(column.to_list())
+    counted = _counted(dtype)
+    return list((column if counted == dtype else column.cast(counted)).to_list())
+
+
+def _counted(dtype: Any) -> Any:
+    """The type with whole numbers for the points in time within it; all else stays what it is."""
+    if isinstance(dtype, pl.List):
+        return pl.List(_counted(dtype.inner))
+    if isinstance(dtype, pl.Array):
+        return pl.Array(_counted(dtype.inner), dtype.size)
+    if isinstance(dtype, pl.Map):
+        return pl.Map(_counted(dtype.key), _counted(dtype.value))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct([pl.Field(field.name, _counted(field.dtype)) for field in dtype.fields])
+    if isinstance(dtype, pl.Date | pl.Datetime | pl.Duration):
+        return pl.Int64
+    return dtype
 
 
 def _within(column: pl.Series, least: int, most: int) -> list[Any]:

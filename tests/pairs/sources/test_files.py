@@ -260,6 +260,24 @@ def test_points_in_time_that_python_cannot_hold(tmp_path):
     assert [row["nested"]["day"] for row in rows] == [0, 2_000_000_000, None]
 
 
+def test_what_stands_beside_a_point_in_time_stays_what_it_is(tmp_path):
+    """A decimal and a word of a list are numbers underneath; a column's name may say a time, too."""
+    word = pa.dictionary(pa.int32(), pa.string())
+    parts = {"score": pa.decimal128(4, 1), "role": word, "Date": pa.string(), "day": pa.date32()}
+    row = {"score": Decimal("8.5"), "role": "user", "Date": "now", "day": date(2020, 1, 1)}
+    one, far = pa.struct(parts.items()), pa.map_(pa.string(), pa.date32())
+    columns = {
+        "one": pa.array([row], one),
+        "some": pa.array([[row]], pa.list_(one)),
+        "two": pa.array([[row, row]], pa.list_(one, 2)),
+        "far": pa.array([[("a", 3_000_000)]], far),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    held = row | {"day": 18_262}
+    wanted = {"one": held, "some": [held], "two": [held, held], "far": {"a": 3_000_000}}
+    assert read_file(tmp_path / "a.parquet") == [wanted]
+
+
 def test_points_in_time_in_nanoseconds(tmp_path):
     """As pandas has them; every 64-bit number of them is within Python's years."""
     moments = pl.Series([1_500, -(2**63), 2**63 - 1, None])
@@ -340,6 +358,8 @@ def test_parquet_columns_that_cannot_be_read_are_named_and_no_damage(tmp_path):
     number = pa.array([Decimal(1)], type=pa.decimal256(60, 2))
     pq.write_table(pa.table({"prompt": ["a"], "cost": number}), tmp_path / "b.parquet")
     assert ", cost" in (said := fault(tmp_path / "b.parquet")) and "decimal256(60, 2)" in said
+    pl.DataFrame({"id": [2**100]}, schema={"id": pl.Int128}).write_parquet(tmp_path / "c.parquet")
+    assert "a type that is not read" in (said := fault(tmp_path / "c.parquet")) and "64 bits" in said
 
 
 def test_a_folder_says_what_to_name(tmp_path):
