@@ -19,6 +19,7 @@ from typing import NamedTuple
 import polars as pl
 
 from curate.pairs.identity import EDGES, draw_order
+from curate.pairs.schema import OPTIONAL
 from curate.project.params import CleaningParams
 
 RULES = {
@@ -33,7 +34,7 @@ RULES = {
     "identical_responses": "the responses are the same but for white space around them",
     "no_user_turn": "the prompt does not end with a user turn",
     "both_unsafe": "both responses are unsafe",
-    "duplicate": "the pair, or single reply, repeats an earlier one exactly",
+    "duplicate": "the texts of the pair, or the single reply and its mark, repeat an earlier one's exactly",
     "contradiction": "the same two responses are preferred the other way round elsewhere",
     "prompt_cap": "the prompt has max_pairs_per_prompt pairs already",
     "query_type_cap": "the draw of max_pairs_per_query_type pairs passed it over",
@@ -109,11 +110,12 @@ def _single_rows(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def _duplicates(pairs: pl.DataFrame) -> pl.DataFrame:
     """All but the first row of each pair."""
-    first = {"first": pl.col("row").first().over("pair_id"), "at_first": pl.col("at").first().over("pair_id")}
-    repeats = pairs.with_columns(**first).filter(pl.col("row") != pl.col("first"))
-    return _as_refused(
-        repeats.select("row", rule=pl.lit("duplicate"), reason=pl.format("the same pair as row {}", pl.col("at_first")))
-    )
+    said = pl.struct("query_type", "chosen_safe", "rejected_safe", *OPTIONAL)
+    repeats = pairs.with_columns(first=pl.col("row").first().over("pair_id")).filter(pl.col("row") != pl.col("first"))
+    both = repeats.join(pairs.select(first="row", at_first="at", said=said), on="first", maintain_order="left")
+    otherwise = pl.when(said.ne_missing(pl.col("said"))).then(pl.lit(", labelled or rated otherwise"))
+    why = pl.format("the same pair as row {}{}", "at_first", otherwise.otherwise(pl.lit("")))
+    return _as_refused(both.select("row", rule=pl.lit("duplicate"), reason=why))
 
 
 def _contradictions(pairs: pl.DataFrame, both: bool) -> pl.DataFrame:

@@ -16,6 +16,11 @@ EXACT = 2**53
 """Up to here a float holds every whole number."""
 
 
+def wanted(keep: Sequence[str]) -> list[tuple[str, str]]:
+    """What each of COLUMN or NAME=COLUMN is to be called, and the column."""
+    return [(asked.partition("=")[0], asked.partition("=")[2] or asked) for asked in keep]
+
+
 def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str], source: str) -> list[pl.Series]:
     """Columns of `records` at `rows`, each asked for as COLUMN or as NAME=COLUMN, where NAME is what it is called then.
 
@@ -26,8 +31,8 @@ def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str
         UsageError: a name that a column of ours has, or that stands twice.
         InputError: no row has the column.
     """
-    wanted = [(asked.partition("=")[0], asked.partition("=")[2] or asked) for asked in keep]
-    names = [name for name, _ in wanted]
+    asked = wanted(keep)
+    names = [name for name, _ in asked]
     for name in names:
         if not name or name in columns(*STAGES) | OPTIONAL | GAPS or names.count(name) > 1:
             raise UsageError(
@@ -36,16 +41,16 @@ def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str
                 found=name,
                 remedy="--keep NAME=COLUMN gives another",
             )
-    if not wanted:
+    if not asked:
         return []
     have, places, values = set[str](), set(rows), dict[int, list[Any]]()
     for row, record in enumerate(records):
         if isinstance(record, dict):
             have |= record.keys()
         if row in places:
-            held = [record.get(column) for _, column in wanted]
+            held = [record.get(column) for _, column in asked]
             values[row] = [str(value) if isinstance(value, Unreadable) else value for value in held]
-    missing = [column for _, column in wanted if column not in have]
+    missing = [column for _, column in asked if column not in have]
     if missing:
         raise InputError(
             "no such column to keep", file=source, field=", ".join(missing), found=f"columns {named(have)}"

@@ -13,6 +13,7 @@ MARKS = {
     "rated_alike": "pairs whose two responses have the same rating",
     "rated_under_other_names": "rows rated under other names, where the first are null: by another scale?",
     "rated_below": "pairs whose chosen response is rated below the rejected one, and is not the only safe one",
+    "unsafe_chosen": "pairs whose chosen response is unsafe and whose rejected one is safe",
     "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
     "query_type_is_not_the_labels": "pairs whose query type, safe or unsafe, is not what their two safety labels say",
     "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",

@@ -21,7 +21,7 @@ from curate.pairs import heldout
 from curate.pairs.belonging import ids_digest
 from curate.pairs.cleaning import RULES, clean
 from curate.pairs.identity import question_keys
-from curate.pairs.keeping import kept_columns
+from curate.pairs.keeping import kept_columns, wanted
 from curate.pairs.marks import MARKS
 from curate.pairs.schema import OPTIONAL, PAIRS, REJECTS, QueryType, Split
 from curate.pairs.sources import dataset_info
@@ -69,8 +69,8 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     found = parse(source, form, data.pairing, strict=strict, duplicates=cleaning.duplicates)
     kept, more = clean(found.parsed, cleaning)
     refused, used = _rejected(found, kept, more)
-    if used + refused.height != found.read:
-        raise AssertionError(f"read {found.read}, used {used}, rejected {refused.height}")
+    if used.len() + refused.height != found.read:
+        raise AssertionError(f"read {found.read}, used {used.len()}, rejected {refused.height}")
     if kept.is_empty():
         raise InputError(
             "no pair is left; nothing was written",
@@ -79,12 +79,12 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
             expected=f"rows in the format {form.name}: {form.about}",
             remedy=f"the first row is refused because: {refused['reason'][0]}",
         )
-    kept = _unique_ids(kept).with_columns(split=_split(kept, data, source))
+    kept = _unique_ids(kept).with_columns(split=_split(kept, found.parsed, data, source))
     rated = {name: dtype for name, dtype in OPTIONAL.items() if kept[name].count()}
     pairs = kept.select(pl.col(name).cast(dtype) for name, dtype in (PAIRS | rated).items())
     beside = kept_columns(source.records, kept["at"].to_list(), data.keep, source.path)
     pairs = pairs.with_columns(beside)
-    unused = [name for name in found.unused if name not in {asked.rpartition("=")[2] for asked in data.keep}]
+    unused = [name for name in found.unused if name not in {column for _, column in wanted(data.keep)}]
     unused += [name for name in source.beside if name not in unused]
     transcripts = like_transcripts(kept)
     rejects = refused.with_columns(
@@ -98,13 +98,13 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "format": form.name,
         "format_detected": data.format == "auto" and not data.fields,
         "read": found.read,
-        "used": used,
+        "used": used.len(),
         "rejected": rejects.height,
         "made": found.parsed.height,
         "kept": pairs.height,
         "rules": _rules(refused),
         "rules_of_pairs": _rules_of_pairs(found, more),
-        "marks": _marks(kept, found, transcripts.height),
+        "marks": _marks(kept, found, used, transcripts.height),
         "labels": _labels(found.labels, kept),
         "pair_ids": ids_digest(pairs),
         "columns": {"unused": unused, "kept": [column.name for column in beside]},
@@ -156,11 +156,11 @@ def format_of(data: DataParams, source: Source) -> Format:
     return mapped(data.fields)
 
 
-def _rejected(found: Frames, kept: pl.DataFrame, more: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """The source's rows that no kept pair has, each with the first rule that refused it or its pair; how many are used.
+def _rejected(found: Frames, kept: pl.DataFrame, more: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """The source's rows that no kept pair has, each with the first rule that refused it or its pair; and those used.
 
     Returns:
-        curate.pairs.cleaning.REFUSED, `row` the source's, sorted by it; and the number of other rows.
+        curate.pairs.cleaning.REFUSED, `row` the source's, sorted by it; and the other rows.
     """
     used = found.members.join(kept, on="row", how="semi")["at"].unique()
     of_pairs = (
@@ -170,7 +170,7 @@ def _rejected(found: Frames, kept: pl.DataFrame, more: pl.DataFrame) -> tuple[pl
         .unique("at", keep="first", maintain_order=True)
         .select(row="at", rule="rule", reason="reason")
     )
-    return pl.concat([found.refused, of_pairs]).sort("row"), used.len()
+    return pl.concat([found.refused, of_pairs]).sort("row"), used
 
 
 def _rules_of_pairs(found: Frames, more: pl.DataFrame) -> dict[str, int]:
@@ -196,11 +196,13 @@ def _unique_ids(pairs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _split(pairs: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
-    """The split that a prompt came with, whatever its system turn; for the other prompts, a draw."""
-    pairs = pairs.with_columns(question_keys(pairs))
-    given = pl.col("split").drop_nulls()
-    torn = pairs.filter(given.n_unique().over("question_key") > 1)
+def _split(pairs: pl.DataFrame, parsed: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
+    """The split that a prompt came with, whatever its system turn, be it in a row that is refused; for the other
+    prompts, a draw.
+    """
+    came = parsed.filter(pl.col("split").is_not_null()).select("at", "prompt", "prompt_key", given="split")
+    came = came.with_columns(question_keys(came))
+    torn = came.filter(pl.col("given").n_unique().over("question_key") > 1)
     if not torn.is_empty():
         raise InputError(
             "a prompt is on both sides of the split that the file brings",
@@ -211,13 +213,14 @@ def _split(pairs: pl.DataFrame, data: DataParams, source: Source) -> pl.Series:
             expected="each prompt in train or in heldout, also where its system turns differ",
             remedy="set split to null: those rows then get a split by prompt",
         )
-    pairs = pairs.with_columns(split=given.first().over("question_key"))
-    new = pairs.filter(pl.col("split").is_null())
-    if new.is_empty() and not (pairs["split"] == Split.HELDOUT.value).any():
+    given = came.unique("question_key").select("question_key", "given")
+    pairs = pairs.with_columns(question_keys(pairs)).join(given, on="question_key", how="left", maintain_order="left")
+    new = pairs.filter(pl.col("given").is_null())
+    if new.is_empty() and not (pairs["given"] == Split.HELDOUT.value).any():
         both = "; hub_split: train+test reads both sides" if data.source.startswith("hub:") else ""
         say(f"prepare: warning: no pair is held out, for all of them came with the split train{both}")
     drawn = new.select("row", drawn=heldout.draw(new, data.heldout_fraction, data.seed))
-    return pairs.join(drawn, on="row", how="left", maintain_order="left").select(split=pl.coalesce("split", "drawn"))[
+    return pairs.join(drawn, on="row", how="left", maintain_order="left").select(split=pl.coalesce("given", "drawn"))[
         "split"
     ]
 
@@ -232,16 +235,17 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-def _marks(kept: pl.DataFrame, found: Frames, transcripts: int) -> dict[str, int]:
+def _marks(kept: pl.DataFrame, found: Frames, used: pl.Series, transcripts: int) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
     by_safety = (pl.col("chosen_safe") & ~pl.col("rejected_safe")).fill_null(False)
     counts["rated_below"] = kept.filter((pl.col("chosen_reward") < pl.col("rejected_reward")) & ~by_safety).height
+    counts["unsafe_chosen"] = kept.filter(~pl.col("chosen_safe") & pl.col("rejected_safe")).height
     counts["margin_below_zero"] = kept.filter(pl.col("margin") < 0).height
     counts["query_type_is_not_the_labels"] = kept.filter(_unlike_labels()).height
     counts["markers_in_a_turn"] = kept.filter(_marked("prompt") | _marked("chosen") | _marked("rejected")).height
     counts["transcript_prompts"] = transcripts
-    rows = set(kept["at"])
+    rows = set(used)
     counts["crlf"] = len(found.crlf & rows)
     counts["unrated_replies"] = sum(count for row, count in found.unrated.items() if row in rows)
     counts["most_pairs_of_a_prompt"] = int(kept["prompt_key"].value_counts()["count"].max())

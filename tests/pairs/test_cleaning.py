@@ -75,6 +75,12 @@ def test_duplicates():
     assert refused(pairs, KEEP) == []
 
 
+def test_a_duplicate_that_is_labelled_or_rated_otherwise_says_so():
+    said = [{}, {"chosen_safe": True}, {"margin": 2}, {"query_type": "safe"}, {}]
+    reasons = clean(frame(*(pair(**one) for one in said)), CleaningParams()).refused["reason"].to_list()
+    assert reasons == ["the same pair as row 0, labelled or rated otherwise"] * 3 + ["the same pair as row 0"]
+
+
 def test_contradictions():
     pairs = frame(pair("x"), pair(), pair(chosen="no", rejected="yes"), pair(), pair("z", "no", "yes"))
     both = clean(pairs, CleaningParams())

@@ -72,7 +72,7 @@ def test_what_a_row_says_against_its_own_preference_is_counted_and_stays(tmp_pat
         {"query_type": "safe", "chosen_safe": True, "chosen_reward": 1, "margin": 2},
     ]
     pairs, _, summary = run(tmp_path, [trl(f"Q{n}") | row for n, row in enumerate(said)])
-    counted = {"rated_below": 1, "margin_below_zero": 1, "query_type_is_not_the_labels": 2}
+    counted = {"rated_below": 1, "unsafe_chosen": 1, "margin_below_zero": 1, "query_type_is_not_the_labels": 2}
     assert summary["marks"] == counted | {"most_pairs_of_a_prompt": 1}
     assert pairs["query_type"].to_list()[3:] == [row["query_type"] for row in said[3:]]
 
@@ -93,8 +93,13 @@ def test_replies_without_a_rating_are_counted_where_the_others_make_a_pair(tmp_p
     _, rejects, summary = run(tmp_path, rows)
     assert summary["marks"]["unrated_replies"] == 3
     assert rejects["source_row"].to_list() == [3]
-    asked = [{"instruction": "Q", "completions": [{"response": str(n), "overall_score": n} for n in (1, 2, None)]}]
-    assert run(tmp_path, asked).summary["marks"]["unrated_replies"] == 1
+    asked = [
+        {"instruction": "Q", "completions": [{"response": str(n), "overall_score": n} for n in (1, 2, None)]},
+        {"prompt": "Q", "responses": [*"abc"], "scores": [1, 2, None]},
+        {"prompt": "Q", "responses": [*"abc"], "ranks": [1, "", 2]},
+        {"prompt": "Q", "answers": [{"answer": str(n), "rank": n} for n in (1, 2, None)]},
+    ]
+    assert [run(tmp_path, [row]).summary["marks"].get("unrated_replies") for row in asked] == [1] * 4
 
 
 def test_pairs_with_a_transcript_s_marker_within_a_turn_are_counted(tmp_path):
@@ -224,6 +229,16 @@ def test_a_file_of_one_side_of_a_split_is_told(tmp_path, capsys):
         assert ("warning: no pair is held out" in capsys.readouterr().err) == told
 
 
+def test_the_split_of_a_row_that_is_refused_is_its_prompt_s(tmp_path):
+    """As where new rows stand before a file's own, and repeat some of it: held-out prompts would be trained on."""
+    ours = run(tmp_path, [trl(f"Q{n}") for n in range(8)]).pairs.with_columns(split=pl.lit("heldout"))
+    old, new = ours.to_dicts(), ours.with_columns(split=None).to_dicts()
+    pairs, rejects, _ = run(tmp_path, [*new, *old])
+    assert pairs["split"].to_list() == ["heldout"] * 8 and rejects["rule"].to_list() == ["duplicate"] * 8
+    with pytest.raises(InputError, match="both sides"):
+        run(tmp_path, [*old, *ours.with_columns(split=pl.lit("train")).to_dicts()])
+
+
 def test_same_params_same_bytes_and_row_order_does_not_move_the_split(tmp_path):
     records = [trl(f"Q{i % 13}", f"yes {i}") for i in range(40)]
     names = ["pairs.parquet", "rejects.parquet", "prepare.json"]
@@ -290,7 +305,7 @@ def test_a_field_that_stands_twice_is_one_reject_and_of_a_wrapped_file_an_error(
     assert rejects["reason"].to_list() == [f"the row is {found}; expected an object"]
     assert json.loads(rejects["row"][0]) == twice
     path.write_text(f'{{"data": [{twice}]}}')
-    with pytest.raises(InputError, match="the rows are no objects") as caught:
+    with pytest.raises(InputError, match="the rows have no named fields") as caught:
         prepare(DataParams(source=str(path)), CleaningParams())
     assert caught.value.details["found"] == found
 
@@ -424,6 +439,11 @@ def test_a_single_reply_that_stands_twice_weighs_once_unless_duplicates_are_kept
     assert run(tmp_path, rated).pairs.height == 2  # rated anew, a reply is another
 
 
+def test_line_breaks_of_windows_are_counted_in_every_row_of_a_pair(tmp_path):
+    rows = [single("Q", "yes", True), single("Q", "no\r\n", False), single("R\r\n", "alone", True)]
+    assert run(tmp_path, rows).summary["marks"]["crlf"] == 1
+
+
 def test_prompts_that_the_split_takes_for_one_are_not_paired_with_each_other(tmp_path):
     rows = [single("What is 10²?", "100", True), single("What is 102?", "102", False)]
     rows += [single("Q", "a", True), single(" Q\n", "x", False)]
@@ -462,6 +482,8 @@ def test_columns_are_named_or_kept(tmp_path):
     assert kept.pairs.select(list(PAIRS)).equals(plain.pairs)
     with pytest.raises(InputError, match="no such column to keep"):
         run(tmp_path, rows, keep=["nothing"])
+    named = run(tmp_path, [trl() | {"a=b": 1, "b": 2}], keep=["n=a=b"])
+    assert named.pairs["n"].to_list() == [1] and named.summary["columns"]["unused"] == ["b"]
     for name in ("split=topic", "chosen_pmi=n", "subset_gap=n", "balance_gap=n", "=n", ""):
         with pytest.raises(UsageError, match="cannot be kept"):
             run(tmp_path, rows, keep=[name])

@@ -101,7 +101,7 @@ def _unknown(records: Iterable[Any], source: str) -> InputError:
     have = {str(name) for record in records if isinstance(record, dict) for name in record}
     if not have:
         first = kind(next(iter(records), None))
-        return InputError("the rows are no objects", file=source, found=first, expected="objects with named fields")
+        return InputError("the rows have no named fields", file=source, found=first, expected="objects with some")
     lacking = sorted(
         ((len(fields - have) / len(fields), len(fields - have), known.name) for known, fields in _first_needs()),
     )

@@ -187,7 +187,7 @@ def _parsed(record: Any, form: Format, seen: set[str], talks: Talks) -> tuple[bo
     plain = unix_lines(told)
     result = form.parse(_Reading(plain, seen))
     if isinstance(result, Replies) and not result.replies:
-        raise Refused("unpaired", "the row has no reply")
+        raise Refused("unpaired", "the row has no rated reply")
     return plain != told, result
 
 

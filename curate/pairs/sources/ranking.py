@@ -5,7 +5,7 @@ Nectar's prompt is, by its card, "\\n\\nHuman: ... \\n\\nAssistant: ", over all 
 
 from __future__ import annotations
 
-from curate.pairs.sources.base import Malformed, Message, Record, kind, listed, number, prompt_text, text, user
+from curate.pairs.sources.base import Malformed, Message, Record, kind, listed, optional_number, prompt_text, text, user
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import SYSTEM, asked, with_system
@@ -15,12 +15,14 @@ from curate.pairs.sources.turns import MARKER, transcript
 
 def parse_nectar(record: Record) -> Replies:
     """The prompt is a transcript that ends with the assistant's marker; rank 1 is the best."""
-    replies = []
-    for i, answer in enumerate(listed(record, "answers")):
+    replies, answers = [], listed(record, "answers")
+    for i, answer in enumerate(answers):
         if not isinstance(answer, dict):
             raise Malformed(f"answers[{i}]", kind(answer), "object with answer and rank")
-        replies.append(Reply(text(answer, "answer").strip(), -number(answer.get("rank"), f"answers[{i}].rank")))
-    return Replies(_spoken(prompt_text(record)), replies)
+        held = _number(answer.get("rank"), f"answers[{i}].rank")
+        if held is not None:
+            replies.append(Reply(text(answer, "answer").strip(), -held))
+    return Replies(_spoken(prompt_text(record)), replies, len(answers) - len(replies))
 
 
 def parse(record: Record) -> Replies:
@@ -32,9 +34,16 @@ def parse(record: Record) -> Replies:
     ranked = name == "ranks"
     replies = []
     for i, said in enumerate(texts):
-        held, reply = number(numbers[i], f"{name}[{i}]"), text({"responses": said}, "responses")
-        replies.append(Reply(reply, -held) if ranked else Reply(reply, held, reward=held))
-    return Replies(with_system(record, asked(record, "prompt")), replies)
+        held = _number(numbers[i], f"{name}[{i}]")
+        if held is not None:
+            reply = text({"responses": said}, "responses")
+            replies.append(Reply(reply, -held) if ranked else Reply(reply, held, reward=held))
+    return Replies(with_system(record, asked(record, "prompt")), replies, len(texts) - len(replies))
+
+
+def _number(value: object, name: str) -> float | None:
+    """A rank or score, None where there is none; `name` says where it stands."""
+    return optional_number({name: value}, name)
 
 
 def _spoken(prompt: str) -> list[Message]:

@@ -34,7 +34,7 @@ def test_no_format_fits():
         choose("auto", [{"prompt": "q", " chosen": " a", " rejected": " b"}], "spaced.csv")
     assert "--field prompt=" in details["remedy"]
     assert len(str(error.value).splitlines()) <= 5
-    with pytest.raises(InputError, match="no objects"):
+    with pytest.raises(InputError, match="no named fields"):
         choose("auto", [1, "two"], "f")
     with pytest.raises(UsageError, match="pku"):
         choose("pkuu", [PKU], "f")

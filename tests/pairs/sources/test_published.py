@@ -135,7 +135,7 @@ def test_red_team_is_refused_with_the_reason():
         ("distilabel", {"ratings": [1]}, "malformed"),
         ("ultrafeedback_completions", {"completions": [{"response": "x", "overall_score": 1}]}, "no_preference"),
         ("shp", {"labels": 2}, "malformed"),
-        ("nectar", {"answers": [{"answer": "x", "rank": None}]}, "malformed"),
+        ("nectar", {"answers": [{"answer": "x", "rank": "first"}]}, "malformed"),
         ("nectar", {"prompt": "You are a pirate.\n\nHuman: hi\n\nAssistant: "}, "malformed"),
         ("ranking", {"ranks": [1]}, "malformed"),
         ("alpaca", {"history": [["one"]]}, "malformed"),
