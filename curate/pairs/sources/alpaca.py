@@ -20,13 +20,13 @@ def parse_output(record: Record) -> Parsed:
 
 
 def instruction(record: Record) -> list[Message]:
-    """The turns of `history`, then `instruction` and, on a line of its own, `input` where it says something."""
+    """The turns of `history`, then `instruction` and `input`, each on a line of its own where it says something."""
     if record.get("instruction", "") is None:
         raise NullPrompt("instruction")
     said = [text(record, "instruction")]
     if record.get("input") not in (None, ""):
         said.append(text(record, "input"))
-    return [*history(record), user("\n".join(said))]
+    return [*history(record), user("\n".join(filter(None, said)))]
 
 
 def history(record: Record) -> list[Message]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -87,6 +87,20 @@ class NullPrompt(Refused):
     def __init__(self, field: str) -> None:
         super().__init__("null_prompt", f"{field} is null")
         self.field = field
+
+
+def parse_as(parse: Callable[[Record], Parsed], record: Record, theirs: Mapping[str, str | None]) -> Parsed:
+    """`parse` of a record whose fields the file calls otherwise (ours -> theirs): a fault is told by its names."""
+
+    def in_file(field: str) -> str:
+        return re.sub(r"[a-z_]+", lambda ours: theirs.get(ours[0]) or ours[0], field)
+
+    try:
+        return parse(record)
+    except NullPrompt as error:
+        raise NullPrompt(in_file(error.field)) from None
+    except Malformed as error:
+        raise Malformed(in_file(error.field), error.found, error.expected) from None
 
 
 def kind(value: object) -> str:

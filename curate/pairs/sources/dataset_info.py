@@ -9,7 +9,7 @@ from typing import Any
 from curate.base.errors import InputError
 from curate.base.files import read_json_object
 from curate.pairs.sources import alpaca, sharegpt
-from curate.pairs.sources.base import Malformed, Parsed, Record, kind, named
+from curate.pairs.sources.base import Malformed, Parsed, Record, kind, named, parse_as
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import SIDES, SYSTEM
 from curate.pairs.sources.turns import CALLS, REASONING, SHOWN
@@ -76,12 +76,14 @@ def _named(entry: dict[str, Any], part: str, file: Path, name: str) -> dict[str,
 
 def _alpaca(record: Record, columns: dict[str, str]) -> Parsed:
     names = {field: columns.get(column, field if column == "prompt" else None) for column, field in ALPACA.items()}
-    return alpaca.parse(_renamed(record, names | _common(columns)))
+    names |= _common(columns)
+    return parse_as(alpaca.parse, _renamed(record, names), names)
 
 
 def _talk(record: Record, columns: dict[str, str], tags: dict[str, str]) -> Parsed:
-    ours = _renamed(record, {"conversations": columns.get("messages", "conversations"), **_common(columns)})
-    return sharegpt.parse({name: _turns(value, tags) for name, value in ours.items()})
+    names = {"conversations": columns.get("messages", "conversations"), **_common(columns)}
+    ours = {name: _turns(value, tags) for name, value in _renamed(record, names).items()}
+    return parse_as(sharegpt.parse, ours, names | {name: tags[tag] for tag, name in TAGS.items() if tag in tags})
 
 
 def _common(columns: dict[str, str]) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.base.errors import InputError, UsageError
 from curate.pairs.sources import trl
-from curate.pairs.sources.base import Malformed, Parsed, Record, named
+from curate.pairs.sources.base import Malformed, Parsed, Record, named, parse_as
 from curate.pairs.sources.format import Format
 from curate.pairs.sources.replies import COSTS, LABELS, RATED, SIDES, SYSTEM
 from curate.pairs.sources.told import with_lists, with_turns
@@ -43,7 +43,7 @@ def mapped(fields: Mapping[str, str]) -> Format:
                 raise Malformed(fields.get(name, name), "missing", f"the {name} response")
         if "prompt" not in ours and ("prompt" in fields or not trl.in_turns(ours)):
             raise Malformed(fields.get("prompt", "prompt"), "missing", "the prompt")
-        return trl.parse(ours)
+        return parse_as(trl.parse, ours, fields)
 
     about = ", ".join(f"{ours} is {theirs}" for ours, theirs in fields.items())
     asked = frozenset(fields.values())

@@ -67,11 +67,16 @@ def message(value: object, name: str) -> Message:
     if any(value.get(name) for name in REASONING):
         found = f"{kind(content)} with reasoning in a field of its own"
         raise Malformed(f"{name}.{content_field}", found, "text alone")
-    for shown in filter(None, (SHOWN.fullmatch(key) for key, held in value.items() if held)):
-        found = f"{kind(content)} with {MEDIA[shown[1]]} in a field of its own"
-        raise Malformed(f"{name}.{content_field}", found, "text alone")
+    if media := _shown(value):
+        raise Malformed(f"{name}.{content_field}", f"{kind(content)} with {media} in a field of its own", "text alone")
     missing = None if content_field in value else "missing"
     return {"role": ROLES[role.lower()], "content": _content(content, f"{name}.{content_field}", missing)}
+
+
+def _shown(value: dict[str, Any]) -> str | None:
+    """What is seen or heard in a field of the turn, or part, that says something."""
+    shown = (SHOWN.fullmatch(key) for key, held in value.items() if held)
+    return next((MEDIA[found[1]] for found in shown if found), None)
 
 
 def _either(turn: dict[str, Any], name: str, other: str) -> tuple[str, Any]:
@@ -101,6 +106,8 @@ def _part(part: object, name: str) -> str:
     if what not in TEXT_PARTS:
         media = next((words for word, words in MEDIA.items() if word in what), "a part of another type")
         raise Malformed(name, media, "a part of text")
+    if shown := _shown(part):  # (whose type is not said, or not alone)
+        raise Malformed(name, shown, "a part of text")
     if not isinstance(text, str):
         raise Malformed(name, f"a part whose text is {kind(text)}", "a part of text")
     return text

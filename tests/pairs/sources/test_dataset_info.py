@@ -1,6 +1,7 @@
 """LLaMA-Factory's description beside a file."""
 
 import json
+import re
 
 import pytest
 
@@ -48,6 +49,20 @@ def test_columns_and_tags(tmp_path, name, entry, prompt):
     assert (pair["prompt"], pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == (prompt, GOOD, BAD)
     assert prepared.summary["columns"]["unused"] == []
     assert prepared.summary["format_detected"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "change", "found"),
+    [
+        ("alpaca", ALPACA, {"ask": 3}, "ask is integer"),
+        ("alpaca", ALPACA, {"ask": None}, "ask is null"),
+        ("talks", TALKS, {"talk": [{"who": "ghost", "said": "x"}]}, "talk[0].who is no known role"),
+        ("talks", TALKS, {"worse": {"who": "robot", "said": 3}}, "worse.said is integer"),
+    ],
+)
+def test_a_field_at_fault_has_the_file_s_name(tmp_path, name, entry, change, found):
+    with pytest.raises(InputError, match=re.escape(found)):
+        read(tmp_path, ROWS[name] | change, {"mine": entry | {"file_name": "a.json"}})
 
 
 @pytest.mark.parametrize(

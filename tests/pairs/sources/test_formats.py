@@ -303,6 +303,11 @@ def test_two_system_texts_beside_the_prompt_are_one_or_a_refusal():
         parse("trl", told | {"system_prompt": "In Greek."})
 
 
+def test_an_instruction_or_input_that_says_nothing_takes_no_line():
+    for said in ({"instruction": "Q", "input": ""}, {"instruction": "", "input": "Q"}):
+        assert parse("alpaca", {**said, "chosen": "yes", "rejected": "no"}).prompt == [turn("user", "Q")]
+
+
 def test_turns_under_other_names_and_in_parts():
     same = [
         [turn("user", "A b"), turn("assistant", "c"), turn("user", "d")],
@@ -324,6 +329,8 @@ def test_turns_under_other_names_and_in_parts():
         ([{"type": "image_url", "image_url": {"url": "x"}}], r"prompt\[0\].content\[0\] is an image"),
         ([{"type": "text", "text": "see"}, {"type": "image"}], r"content\[1\] is an image"),
         ([{"type": "input_audio"}], "is audio"),
+        ([{"text": "see", "image": "a.png"}], r"content\[0\] is an image"),
+        ([{"text": "see"}, {"video": "a.mp4", "text": None}], r"content\[1\] is a video"),
         ([{"type": "text", "text": None}], "a part whose text is null"),
         ([3], r"content\[0\] is integer"),
         (None, "content is null; expected text"),

@@ -3,11 +3,11 @@
 import pytest
 
 from curate.base.errors import UsageError
-from curate.pairs.sources.base import Malformed, Ratings
+from curate.pairs.sources.base import Ratings, Refused
 from curate.pairs.sources.mapping import mapped
 from tests.pairs.sources.rows import talk
 
-ROW = {"q": "Q", "answers": [{"text": "yes"}, {"text": "no"}], "system": "Be brief.", "mark": 4}
+ROW = {"q": "Q", "answers": [{"text": "yes"}, {"text": "no"}], "system": "Be brief.", "mark": 4, "none": None}
 
 
 def test_names_paths_and_names_that_stand_for_themselves():
@@ -26,10 +26,13 @@ def test_names_paths_and_names_that_stand_for_themselves():
         ({"prompt": "q", "chosen": "answers.0.text", "rejected": "answers.².text"}, "answers.².text is missing"),
         ({"prompt": "Q", "chosen": "answers.0.text", "rejected": "answers.1.text"}, "Q is missing"),
         ({"chosen": "answers.0.text", "rejected": "answers.1.text"}, "prompt is missing"),
+        ({"prompt": "mark", "chosen": "answers.0.text", "rejected": "answers.1.text"}, "mark is integer"),
+        ({"prompt": "q", "chosen": "answers", "rejected": "q"}, r"answers\[0\]\.role is missing"),
+        ({"prompt": "none", "chosen": "answers.0.text", "rejected": "q"}, "none is null"),
     ],
 )
-def test_a_field_that_a_row_lacks_is_named(fields, missing):
-    with pytest.raises(Malformed, match=missing):
+def test_a_field_at_fault_has_the_file_s_name(fields, missing):
+    with pytest.raises(Refused, match=missing):
         mapped(fields).parse(ROW)
 
 
