@@ -59,8 +59,8 @@ def bare(turns: Messages) -> list[dict[str, str]]:
 def prompt_key(prompt: Messages) -> str:
     """The identity of a prompt but for case, width and spacing: what the split must not tear apart.
 
-    All turns count, with their roles. Each content is put through NFKC, casefolded, and its runs of white
-    space become one space.
+    All turns count, with their roles. Each content is put through NFKC, casefolded, without EDGES around it, and its
+    runs of white space become one space.
     """
     return digest([[turn["role"], _normalise(turn["content"])] for turn in prompt])
 
@@ -87,7 +87,7 @@ def on_both_sides(pairs: pl.DataFrame) -> pl.Expr:
 
 def _normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.split())
+    return " ".join(folded.strip(EDGES).split())
 
 
 def draw_order(keys: Iterable[str], seed: int, purpose: str = "") -> list[bytes]:

@@ -78,6 +78,7 @@ def test_prompt_key_folds_case_width_and_spacing_but_not_roles():
 
     assert key(("user", "How  are\nyou?")) == key(("user", " ＨＯＷ are YOU？ ".replace("？", "?")))
     assert key(("user", "straße")) == key(("user", "STRASSE"))
+    assert key(("user", "\ufeffHow are you?\u200b \u00ad")) == key(("user", "How are you?"))  # (nobody sees these)
     assert key(("user", "a")) != key(("system", "a"))
     assert key(("user", "a"), ("user", "b")) != key(("user", "b"))
     assert len(key(("user", "a"))) == 32

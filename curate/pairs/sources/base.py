@@ -124,7 +124,8 @@ def named(fields: Iterable[object]) -> str:
     like_names = {field for field in fields if isinstance(field, str) and _NAME.fullmatch(field.strip())}
     names = sorted(field if field == field.strip() else repr(field) for field in like_names)
     more = len({str(field) for field in fields}) - min(len(names), NAMES_SHOWN)
-    return ", ".join([*names[:NAMES_SHOWN], *([f"{more} more"] if more and names else [])]) or f"{more} without a name"
+    shown = [*names[:NAMES_SHOWN], *([f"{more} more"] if more and names else [])]
+    return ", ".join(shown) or f"{more} whose names may be text"
 
 
 def field(record: Record, name: str, expected: str) -> Any:
