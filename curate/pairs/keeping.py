@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from curate.base.errors import InputError, UsageError
-from curate.pairs.schema import GAPS, OPTIONAL, STAGES, columns
+from curate.pairs.schema import GAPS, OPTIONAL, RELABELLED, STAGES, columns
 from curate.pairs.sources.base import Unreadable, named
 from curate.pairs.sources.text import as_json, unix_lines
 
@@ -33,8 +33,9 @@ def kept_columns(records: Iterable[Any], rows: Sequence[int], keep: Sequence[str
     """
     asked = wanted(keep)
     names = [name for name, _ in asked]
+    ours = {*columns(*STAGES), *OPTIONAL, *GAPS, RELABELLED}
     for name in names:
-        if not name or name in columns(*STAGES) | OPTIONAL | GAPS or names.count(name) > 1:
+        if not name or name in ours or names.count(name) > 1:
             raise UsageError(
                 "a column cannot be kept under this name",
                 field="keep",

@@ -62,6 +62,9 @@ OPTIONAL: dict[str, pl.DataType | type[pl.DataType]] = RATINGS | {"margin": pl.F
 GAPS: dict[str, pl.DataType | type[pl.DataType]] = {"subset_gap": pl.Float64, "balance_gap": pl.Float64}
 """The d that `split` and `weigh` went by; optional: versions before went by pmi_gap and wrote neither."""
 
+RELABELLED = "relabelled"
+"""Of pairs in memory: whether `curate.selection.relabelling` has turned the pair round."""
+
 REJECTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "source": pl.String,
     "source_row": pl.Int64,  # 0-based

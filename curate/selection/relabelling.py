@@ -12,9 +12,8 @@ from typing import NamedTuple
 import polars as pl
 
 from curate.base.errors import InputError, UsageError
-from curate.pairs.schema import GAPS, RATINGS
+from curate.pairs.schema import GAPS, RATINGS, RELABELLED
 
-RELABELLED = "relabelled"
 SIGNED = ("pmi_gap", "margin", *GAPS)  # chosen minus rejected: the swap turns the sign
 OTHER = {"chosen": "rejected", "rejected": "chosen"}
 CONVERGED = 1e-6  # dual ascent ends where the expected cost is so near the limit

@@ -484,7 +484,7 @@ def test_columns_are_named_or_kept(tmp_path):
         run(tmp_path, rows, keep=["nothing"])
     named = run(tmp_path, [trl() | {"a=b": 1, "b": 2}], keep=["n=a=b"])
     assert named.pairs["n"].to_list() == [1] and named.summary["columns"]["unused"] == ["b"]
-    for name in ("split=topic", "chosen_pmi=n", "subset_gap=n", "balance_gap=n", "=n", ""):
+    for name in ("split=topic", "chosen_pmi=n", "subset_gap=n", "balance_gap=n", "relabelled=n", "=n", ""):
         with pytest.raises(UsageError, match="cannot be kept"):
             run(tmp_path, rows, keep=[name])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curate.pairs.sources.alpaca import instruction
-from curate.pairs.sources.base import Message, NullPrompt, Record, boolean, optional_number, text
+from curate.pairs.sources.base import Message, Record, boolean, optional_number, text
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.pairing import Replies, Reply
 from curate.pairs.sources.replies import SYSTEM, asked, reply, with_system
@@ -24,8 +24,6 @@ def parse_messages(record: Record) -> Replies:
     """The last turn is what the label speaks of."""
     name = "messages" if "messages" in record else "conversations"
     turns = asked(record, name)
-    if not turns:
-        raise NullPrompt(name)
     last = one_reply(turns[-1:], name)[0]["content"]
     return _rated(record, turns[:-1], last, "kto_tag" if "kto_tag" in record else "label")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.pairs.sources.base import Malformed, NullPrompt, Parsed, Record, assistant, text
+from curate.pairs.sources.base import Malformed, Parsed, Record, assistant, text
 from curate.pairs.sources.format import Format, fields
 from curate.pairs.sources.replies import BESIDE, asked, finished, parted
 
@@ -14,9 +14,7 @@ def parse(record: Record) -> Parsed:
 
 def parse_swift(record: Record) -> Parsed:
     turns = asked(record, "messages")
-    if not turns:
-        raise NullPrompt("messages")
-    if turns[-1]["role"] != "assistant":
+    if turns and turns[-1]["role"] != "assistant":
         raise Malformed("messages", f"a last turn of {turns[-1]['role']}", "a last turn of assistant, the chosen one")
     other = [assistant(text(record, "rejected_response"))]
     return finished(record, turns[:-1], turns[-1:], other, "messages", "rejected_response")
