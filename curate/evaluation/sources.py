@@ -18,6 +18,7 @@ from curate.pairs.manifest import MANIFEST, read_folder, verified
 from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.files import open_file
 from curate.pairs.sources.reading import Source, read
+from curate.pairs.sources.text import sound_rows
 from curate.project.params import DataParams, EvaluateParams, check
 
 _HUB = re.compile(r"(?P<id>hub:[^/#:@]+/[^/#:@]+)(@(?P<revision>[^#:]+))?(:(?P<config>[^#]+))?(#(?P<split>.+))?")
@@ -92,7 +93,7 @@ def load(named: Named, limit: int, seed: int) -> Loaded:
     sha256 = None
     if named.source is not None:
         source = _source(named.source)
-        rows = [_renamed(suite, row, number, source.path) for number, row in enumerate(source.records)]
+        rows = [_renamed(suite, row, n, source.path) for n, row in enumerate(sound_rows(source.records, source.path))]
         sha256 = source.digest
     try:
         made = suite.items(rows, named.options)

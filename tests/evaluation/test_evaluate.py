@@ -207,6 +207,19 @@ def test_a_bad_suite_file_names_the_row_and_the_field(tmp_path, suite, content, 
     assert caught.value.details["file"] == str(file)
 
 
+def test_a_text_that_no_file_can_store_is_named_and_lines_end_in_one_way(tmp_path):
+    """Half of a surrogate pair, which JSON can say; and CR LF, so that one request is one item on every system."""
+    file = tmp_path / "b.jsonl"
+    (named,) = sources.parse(params(f"behaviours={file}"))
+    file.write_bytes(b'{"goal": "a\\r\\nb"}\n{"goal": "a\\nb"}\n')
+    assert [item.asked for item in sources.load(named, 0, 0).items] == ["a\nb"]
+    file.write_bytes(b'{"goal": "a"}\n{"goal": "\\ud800 b"}\n')
+    with pytest.raises(InputError, match="cannot be stored") as caught:
+        sources.load(named, 0, 0)
+    where = [caught.value.details[name] for name in ("file", "row", "field", "found")]
+    assert where == [str(file), "1", "goal", "text with a lone surrogate"]
+
+
 @pytest.mark.parametrize(
     ("suite", "name", "content"),
     [

@@ -23,6 +23,7 @@ from curate.evaluation.items import Judgement, Refusal
 from curate.evaluation.judges.base import Case, Judge
 from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.files import read_file
+from curate.pairs.sources.text import sound_rows
 
 COLUMNS = ("prompt", "response", "label")
 HARMLESS, HARMFUL = "harmless", "harmful"
@@ -64,7 +65,7 @@ def read_labels(path: Path, task: str, threshold: float = 0.5) -> Labelled:
     Raises:
         InputError: a column is missing, or a row has a prompt, a response or a label that is none.
     """
-    rows = read_file(path)
+    rows = sound_rows(read_file(path), path)
     cases, values = [], []
     for number, row in enumerate(rows):
         if not isinstance(row, dict):

@@ -6,6 +6,7 @@ lm-evaluation-harness has no such task. The prompts and label words are ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Formatter
 from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
@@ -13,9 +14,9 @@ import polars as pl
 from curate.base.errors import InputError
 from curate.evaluation.items import Item
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, told, user
+from curate.evaluation.suites.base import Bench, Metric, Options, Row, make_item, text_of, told, user
 from curate.evaluation.suites.likelihood import likeliest, likelihoods
-from curate.pairs.sources.base import kind
+from curate.pairs.sources.base import kind, named
 
 
 class Task(NamedTuple):
@@ -77,12 +78,17 @@ def _examples(row: Row, task: str) -> list[Any]:
 
 def _item(task: str, example: Any, number: int) -> Item:
     about = TASKS[task]
-    try:
-        prompt, label = user(about.question.format(**example)), example["label"]
-    except (KeyError, TypeError) as error:
+    if not isinstance(example, dict) or "label" not in example:
         raise InputError(
-            "an AdvGLUE example lacks a field", row=number, field=task, found=f"no {error}", expected="as in dev.json"
-        ) from error
+            "an AdvGLUE example lacks a field",
+            row=number,
+            field=task,
+            found=named(example) if isinstance(example, dict) else kind(example),
+            expected="as in dev.json",
+        )
+    slots = [name for _, name, _, _ in Formatter().parse(about.question) if name]
+    texts = {name: text_of(example, name, number, f"advglue, {task}") for name in slots}
+    prompt, label = user(about.question.format(**texts)), example["label"]
     if label not in range(len(about.labels)):
         raise InputError(
             "an AdvGLUE example has no such label",

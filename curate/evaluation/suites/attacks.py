@@ -14,6 +14,7 @@ from curate.evaluation.suites.behaviours import GOAL, TARGET
 from curate.pairs.identity import draw_order, prompt_key
 from curate.pairs.sources.base import kind, named
 from curate.pairs.sources.files import read_file
+from curate.pairs.sources.text import sound_rows
 
 BEHAVIOUR: Columns = {"goal": GOAL}
 WITH_TARGET: Columns = {"goal": GOAL, "target": TARGET}
@@ -72,7 +73,8 @@ def read_texts(path: str, what: str, columns: Sequence[str], names: Sequence[str
             raise InputError("cannot read the file", file=path, found=error, expected="UTF-8 text") from error
         found = [Text(number, None, line.removesuffix("\r")) for number, line in enumerate(lines) if line.strip()]
     else:
-        found = [_of_row(row, number, path, what, columns, names) for number, row in enumerate(read_file(path))]
+        rows = sound_rows(read_file(path), path)
+        found = [_of_row(row, number, path, what, columns, names) for number, row in enumerate(rows)]
     if not found:
         raise InputError(f"there is no {what} in the file", file=path, expected=f"a {what} a line")
     first: dict[str, Text] = {}

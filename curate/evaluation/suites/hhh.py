@@ -99,6 +99,6 @@ def _two(targets: Any) -> tuple[list[float | None], list[str]]:
     """The labels and the choices, two each; `targets` may be their object as text, as CSV has it."""
     given: Any = written(targets) if isinstance(targets, str) else targets
     choices, labels = list(given["choices"]), [optional_number({"labels": one}, "labels") for one in given["labels"]]
-    if len(choices) != 2 or not all(isinstance(choice, str) for choice in choices):
+    if len(choices) != 2 or not all(isinstance(choice, str) and choice.strip() for choice in choices):
         raise ValueError("not two texts")
     return labels, choices

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from curate.base.errors import InputError
 from curate.pairs.sources.base import Malformed, Unreadable
 
 DEEPEST = 100
@@ -28,6 +31,29 @@ def unix_lines(value: Any, name: str = "", depth: int = 0) -> Any:
     if isinstance(value, list):
         return [unix_lines(part, name, depth + 1) for part in value]
     return value
+
+
+def sound_rows(rows: Iterable[Any], file: str | Path) -> list[Any]:
+    """The rows by `unix_lines`, of a file that has no place for refused ones.
+
+    Raises:
+        InputError: a row that no file can store.
+    """
+    sound = []
+    for number, row in enumerate(rows):
+        try:
+            sound.append(unix_lines(row))
+        except Malformed as error:
+            raise InputError(
+                "a row cannot be stored as text",
+                file=file,
+                row=number,
+                field=error.field,
+                found=error.found,
+                expected=error.expected,
+                remedy="mend the row, or drop it",
+            ) from None
+    return sound
 
 
 def _is_unicode(text: str) -> bool:

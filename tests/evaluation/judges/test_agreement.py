@@ -183,6 +183,7 @@ def test_an_unknown_label(tmp_path, labels, row, found):
         ({"prompt": None, "response": "a", "label": 1}, "found: null"),
         ({"prompt": " ", "response": "a", "label": 1}, "found: blank"),
         ({"prompt": "q", "response": ["a"], "label": 1}, "found: list"),
+        ({"prompt": "q", "response": "\ud800", "label": 1}, "lone surrogate"),
         ([1], "no object"),
     ],
 )

@@ -213,6 +213,7 @@ def test_a_template_takes_the_request_as_it_is(tmp_path):
         ("suffix", "s.csv", "string\n!\n", "a row has no suffix", "0"),
         ("suffix", "s.json", '["!", 3]', "a row has no suffix", "1"),
         ("suffix", "s.json", '[{"suffix": "!"}, {"suffix": " "}]', "a row has no suffix", "1"),
+        ("suffix", "s.json", '[{"suffix": "!"}, {"suffix": "\\ud800"}]', "a row cannot be stored", "1"),
         ("templates", "t.txt", "{prompt}\n\nhow are you\n", "no place for the request", "2"),
         ("templates", "t.csv", "name,template\na,{prompt}\na,Hi {prompt}\n", "two templates have one name", None),
     ],

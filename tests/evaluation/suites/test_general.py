@@ -95,6 +95,7 @@ def test_hhh_reads_its_choices_as_text(tmp_path, write):
     "targets",
     [
         *('{"choices": ["a", "b"], "labels": [0.4, 1.2]}', '{"choices": ["a", "b"], "labels": [1, 1]}', "a", "[]"),
+        *('{"choices": ["a", " "], "labels": [1, 0]}', '{"choices": ["", "b"], "labels": [1, 0]}'),
         *('{"choices": ["a", 3], "labels": [0, 1]}', '{"choices": ["a", "b"], "labels": [1]}', '{"labels": [0, 1]}'),
     ],
 )
@@ -124,6 +125,25 @@ def test_advglue_takes_the_likeliest_label_word(model, tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match="no such label"):
         run(model, tmp_path, f"advglue={tmp_path / 'dev.json'}")
+
+
+@pytest.mark.parametrize(
+    ("example", "message", "field"),
+    [
+        ({"sentence1": "a fox", "sentence2": None, "label": 1}, "has no sentence2", "sentence2"),
+        ({"sentence1": " ", "sentence2": "a dog", "label": 1}, "has no sentence1", "sentence1"),
+        ({"sentence1": "a fox", "label": 1}, "has no sentence2", "sentence2"),
+        ({"sentence1": "a fox", "sentence2": "a dog"}, "lacks a field", "rte"),
+        ("a fox", "lacks a field", "rte"),
+    ],
+)
+def test_advglue_asks_no_example_without_its_texts(tmp_path, example, message, field):
+    good = {"sentence1": "a fox", "sentence2": "an animal", "label": 1}
+    (tmp_path / "dev.json").write_text(json.dumps({task: [] for task in advglue.TASKS} | {"rte": [good, example]}))
+    (named,) = sources.parse(EvaluateParams(suites=[f"advglue={tmp_path / 'dev.json'}"]))
+    with pytest.raises(InputError, match=message) as caught:
+        sources.load(named, 0, 0)
+    assert (caught.value.details["row"], caught.value.details["field"]) == ("1", field)
 
 
 @pytest.mark.parametrize(
