@@ -82,7 +82,8 @@ def train(
     resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)
     with losing(LOST), files.replacing(out, training.JUDGE) as folder:
         told = training.train(resolved, learnt, settings, folder)
-        judge = ClassifierJudge(resolve(str(folder)), "float32", training.LABELS[1], files.state_folder())
+        trained = resolve(str(folder))._replace(name=str(out))
+        judge = ClassifierJudge(trained, "float32", training.LABELS[1], files.state_folder())
         found = agreement.agreement(training.labelled(heldout), judge, "harm")
         judge.close()
         made = {"settings": settings._asdict(), "model": resolved.record(), "pairs": read}

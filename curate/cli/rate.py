@@ -10,6 +10,8 @@ import typer
 from curate.cli.options import Out
 from curate.project.params import Dtype
 
+LOST = "no rating is kept, the same command rates from the start"
+
 
 def rate(
     pairs: Annotated[Path, typer.Argument(help="What `curate prepare` or a later stage wrote.")],
@@ -27,6 +29,7 @@ def rate(
     better of a reward, worse of a cost.
     """
     from curate.base.errors import UsageError
+    from curate.base.exits import losing
     from curate.base.progress import say
     from curate.cli.options import check_out, quoted, say_next
     from curate.models.resolve import resolve
@@ -42,9 +45,10 @@ def rate(
         for rating, (name, revision) in asked.items()
         if name is not None
     }
-    from curate.scoring.rating import rate_file
+    with losing(LOST):
+        from curate.scoring.rating import rate_file
 
-    frame = rate_file(pairs, resolved, dtype, out).pairs
+        frame = rate_file(pairs, resolved, dtype, out).pairs
     shares = ", ".join(
         f"{rating} of chosen higher in {(frame[f'chosen_{rating}'] > frame[f'rejected_{rating}']).mean():.1%}"
         for rating in resolved

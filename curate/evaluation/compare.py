@@ -70,7 +70,7 @@ class Comparison(NamedTuple):
     def record(self) -> dict[str, Any]:
         """As JSON."""
         names = {"suite": self.key.suite, "metric": self.key.metric, "arm": self.arm, "other": self.other}
-        found = self.difference._asdict() | {"p_corrected": self.p, "verdict": self.verdict}
+        found = self.difference._asdict() | {"seeds": self.seeds, "p_corrected": self.p, "verdict": self.verdict}
         return names | {name: None if value != value else value for name, value in found.items()}  # JSON has no NaN
 
 

@@ -1,5 +1,6 @@
 """`curate rate` as a person calls it."""
 
+import signal
 import sys
 
 import polars as pl
@@ -94,6 +95,13 @@ def test_a_users_mistake_is_one_message(folder, monkeypatch, capsys, arguments, 
     if "long" in arguments[0]:
         assert any(f"pair {pair}, " in seen for pair in pairs["pair_id"])
     assert not list(folder.glob("x*"))
+
+
+def test_ctrl_c_keeps_nothing_and_says_so(folder, monkeypatch, capsys):
+    monkeypatch.setattr(Rater, "rate", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    code, seen = rate(folder, monkeypatch, capsys, "pairs.parquet", "--reward", "reward", "--out", "x.parquet")
+    assert code == 130 and "no rating is kept" in seen and "what was finished" not in seen
+    assert not list(folder.glob("*x.parquet*"))
 
 
 def test_a_rating_column_of_another_type_is_refused(tmp_path):

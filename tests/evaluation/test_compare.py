@@ -95,6 +95,7 @@ def test_three_seeds_show_a_method_where_they_do_so_alone(tmp_path, other, gains
     runs = {other: [safe] * (1 if other == "base" else 3), "bdpo": better}
     (one,) = compare.compare(arms(tmp_path, **runs), [other])
     assert one.verdict == verdict and one.outcome == "better" and one.p < 0.001
+    assert one.record()["seeds"] == 3  # `base` has none, and the verdict goes by three
     alone = scipy.stats.ttest_1samp(np.array(gains) / 200, 0).pvalue if len(set(gains)) > 1 else 0.0
     assert one.record()["p_seeds"] == pytest.approx(alone) and (alone < 0.05) == (verdict == "better")
 

@@ -106,7 +106,7 @@ def train(model: Model, found: Responses, settings: Settings, folder: Path) -> d
     """Train on `found` and save the classifier and its tokenizer in `folder`; returns what was trained on.
 
     Raises:
-        InputError: the model cannot be loaded, or every response is longer than `max_tokens`.
+        InputError: the model cannot be loaded, every response is longer than `max_tokens`, or training diverges.
     """
     from curate.base.light import transformers
 
@@ -122,11 +122,18 @@ def train(model: Model, found: Responses, settings: Settings, folder: Path) -> d
     most = min(settings.max_tokens, model.context)
     fitting = [row for row in rows if len(row["input_ids"]) <= most]
     if not fitting:
-        raise InputError("every response is too long for the judge", expected=f"at most {settings.max_tokens} tokens")
+        raise InputError("every response is too long for the judge", expected=f"at most {most} tokens")
     trains = _freeze(net, settings.blocks)
     say(f"judge: {len(fitting):,} responses, {trains:,} weights train of {sum(p.numel() for p in net.parameters()):,}")
     with tempfile.TemporaryDirectory(prefix="curate-") as scratch:
         _run(net, tokenizer, fitting, settings, scratch)
+    if not all(parameter.isfinite().all() for parameter in net.parameters()):
+        raise InputError(
+            "training has diverged: weights of the judge are no finite numbers",
+            field="learning_rate",
+            found=settings.learning_rate,
+            remedy="lower it",
+        )
     net.to("cpu").save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {"trained_on": len(fitting), "too_long": len(rows) - len(fitting), "weights_trained": trains}

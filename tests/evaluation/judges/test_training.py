@@ -79,8 +79,36 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert stop.value.code in (0, None), err
     assert "accuracy" in out and "auroc" in out and "words:" in out and WORDS[1] not in out + err
+    assert "judge: judge in float32" in err and ".tmp" not in err
     record = json.loads((tmp_path / "judge" / "judge.json").read_text())
     assert record["agreement"]["n"] == 8 and record["training"]["responses"] == 32 and record["settings"]["blocks"] == 0
+
+
+def test_training_that_diverges_is_one_message_and_no_judge(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model")
+    files.write_parquet(told_apart(20), tmp_path / "pairs.parquet", {"stage": "prepare"})
+    given = [
+        "judge",
+        "train",
+        "pairs.parquet",
+        "--model",
+        "model",
+        "--learning-rate",
+        "10",
+        "--epochs",
+        "5",
+        "--batch",
+        "1",
+        "--blocks",
+        "9",
+    ]
+    monkeypatch.setattr(sys, "argv", ["curate", *given])
+    with pytest.raises(SystemExit) as stop:
+        curate.cli.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "training has diverged" in said and "learning_rate" in said
+    assert str(tmp_path) not in said and not (tmp_path / "judge").exists()
 
 
 def test_what_measures_it_is_asked_for_before_it_is_trained(tmp_path, monkeypatch, capsys):
