@@ -21,6 +21,7 @@ VALUES_FILE = "values.parquet"  # what tells an evaluation from other folders wi
 EVALUATION = files.Folder((METRICS_FILE, ITEMS_FILE, VALUES_FILE))
 BASE = "base"
 """What the model before training is called among the arms."""
+ROUNDING = 1e-9  # of a mean, which two sums in other orders give
 
 
 class Evaluation(NamedTuple):
@@ -99,9 +100,25 @@ def read_one(folder: Path) -> Evaluation:
             found=f"no {Key(*min(strange))} in {METRICS_FILE}",
             remedy=remedy,
         )
+    _check_of_one(folder, metrics, values, remedy)
     if not values["value"].is_between(0, 1).fill_null(False).all():
         raise InputError("a value is not between 0 and 1", file=folder / VALUES_FILE, remedy=remedy)
     return Evaluation(str(metrics["name"]), metrics["seed"], values, metrics)
+
+
+def _check_of_one(folder: Path, metrics: dict[str, Any], values: pl.DataFrame, remedy: str) -> None:
+    """Raise `InputError` where a metric's record is not of these values, as where one of the files was replaced."""
+    found = values.group_by("suite", "metric", maintain_order=True).agg(pl.col("value").mean(), pl.len())
+    for suite, metric, mean, n in found.iter_rows():
+        said = metrics["suites"][suite]["metrics"][metric]
+        if mean is not None and (said["n"] != n or abs(said["value"] - mean) > ROUNDING):
+            raise InputError(
+                f"{METRICS_FILE} and {VALUES_FILE} are not of one evaluation",
+                file=folder,
+                field=str(Key(suite, metric)),
+                found=f"{said['value']:.6g} of {said['n']:,} in {METRICS_FILE}, {mean:.6g} of {n:,} in {VALUES_FILE}",
+                remedy=remedy,
+            )
 
 
 def _is_whole(metrics: dict[str, Any]) -> bool:
@@ -109,10 +126,20 @@ def _is_whole(metrics: dict[str, Any]) -> bool:
     suites = metrics.get("suites")
     if not isinstance(metrics.get("name"), str) or not isinstance(metrics.get("seed", ""), int | None):
         return False
+    if not all(isinstance(metrics.get(part, {}), dict) for part in ("made", "model", "params", "with")):
+        return False
     if not isinstance(suites, dict) or not all(isinstance(found, dict) for found in suites.values()):
         return False
     named = [found.get("metrics", {}) for found in suites.values()]
-    return all(isinstance(some, dict) and all(isinstance(one, dict) for one in some.values()) for some in named)
+    return all(isinstance(some, dict) and all(map(_is_described, some.values())) for some in named)
+
+
+def _is_described(metric: object) -> bool:
+    """Whether this is what metrics.json says of a metric."""
+    if not isinstance(metric, dict) or metric.get("better") not in ("higher", "lower", "neither"):
+        return False
+    kinds = {"headline": bool, "about": str, "value": float | int, "n": int}
+    return all(isinstance(metric.get(name), kind) for name, kind in kinds.items())
 
 
 def of_prompts(values: pl.DataFrame) -> pl.DataFrame:

@@ -277,6 +277,14 @@ def broken(folder, how):
         metrics = files.read_json(folder / "metrics.json")
         del metrics["suites"]["prefill"]
         files.write_json(metrics, folder / "metrics.json")
+    elif how == "of another":  # of the same suites, as where a copy stopped between two files
+        metrics = files.read_json(folder / "metrics.json")
+        artefacts.write_evaluation(folder, "bdpo", 0, safe=0.7)
+        files.write_json(metrics, folder / "metrics.json")
+    elif how in ("better", "headline", "value"):
+        metrics = files.read_json(folder / "metrics.json")
+        metrics["suites"]["sample"]["metrics"]["safe rate, unsafe prompts"][how] = "?"
+        files.write_json(metrics, folder / "metrics.json")
     elif how == "items":
         artefacts.write_evaluation(folder, "bdpo", 0, prompts=41)
     elif how == "unlike":
@@ -297,6 +305,8 @@ def broken(folder, how):
         ("foreign", ["x"], 1, "not an evaluation of ours"),
         ("nan", ["x"], 1, "not between 0 and 1"),
         ("mixed", ["x"], 1, "are not of one evaluation"),
+        ("of another", ["x"], 1, "are not of one evaluation"),
+        *((how, ["x"], 1, "not an evaluation of ours") for how in ("better", "headline", "value")),
         ("items", ["x"], 1, "evaluations of different items"),
         ("unlike", ["x"], 1, "max_tokens"),
         ("twice", ["x"], 1, "two evaluations have one name\n"),

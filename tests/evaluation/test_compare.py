@@ -27,7 +27,7 @@ def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True, 
         for i, value in enumerate(safe)
     ]
     files.write_parquet(pl.DataFrame(rows, schema=VALUES), folder / "values.parquet", {})
-    said = {"better": better, "headline": headline, "about": "safe"}
+    said = {"better": better, "headline": headline, "about": "safe", "value": float(np.mean(safe)), "n": len(safe)}
     suites = {"s": {"metrics": {"safe rate": said}, "judge": judge}}
     files.write_json({"name": name, "seed": seed, "suites": suites, "params": params}, folder / "metrics.json")
 

@@ -209,6 +209,10 @@ def test_what_three_seeds_do_not_show_by_themselves_is_said_of_these_runs(tmp_pa
                 value=pl.when(pl.col("metric").str.contains("safe rate")).then(safe).otherwise(0.0)
             )
             files.write_parquet(values, folder / "values.parquet", {})
+            metrics = files.read_json(folder / "metrics.json")
+            for suite, metric, mean in values.group_by("suite", "metric").agg(pl.col("value").mean()).rows():
+                metrics["suites"][suite]["metrics"][metric]["value"] = mean
+            files.write_json(metrics, folder / "metrics.json")
     out = report(tmp_path / "e", tmp_path, wanted(compare_with=["dpo"]))
     (line,) = short(page(out))
     assert "better in safe rate (unsafe prompts) of sample (these runs, not the method); no difference" in line
