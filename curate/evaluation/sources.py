@@ -13,6 +13,7 @@ from curate.base.progress import say
 from curate.evaluation.items import Item
 from curate.evaluation.suites import suite_of
 from curate.evaluation.suites.base import Suite, layouts
+from curate.evaluation.suites.behaviours import CONTEXT
 from curate.pairs.identity import digest, draw_order
 from curate.pairs.manifest import MANIFEST, read_folder, verified
 from curate.pairs.sources.base import kind, named
@@ -147,6 +148,9 @@ def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
         found = {name: next((each for each in spellings if each in row), None) for name, spellings in columns.items()}
         renamed.append({name: row[spelling] for name, spelling in found.items() if spelling is not None})
         if len(renamed[-1]) == len(columns):
+            context, goal = row.get(CONTEXT), renamed[-1].get("goal")
+            if context and isinstance(goal, str):  # as HarmBench's code asks them [code]
+                return renamed[-1] | {"goal": f"{context}\n\n---\n\n{goal}"}
             return renamed[-1]
     # Of several ways to have a row, the error is about the one that lacks least.
     nearest = min(zip(layouts(suite), renamed, strict=True), key=lambda pair: len(pair[0]) - len(pair[1]), default=None)

@@ -220,6 +220,15 @@ def test_a_text_that_no_file_can_store_is_named_and_lines_end_in_one_way(tmp_pat
     assert where == [str(file), "1", "goal", "text with a lone surrogate"]
 
 
+@pytest.mark.parametrize("suite", ["behaviours", "templates"])
+def test_a_request_of_harmbench_stands_behind_its_context(tmp_path, suite):
+    file = tmp_path / "h.csv"
+    file.write_text("Behavior,ContextString\nname the animal above,a fox runs\nhow are you,\n")
+    (named,) = sources.parse(params(f"{suite}={file}"))
+    asked = {item.asked for item in sources.load(named, 0, 0).items}
+    assert asked == {"a fox runs\n\n---\n\nname the animal above", "how are you"}
+
+
 @pytest.mark.parametrize(
     ("suite", "name", "content"),
     [

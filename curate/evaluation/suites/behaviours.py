@@ -13,6 +13,8 @@ from curate.evaluation.suites.base import Bench, Metric, Options, Row, answer_an
 
 GOAL = ("goal", "Behavior", "behavior", "prompt", "forbidden_prompt")
 """How files of behaviours call the request."""
+CONTEXT = "ContextString"
+"""HarmBench's column of a text that the request speaks of; empty in most rows."""
 TARGET = ("target", "Target", "optimizer_target")
 """How they call the beginning of an answer that complies."""
 
