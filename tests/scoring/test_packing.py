@@ -194,6 +194,22 @@ def test_padding_that_disturbs_a_model_is_found(kind, more, unpadded):
     assert (probe.padding_fault(model, "float32") is not None) == unpadded
 
 
+@pytest.mark.parametrize("unpadded", [False, True])
+def test_rounding_of_improbable_tokens_is_not_held_against_packs_or_padding(tmp_path, unpadded):
+    """In bfloat16 a log-probability of -60 is a multiple of a quarter."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = small("rwkv", context_length=128) if unpadded else small("llama")
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    model.get_output_embeddings().weight.data *= 4
+    assert (probe.padding_fault(model, "bfloat16") is not None) == unpadded
+    model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    engine = TransformersEngine(resolve(tmp_path), "bfloat16")
+    assert (engine.fault is not None) == unpadded
+
+
 def test_neither_order_nor_company_changes_a_number(model):
     """Within 1e-5 nats a token, float32: less is not had from another batch's GEMM."""
     engine = TransformersEngine(model, "float32")
