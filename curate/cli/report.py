@@ -24,9 +24,6 @@ def report(
         Path | None, typer.Option(help="reference.json, which `curate reference` writes into its folder.")
     ] = None,
     score: Annotated[Path | None, typer.Option(help="score.json, which a project's stage score writes.")] = None,
-    split: Annotated[
-        Path | None, typer.Option(help="split.json, which a project's stage split writes: how alike the subsets are.")
-    ] = None,
     weigh: Annotated[Path | None, typer.Option(help="weigh.json, which a project's stage weigh writes.")] = None,
     params: Annotated[Path | None, typer.Option(help="The params.yaml that made it all; shown on the page.")] = None,
     title: Annotated[
@@ -55,7 +52,7 @@ def report(
 
     check_spared(out / "index.html", _is_ours)
     check_spared(out / "metrics.json", with_keys("pairs", "arms"))
-    given = {"prepare": prepare, "reference": reference, "score": score, "split": split, "weigh": weigh}
+    given = {"prepare": prepare, "reference": reference, "score": score, "weigh": weigh}
     documents = {name: path for name, path in given.items() if path is not None}
     material = read_material(weights, documents, runs, evaluations=evaluations)
     metrics = write_report(material, out, parameters.load(params) if params else None, made.now(), title)

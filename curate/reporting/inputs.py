@@ -36,7 +36,6 @@ DOCUMENTS: dict[str, tuple[str, ...]] = {
     "prepare": ("read", "kept", "rules"),
     "reference": ("name", "digest"),
     "score": ("model", "null_prompt"),
-    "split": ("subsets", "smd"),
     "weigh": ("scheme", "chosen_weight"),
 }
 """The JSON summaries that the stages write, and keys that tell each."""

@@ -36,6 +36,7 @@ from curate.reporting.table import Cell, Table, Within, is_number, written
 from curate.reporting.verdict import imbalance, sentences
 from curate.reporting.words import TERMS, plain
 from curate.selection import measure
+from curate.selection.subsets import differences
 from curate.selection.weights import at_bound, params_of
 
 WEB = Path(__file__).parent / "web"
@@ -133,13 +134,13 @@ def _of_pairs(material: Material) -> dict[str, Any]:
     """What the page says of pairs, model, subsets and weights."""
     frame, weighed = material.frame, params_of(material.provenance)
     known = imbalance(frame, material.provenance)
-    smd = material.documents.get("split", {}).get("smd")
+    split = set(SUBSETS) <= set(frame.columns)
     return {
         "signs": tables.gap_signs(frame),
         "pairs": tables.pair_counts(frame),
         "lengths": tables.lengths(frame),
         "pmi": tables.pmi_quantiles(frame),
-        "subsets": tables.subset_sizes(frame) if set(SUBSETS) <= set(frame.columns) else None,
+        "subsets": tables.subset_sizes(frame) if split else None,
         "weights": tables.weight_quantiles(frame, plain),
         "verdict": [*measure.warnings(material.provenance), *(sentences(known) if known else [])],
         "clipped": at_bound(frame, weighed) if weighed else None,
@@ -147,7 +148,7 @@ def _of_pairs(material: Material) -> dict[str, Any]:
         "scored": frame.height,
         "prepare": material.documents.get("prepare"),
         "prepared": tables.prepared(material.documents.get("prepare", {})),
-        "balance": tables.mean_differences(smd) if isinstance(smd, dict) and smd else None,
+        "balance": tables.mean_differences(differences(frame)) if split else None,
         "model": [(label, value) for key, label in MODEL_FACTS.items() if (value := material.fact(key)) is not None],
     }
 

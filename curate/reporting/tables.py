@@ -145,7 +145,7 @@ def prepared(prepare: Mapping[str, Any]) -> list[Table]:
 
 
 def mean_differences(smd: Mapping[str, Any]) -> Table:
-    """The standardised mean differences of split.json: a row two subsets, a column a confounder."""
+    """The standardised mean differences: a row two subsets, a column a confounder."""
     confounders = list(dict.fromkeys(name for found in smd.values() for name in found))
     rows: list[list[Cell]] = [
         [words.subset(names), *(found.get(name) for name in confounders)] for names, found in smd.items()

@@ -114,7 +114,18 @@ def summarise(splits: pl.DataFrame, params: SplitParams) -> dict[str, Any]:
             "length": rows.select(LENGTH.mean()).item(),
             "unsafe": rows.select(CONFOUNDERS["query_type"].mean()).item(),
         }
-    smd = {
+    return {
+        **gap.describe(splits, params.normalisation),
+        "length_explains": explained(splits, "subset_gap")._asdict(),
+        "subsets": subsets,
+        "smd": differences(splits),
+    }
+
+
+def differences(splits: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+    """The standardised mean difference of each confounder, of each two subsets."""
+    splits = splits.with_columns(subset_gap=gap.used(splits, "subset_gap"))
+    return {
         f"{a}-{b}": {
             name: standardised_difference(
                 splits.filter(a).select(value).to_series(), splits.filter(b).select(value).to_series()
@@ -122,12 +133,6 @@ def summarise(splits: pl.DataFrame, params: SplitParams) -> dict[str, Any]:
             for name, value in CONFOUNDERS.items()
         }
         for a, b in combinations(SUBSETS, 2)
-    }
-    return {
-        **gap.describe(splits, params.normalisation),
-        "length_explains": explained(splits, "subset_gap")._asdict(),
-        "subsets": subsets,
-        "smd": smd,
     }
 
 

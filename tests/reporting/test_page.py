@@ -56,7 +56,7 @@ def write_page(folder, frame, wanted, trained=False):
     """The page of `frame`, through the files that the stages write; with runs and evaluations where `trained`."""
     artefacts.write_all(folder, 40)
     files.write_parquet(frame, folder / "data/weights.parquet", {})
-    documents = {name: folder / f"data/{name}.json" for name in ("prepare", "split", "weigh")}
+    documents = {name: folder / f"data/{name}.json" for name in ("prepare", "weigh")}
     of_frame = {"source": frame["source"][0], "read": frame.height + 3, "kept": frame.height, "pairs": frame.height}
     for path in (documents["prepare"], documents["weigh"]):
         summary = files.read_json_object(path)

@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 
 def material(root, arms=("dpo", "bdpo"), seeds=(0,)):
-    documents = {name: root / f"data/{name}.json" for name in ("prepare", "score", "split", "weigh")}
+    documents = {name: root / f"data/{name}.json" for name in ("prepare", "score", "weigh")}
     documents["reference"] = root / "data/reference/reference.json"
     return read_material(root / "data/weights.parquet", documents, root / "runs", arms, seeds)
 
@@ -285,10 +285,11 @@ def test_what_is_not_given_is_left_out_and_said(root, tmp_path):
     bare = read_material(root / "data/weights.parquet", {}, None)
     write_report(bare, tmp_path / "out", None)
     text = (tmp_path / "out/index.html").read_text()
-    for option in ("--prepare", "--split", "--runs", "--params"):
+    for option in ("--prepare", "--runs", "--params"):
         assert option in text
     assert not (tmp_path / "out/figures/margins.svg").exists() and not (tmp_path / "out/plots/curves.csv").exists()
     assert "tiny" in text  # the model is known from the file's own record
+    assert "Standardised mean differences" in text  # of the pairs themselves
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ AFTER = {
     "train": "reference, weigh",
     "evaluate-base": "reference",
     "evaluate": "train",
-    "report": "reference, prepare, score, split, weigh, train, evaluate-base, evaluate",
+    "report": "reference, prepare, score, weigh, train, evaluate-base, evaluate",
 }
 
 
