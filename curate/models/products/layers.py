@@ -9,6 +9,7 @@ products that read it. Without gradients what is in the middle is overwritten. T
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from types import MethodType
 from typing import Any
 
@@ -20,7 +21,8 @@ from curate.models.products.rotary import rotate_at_once
 from curate.models.products.steps import gate, gate_backward_, norm, norm_backward
 
 ROWS = 512  # that a feed-forward layer takes at a time without gradients: what is in the middle stays in the cache
-PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on
+PROBE = 3  # rows of the input that a layer's own forward pass and ours are compared on ...
+SCALES = (1e-3, 1.0, 1e4)  # ... at each of these sizes: some layers add to what is small, or clamp what is large
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2}  # as a fraction of the largest output
 
 
@@ -71,14 +73,20 @@ def _plain(weight: Any) -> bool:
 @torch.no_grad()
 def _same(module: nn.Module, ours: Any) -> bool:
     weight: Any = module.weight if ours is _rms_norm else module.gate_proj.weight  # type: ignore[union-attr]
-    states = torch.randn(1, PROBE, weight.shape[-1], generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+    if len(signature(module.forward).parameters) != 1:  # a norm that may be gated, say
+        return False
+    drawn = torch.randn(1, PROBE, weight.shape[-1], generator=torch.Generator().manual_seed(0))
+    return all(_same_at((drawn * scale).to(weight.dtype), module, ours) for scale in SCALES)
+
+
+def _same_at(states: torch.Tensor, module: nn.Module, ours: Any) -> bool:
     try:
         expected, found = module(states), ours(module, states)
     except (TypeError, ValueError, RuntimeError, AttributeError):
         return False
     if not isinstance(expected, torch.Tensor) or expected.shape != found.shape or expected.dtype != found.dtype:
         return False
-    return bool((expected - found).abs().max() <= TOLERANCE[weight.dtype] * expected.abs().max())
+    return bool((expected - found).abs().max() <= TOLERANCE[states.dtype] * expected.abs().max())
 
 
 def _rms_norm(self: Any, states: torch.Tensor) -> torch.Tensor:

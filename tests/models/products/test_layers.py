@@ -130,7 +130,32 @@ def test_layers_that_compute_something_else_stay_as_they_are():
         def forward(self, states):
             return 2 * nn.functional.rms_norm(states, (8,), self.weight, self.variance_epsilon)
 
-    assert light(lightened(nn.Sequential(Scaled()))) == set()
+    class Added(Scaled):
+        """Which shows on what is small alone."""
+
+        def forward(self, states):
+            return nn.functional.rms_norm(states, (8,), self.weight) * states.norm() / (states.norm() + 1e-4)
+
+    class Gated(Scaled):
+        """Which shows with a gate alone."""
+
+        def forward(self, states, gate=None):
+            normed = nn.functional.rms_norm(states, (8,), self.weight, self.variance_epsilon)
+            return normed if gate is None else normed * gate
+
+    for norm in (Scaled, Added, Gated):
+        assert light(lightened(nn.Sequential(norm()))) == set(), norm
+    mlp = made("llama").model.layers[0].mlp
+    assert light(lightened(nn.Sequential(mlp)))
+
+    class Clamped(type(mlp)):
+        """Which shows on what is large alone."""
+
+        def forward(self, states):
+            return self.down_proj(self.act_fn(self.gate_proj(states).clamp(max=9)) * self.up_proj(states))
+
+    mlp.__class__ = Clamped
+    assert light(lightened(nn.Sequential(mlp))) == set()
 
 
 def test_adapters_put_in_afterwards_are_heeded():
