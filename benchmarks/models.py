@@ -81,7 +81,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 7},
     "ctrl": {"dff": 96},
     "rwkv": {"context_length": CONTEXT},
-    "cpmant": {"dim_head": 16, "dim_ff": 96, "prompt_length": 4},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "attention_window_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 16, "expand": 2},
     "jamba": EXPERTS | {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},

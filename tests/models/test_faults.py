@@ -18,6 +18,22 @@ def folder(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("model"))
 
 
+def test_a_model_whose_tokens_see_what_follows_is_refused(tmp_path):
+    from tiny import byte_tokenizer, small
+    from transformers import AutoModelForCausalLM
+
+    for decoder in (True, False):
+        AutoModelForCausalLM.from_config(small("bert", is_decoder=decoder)).save_pretrained(tmp_path)
+        byte_tokenizer().save_pretrained(tmp_path)
+        if decoder:
+            load_model(resolve(tmp_path), "bfloat16")
+            continue
+        for dtype in ("float32", "bfloat16"):
+            with pytest.raises(InputError, match="not a causal language model") as caught:
+                load_model(resolve(tmp_path), dtype)
+            assert "is_decoder False" in caught.value.details["found"]
+
+
 def _changed(**keys):
     def change(text):
         return json.dumps({**json.loads(text), **keys}).encode()
