@@ -110,6 +110,8 @@ def test_packs_give_each_sequence_what_it_gives_alone(kind, tmp_path):
         ("granite", {"logits_scaling": 8.0}),  # scaled logits
         ("cohere", {"logit_scale": 0.25}),
         ("mamba", {}),  # a state, no attention
+        ("mamba2", {"num_heads": 8, "n_groups": 1}),  # a norm that is gated
+        ("roberta", {"is_decoder": True}),  # counts positions from another number
         ("recurrent_gemma", {"block_types": ["recurrent", "attention"], "attention_window_size": 16}),
     ],
 )
@@ -175,6 +177,9 @@ def test_a_packed_model_goes_beyond_its_original_context(kind, tmp_path):
     assert engine.model.config._attn_implementation == attention.TREE
 
 
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 16}
+
+
 @pytest.mark.parametrize(
     ("kind", "more", "unpadded"),
     [
@@ -184,6 +189,7 @@ def test_a_packed_model_goes_beyond_its_original_context(kind, tmp_path):
         ("rwkv", {"context_length": 128}, True),
         ("cpmant", {}, True),
         ("recurrent_gemma", {"block_types": ["recurrent", "attention"], "attention_window_size": 16}, True),
+        ("axk2", {**LATENT, "index_topk": 200, "index_n_heads": 2, "index_head_dim": 32}, True),
     ],
 )
 def test_padding_that_disturbs_a_model_is_found(kind, more, unpadded):

@@ -59,7 +59,7 @@ def response_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     logits = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
-        position_ids=(batch.attention_mask.cumsum(-1) - 1).clamp_min(0),
+        position_ids=_positions(batch.attention_mask),
         logits_to_keep=keep,
         use_cache=False,
     ).logits[:, -keep:-1]
@@ -69,6 +69,11 @@ def response_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     scored = column >= (keep - 1 - batch.response_lengths).unsqueeze(1)
     # Only the scored rows go through the softmax.
     return logits[scored].float(), targets[scored], scored
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor | None:
+    """Positions from 0 in each row; None where nothing is padded: some models count from another number (RoBERTa)."""
+    return None if bool(mask.all()) else (mask.cumsum(-1) - 1).clamp_min(0)
 
 
 def response_logps(model: Any, batch: Batch) -> torch.Tensor:

@@ -86,6 +86,8 @@ def padding_fault(model: Any, dtype: str) -> str | None:
 @torch.inference_mode()
 def _padding_fault(model: Any, dtype: str) -> str | None:
     config = model.config.get_text_config()
+    if getattr(config, "index_topk", None) is not None:  # which shows beyond so many tokens alone
+        return "its attention picks tokens, and padding takes their places"
     where, apart = next(model.parameters()).device, stretches_beyond(config)
     every = sequences(config.vocab_size, 0, positions(config))
     # And short ones, most of a row padding, all of them within a convolution's reach of it.
