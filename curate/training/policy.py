@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from curate.base.errors import UsageError
+from curate.base import memory
+from curate.base.errors import UsageError, first_line
 from curate.base.progress import say
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
@@ -41,13 +42,24 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
 
     Packs are used where they give the same numbers on this model (`curate.scoring.packing.probe`), else padded buckets.
     Dropout is switched off: the reference's log-probabilities are without it.
+
+    Raises:
+        UsageError: gradient checkpointing of a model that has none.
     """
-    for module in model.modules():
-        # Layers of dropout, the rates that attention keeps for itself, and the noise of routers.
+    if gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UsageError(
+            "transformers cannot compute this model's layers again",
+            field="train.gradient_checkpointing",
+            found=type(model).__name__,
+            remedy="set train.gradient_checkpointing to false; a lower train.batch_pairs needs less memory, too",
+        )
+    for module in model.eval().modules():
+        # Layers of dropout, the rates that attention and stacks of layers keep for themselves, the noise of routers.
         for name, value in list(vars(module).items()):
-            noise = isinstance(module, torch.nn.Dropout) or "dropout" in name or "jitter" in name
-            if noise and isinstance(value, float):
+            if isinstance(value, float) and (isinstance(module, torch.nn.Dropout) or "drop" in name):
                 setattr(module, name, 0.0)
+            elif isinstance(value, float) and "jitter" in name:
+                module.train = _stand_still  # its rate may be part of the numbers (PhiMoE)
     model.config.use_cache = False
     model.curate_packs = False
     lighten(model, remake=large(model) and not gradient_checkpointing)
@@ -74,6 +86,10 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": attention.across_checkpoint})
     return model
+
+
+def _stand_still(mode: bool = True) -> None:
+    """In place of a module's `train`: it stays as it is."""
 
 
 def _score_in_the_head(head: Any) -> None:
@@ -110,7 +126,7 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
     """The policy with LoRA adapters (arXiv 2106.09685), the only weights that train.
 
     Raises:
-        UsageError: no module has one of the names, or the LM head has.
+        UsageError: no module has one of the names, one that has takes no adapter, or the LM head has.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -118,10 +134,19 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=names, task_type="CAUSAL_LM")
     try:
         adapted = get_peft_model(policy, config)
-    except ValueError as error:
-        raise UsageError("LoRA found nothing to adapt", field="train.lora_targets", found=error) from error
-    if hasattr(adapted.get_output_embeddings(), "lora_A"):
-        raise UsageError("the LM head takes no adapter", field="train.lora_targets", found=", ".join(targets))
+        if hasattr(adapted.get_output_embeddings(), "lora_A"):
+            raise UsageError("the LM head takes no adapter", field="train.lora_targets", found=", ".join(targets))
+        with torch.no_grad():  # PEFT takes some modules that it cannot run: routers that give several tensors
+            adapted(work=Work([TokenSequence(np.array([0]), np.array([1]))]))
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if memory.no_room(error):
+            raise
+        raise UsageError(
+            "LoRA cannot adapt these modules",
+            field="train.lora_targets",
+            found=f"{', '.join(targets)}: {first_line(error)}",
+            remedy="name linear layers that the model has, those of its attention say: q_proj, v_proj",
+        ) from error
     for module in adapted.modules():
         if hasattr(module, "lora_A"):
             speed_up(module)

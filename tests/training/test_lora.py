@@ -26,13 +26,14 @@ OPTIONS = params.TrainParams(
     epochs=1, batch_pairs=8, evaluations=2, eval_pairs=16, checkpoints=3, lora_rank=4, learning_rate=1e-2, kl_prompts=0
 )
 KINDS = {"llama": {}, "granite": {"logits_scaling": 8.0}}  # in packs, and padded
+ROUTED = {"phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2}}
 
 
 def policy_of(kind, **options):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    return make_policy(AutoModelForCausalLM.from_config(small(kind, **KINDS[kind])), **options)
+    return make_policy(AutoModelForCausalLM.from_config(small(kind, **(KINDS | ROUTED)[kind])), **options)
 
 
 @pytest.mark.parametrize("targets", [["all-linear"], ["q_proj", "v_proj"]], ids=str)
@@ -91,9 +92,17 @@ def test_gradient_checkpointing_reaches_the_adapters():
 
 @pytest.mark.parametrize("targets", [["no_such_layer"], ["lm_heads", "x"]], ids=str)
 def test_targets_that_are_not_there(targets):
-    with pytest.raises(UsageError, match="nothing to adapt") as caught:
+    with pytest.raises(UsageError, match="cannot adapt") as caught:
         add_lora(policy_of("llama"), 4, 8.0, targets)
     assert caught.value.details["field"] == "train.lora_targets"
+
+
+def test_modules_that_take_no_adapter():
+    """PEFT puts one on a router, which gives several tensors, and fails in the first pass."""
+    with pytest.raises(UsageError, match="cannot adapt") as caught:
+        add_lora(policy_of("phimoe"), 4, 8.0, ["all-linear"])
+    assert caught.value.details["found"].startswith("all-linear: ")
+    add_lora(policy_of("phimoe"), 4, 8.0, ["q_proj", "v_proj"])
 
 
 def test_the_head_takes_no_adapter():
@@ -133,7 +142,7 @@ def test_the_seed_decides_the_adapters_and_a_second_run_is_the_same(weights, mod
 
 def test_targets_that_are_not_there_stop_a_run_before_it_writes(weights, model, tmp_path):
     wrong = OPTIONS.model_copy(update={"lora_targets": ["no_such_layer"]})
-    with pytest.raises(UsageError, match="nothing to adapt"):
+    with pytest.raises(UsageError, match="cannot adapt"):
         train(weights, model, wrong, params.DEFAULT_ARMS["dpo"], "dpo", tmp_path / "run", tmp_path / "state")
     assert not (tmp_path / "run").exists() and not (tmp_path / "state" / "checkpoints").exists()
 
