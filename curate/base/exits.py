@@ -145,7 +145,9 @@ def told(again: str = AGAIN) -> Iterator[None]:
         raise _interruption(again) from error
     except BrokenPipeError as error:
         raise _closed() from error
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # (a panic of Rust's is no Exception)
         if _signal:
             raise _interruption(again) from error
         if isinstance(error, CurateError):

@@ -11,7 +11,7 @@ from curate.base.device import device
 from curate.base.errors import InputError
 from curate.base.light import silence, transformers
 from curate.models.faults import check_whole, loading
-from curate.models.resolve import Model
+from curate.models.resolve import Model, check_loaded
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
@@ -30,7 +30,8 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
     """The sequence-classification model on `device()`, whose `config` may have been changed.
 
     Raises:
-        InputError: it cannot be loaded, does not fit, or a part of its weights is missing.
+        InputError: it cannot be loaded, does not fit, a part of its weights is missing, or its files were changed since
+            they were resolved.
     """
     if model.adapter:
         raise InputError(
@@ -49,6 +50,7 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
             trust_remote_code=model.trust_remote_code,
             **options,
         )
+        check_loaded(model)
         net = net.to(device()).eval()
     check_whole(
         what,

@@ -10,7 +10,7 @@ from curate.base.device import device
 from curate.base.errors import InputError
 from curate.models.adapters import merged
 from curate.models.faults import check_whole, loading
-from curate.models.resolve import Model
+from curate.models.resolve import Model, check_loaded
 
 BEFORE = 8  # tokens whose predictions are compared, with other tokens behind them
 SEES = 1e-2  # of what a prediction moves by when its own tokens change: above it is no rounding
@@ -20,7 +20,8 @@ def load_model(model: Model, dtype: str, where: torch.device | None = None) -> t
     """The model on `where`, or on `device()`; an adapter is merged into it in float32, whatever `dtype` is.
 
     Raises:
-        InputError: transformers cannot load it, it does not fit, a part of its weights is missing, or it is not causal.
+        InputError: transformers cannot load it, it does not fit, a part of its weights is missing, its files were
+            changed since they were resolved, or it is not causal.
     """
     from curate.base.light import silence, transformers
 
@@ -42,7 +43,8 @@ def load_model(model: Model, dtype: str, where: torch.device | None = None) -> t
         )
         if model.adapter:
             loaded = merged(loaded, model.adapter).to(getattr(torch, dtype))
-        loaded = loaded.to(where or device())
+        check_loaded(model)
+        loaded = loaded.to((where or device())
         if dtype != "float64":  # in which torch has no product of experts as transformers calls it
             _check_causal(loaded, model)
         return loaded  # type: ignore[no-any-return]

@@ -46,6 +46,7 @@ class Model(NamedTuple):
     context: int  # longest sequence, tokens; UNBOUNDED where neither config.json nor the tokenizer names one
     trust_remote_code: bool = False
     adapter: Path | None = None  # folder of a LoRA adapter that `path` is the base of: merged when it is loaded
+    stamp: tuple[tuple[str, int, int, int], ...] = ()  # of the files under `digest`, taken before they were read
 
     @property
     def tokenizer(self) -> Path:
@@ -199,8 +200,9 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
         if (Path(base_name) / adapters.CONFIG).is_file():
             raise InputError("an adapter's base is an adapter", file=path / adapters.CONFIG, found=last_part(base_name))
         base = resolve(base_name, revision, trust_remote_code=trust_remote_code)
+        stamp = base.stamp + _stamp(_adapter_files(path))
         both = adapters.digest_over(base.digest, path)
-        return base._replace(name=name, commit=commit, digest=both, adapter=path)
+        return base._replace(name=name, commit=commit, digest=both, adapter=path, stamp=stamp)
     if not config.is_file():
         run = path / "model"
         raise InputError(
@@ -221,11 +223,46 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
         )
     described = files.read_json_object(config)
     digest = hashlib.sha256()
+    read = _model_files(path, trust_remote_code)
+    stamp = _stamp(read)
+    for file in read:
+        digest.update(f"{file.relative_to(path)} {_content_digest(file)}\n".encode())
+    context = _context(described, path)
+    return Model(name, commit, path, digest.hexdigest()[:32], context, trust_remote_code, stamp=stamp)
+
+
+def _model_files(path: Path, trust_remote_code: bool) -> list[Path]:
     # Code that comes with the model can change its numbers as well as the weights can.
     code = sorted(path.rglob("*.py")) if trust_remote_code else []
-    for file in [config, *weights, *code]:
-        digest.update(f"{file.relative_to(path)} {_content_digest(file)}\n".encode())
-    return Model(name, commit, path, digest.hexdigest()[:32], _context(described, path), trust_remote_code)
+    return [*path.glob("config.json"), *sorted(path.glob("*.safetensors")), *code]
+
+
+def _adapter_files(path: Path) -> list[Path]:
+    return [path / adapters.CONFIG, path / adapters.WEIGHTS]
+
+
+def _stamp(paths: list[Path]) -> tuple[tuple[str, int, int, int], ...]:
+    """Name, bytes, time of change and inode: what is rewritten or replaced has another."""
+    stats = ((path.name, path.stat()) for path in paths)
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)
+
+
+def check_loaded(model: Model) -> None:
+    """To be called once the weights are in memory: whether they are those of the digest, under which numbers are kept.
+
+    Raises:
+        InputError: the files were changed meanwhile.
+    """
+    files_now = _model_files(model.path, model.trust_remote_code)
+    if _stamp([*files_now, *(_adapter_files(model.adapter) if model.adapter else [])]) == model.stamp:
+        return
+    check_digest(
+        "the model was changed between being looked at and being loaded",
+        model.folder,
+        _describe(model.name, model.commit, model.folder, model.trust_remote_code).digest,
+        model.digest,
+        remedy="run the same command again, once nothing writes there",
+    )
 
 
 def _context(described: dict[str, Any], path: Path) -> int:

@@ -7,6 +7,7 @@ import pytest
 from tiny import save_model
 
 from curate.base.errors import InputError
+from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer
 from curate.models.resolve import resolve, resolve_given, write_reference
 from curate.project.params import ModelParams
@@ -40,6 +41,18 @@ def test_a_recorded_model_is_found_and_a_changed_one_refused(folder, tmp_path):
         file.write(b"x")
     with pytest.raises(InputError, match="has changed since"):
         resolve(tmp_path / "reference")
+
+
+def test_a_model_replaced_before_it_is_loaded_is_refused(folder, tmp_path):
+    """Its numbers would be kept under the digest of the one before."""
+    shutil.copytree(folder, tmp_path / "model")
+    model = resolve(tmp_path / "model")
+    (tmp_path / "model" / "config.json").touch()  # the same bytes
+    load_model(model, "float32")
+    (tmp_path / "model").rename(tmp_path / "before")
+    save_model(tmp_path / "model", seed=1)
+    with pytest.raises(InputError, match="changed between being looked at and being loaded"):
+        load_model(model, "float32")
 
 
 @pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json", "generation_config.json"])

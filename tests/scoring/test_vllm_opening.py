@@ -112,6 +112,7 @@ def opened(monkeypatch, tmp_path):
 
         package = types.SimpleNamespace(LLM=llm, __version__="1")
         monkeypatch.setattr(vllm, "imported", lambda: package)
+        monkeypatch.setattr(vllm, "check_loaded", lambda _: None)  # it loads nothing
         platform = types.SimpleNamespace(current_platform=types.SimpleNamespace(device_type=vllm.device_type()))
         monkeypatch.setitem(sys.modules, "vllm", package)
         monkeypatch.setitem(sys.modules, "vllm.platforms", platform)

@@ -20,7 +20,7 @@ from curate.base.device import device_type
 from curate.base.errors import InputError
 from curate.base.progress import say
 from curate.models.rendering import TokenSequence
-from curate.models.resolve import UNBOUNDED, Model
+from curate.models.resolve import UNBOUNDED, Model, check_loaded
 from curate.scoring.engines.longrope import goes_by_context
 from curate.scoring.engines.vllm_log import cause_in_log, failure, into_log, log_size, mark, said
 from curate.scoring.engines.vllm_ways import RAW, way_of
@@ -122,7 +122,8 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
     """`vllm.LLM` of the model. Takes about ten seconds.
 
     Raises:
-        InputError: vLLM is built for another device, or cannot load the model.
+        InputError: vLLM is built for another device, or cannot load the model; or its files were changed since they
+            were resolved.
     """
     if model.adapter:
         raise InputError(
@@ -147,7 +148,7 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
             settings["gpu_memory_utilization"] = share
         start = log_size()
         try:
-            return _fitting(vllm.LLM, model, settings, start)
+            engine = _fitting(vllm.LLM, model, settings, start)
         except Exception as error:  # some are of vLLM's own kinds
             cause = _cause(error, start)
             if _too_long(cause or str(error)) and goes_by_context(model):
@@ -160,6 +161,8 @@ def open_llm(model: Model, dtype: str, **options: Any) -> Any:
                 ) from error
             within = "" if share is None else f" in {share:.0%} of the GPU's memory, which is what others leave it"
             raise failure(f"vLLM cannot load the model{within}", error, model.path, cause) from error
+        check_loaded(model)
+        return engine
 
 
 def _fitting(llm: Any, model: Model, settings: dict[str, Any], start: int) -> Any:
