@@ -51,9 +51,12 @@ def from_the_start() -> None:
     An interruption raised within an import comes out as whatever the imported library makes of it.
 
     At its end Python looks for garbage among all that was imported, for a second or two: here it does not. What a
-    stream's encoding lacks is written out (\\xe9), and libraries draw their bars on terminals alone.
+    stream's encoding lacks is written out (\\xe9), and libraries draw their bars on terminals alone. In the 0 columns
+    that some programs set for "not known" rich would write nothing at all.
     """
     _take(_leave)
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

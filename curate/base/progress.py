@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ def safe(text: str) -> str:
     """
     text = CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), redacted(text))
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def quoted(path: object) -> str:
+    """A path or a name as a shell reads it; one that begins with - as no command takes it for an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def say(message: str) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from curate.base.progress import safe, say
-from curate.cli.options import check_once, one_of, quoted, say_next, with_params
+from curate.base.progress import quoted, safe, say
+from curate.cli.options import check_once, one_of, say_next, with_params
 from curate.cli.tables import print_table
 from curate.project.params import EvaluateParams
 from curate.project.params.evaluate import WATCHES

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curate.cli.options import quoted, say_next
+from curate.base.progress import quoted
+from curate.cli.options import say_next
 from curate.project.params import LARGEST_SEED, MANY, TrainingDtype
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -105,11 +104,6 @@ def check_once(names: Iterable[str], option: str, what: str) -> None:
     """Raise `UsageError` where two values of an option that may repeat are for the same name."""
     if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise UsageError(f"{what} is named twice", field=option, found=", ".join(twice), expected="each once")
-
-
-def quoted(path: object) -> str:
-    """A path or a name as a shell reads it."""
-    return shlex.quote(str(path))
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

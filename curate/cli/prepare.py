@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from curate.base.progress import quoted
 from curate.cli.options import (
     Fields,
     Keep,
@@ -14,7 +15,6 @@ from curate.cli.options import (
     assignments,
     check_beside,
     check_out,
-    quoted,
     rejects_path,
     say_next,
     with_keys,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from curate.cli.options import check_beside, quoted, say_next, with_keys, with_params
+from curate.base.progress import quoted
+from curate.cli.options import check_beside, say_next, with_keys, with_params
 from curate.project.params import REPOSITORY, PublishParams, is_repository
 
 

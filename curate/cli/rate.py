@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from curate.base.progress import quoted
 from curate.cli.options import Out
 from curate.project.params import Dtype
 
@@ -31,7 +32,7 @@ def rate(
     from curate.base.errors import UsageError
     from curate.base.exits import losing
     from curate.base.progress import say
-    from curate.cli.options import check_out, quoted, say_next
+    from curate.cli.options import check_out, say_next
     from curate.models.resolve import resolve
     from curate.pairs.artefact import scan_artefact
 

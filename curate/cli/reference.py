@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from curate.base.progress import quoted
 from curate.cli.options import Out, with_params
 from curate.project.params import LARGEST_SEED, CleaningParams, DataParams, ReferenceParams
 
@@ -34,7 +35,7 @@ def reference(
     """
     from curate.base import files
     from curate.base.progress import say
-    from curate.cli.options import quoted, say_next
+    from curate.cli.options import say_next
     from curate.models.resolve import REFERENCE
     from curate.models.scratch.pretrain import train_reference
     from curate.models.scratch.texts import Kind, kind

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from curate.base.progress import quoted
 from curate.cli.options import Out, with_params
 from curate.project.params import MANY, ScoreParams
 
@@ -37,7 +38,7 @@ def score(
     from curate.base import files
     from curate.base.progress import say
     from curate.cli import inputs
-    from curate.cli.options import check_beside, check_out, quoted, rejects_path, say_next
+    from curate.cli.options import check_beside, check_out, rejects_path, say_next
     from curate.models.resolve import resolve_given
     from curate.scoring.runners import runner
     from curate.scoring.score import score_file

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from curate.base.progress import quoted
 from curate.cli.options import Out, with_params
 from curate.project.params import SplitParams
 
@@ -23,7 +24,7 @@ def split(
     """
     from curate.base import files
     from curate.base.progress import say
-    from curate.cli.options import check_out, quoted, say_next
+    from curate.cli.options import check_out, say_next
     from curate.pairs.artefact import read_with_provenance
     from curate.selection import measure, subsets
 

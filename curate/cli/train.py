@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from curate.cli.options import check_once, one_of, quoted, say_next, with_params
+from curate.base.progress import quoted
+from curate.cli.options import check_once, one_of, say_next, with_params
 from curate.project.params import DEFAULT_ARMS, LARGEST_SEED, MANY, PIPELINE_KEYS, ArmParams, TrainParams, check
 
 if TYPE_CHECKING:

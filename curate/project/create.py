@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ import yaml
 
 from curate.base import files
 from curate.base.errors import OutputError, UsageError, few
+from curate.base.progress import quoted
 from curate.project import installed, shipped
 from curate.project.params import DataParams, ModelParams, Params, check, is_file, to_yaml
 from curate.project.presets import Preset
@@ -218,7 +218,7 @@ def next_commands(folder: Path) -> list[str]:
     lacking = [extra for extra, module in extras.items() if find_spec(module) is None]
     commands = [f"pip install 'curate-preferences[{','.join(lacking)}]'"] if lacking else []
     if files.real(folder) != Path.cwd():
-        commands.append(f"cd {shlex.quote(str(folder))}")
+        commands.append(f"cd {quoted(folder)}")
     above = [parent for parent in files.real(folder).parents if (parent / ".git").exists()]
     if not (folder / ".dvc" / "config").exists():
         is_top = (folder / ".git").exists() or not above

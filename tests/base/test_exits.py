@@ -234,6 +234,12 @@ def test_a_name_that_is_no_text_in_this_locale_is_told(tmp_path, name, settings)
     assert done.returncode == 2 and "the name of a file is no text in this locale" in said and "PYTHONUTF8=1" in said
 
 
+def test_no_known_width_is_no_silence(tmp_path):
+    """Some programs set COLUMNS=0; rich writes nothing into 0 columns."""
+    done = called(tmp_path, "show", "missing.parquet", COLUMNS="0")
+    assert done.returncode == 1 and b"curate: no such file" in done.stderr
+
+
 def test_matplotlib_keeps_to_itself_where_it_may_write(tmp_path):
     files.write_parquet(frame(20), tmp_path / "weights.parquet", {"stage": "weigh"})
     (tmp_path / "file").write_text("no folder")

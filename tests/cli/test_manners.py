@@ -19,6 +19,7 @@ from curate.base import files
 from curate.base.errors import CurateError
 from curate.models.resolve import write_reference
 from curate.pairs.artefact import read_artefact
+from curate.project.create import next_commands
 from curate.project.params import ModelParams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,13 @@ def folder(tmp_path_factory):
 def here(folder, monkeypatch):
     monkeypatch.chdir(folder[0])
     return folder[0]
+
+
+def test_a_next_command_takes_no_path_for_an_option(here):
+    said = curate("weigh", "splits.parquet", "--out=./-w.parquet").stderr
+    (here / "-w.parquet").unlink()
+    assert "next: curate train ./-w.parquet --model" in said
+    assert next_commands(Path("-project"))[0] == "cd ./-project"
 
 
 def test_every_step_says_the_next_and_the_next_takes_its_output(folder):
