@@ -143,6 +143,7 @@ def told(again: str = AGAIN) -> Iterator[None]:
     _signal, _lost = 0, None
     try:
         with _in_order():
+            os.getcwd()  # noqa: PTH109  (where that is gone, torch's libraries end the process in words of theirs)
             yield
     except KeyboardInterrupt as error:
         raise _interruption(again) from error
@@ -159,6 +160,8 @@ def told(again: str = AGAIN) -> Iterator[None]:
             raise ended(str(_unreadable(name)), 2) from error
         if any(isinstance(cause, ValueError) for cause in causes(error)) and (name := _no_setting()):
             raise ended(str(_unusable(name)), 2) from error
+        if isinstance(error, FileNotFoundError) and _is_nowhere():
+            raise ended("the working folder is not there any more\n  remedy: cd to one that is", 1) from error
         if isinstance(error, OSError) and _is_the_machines(error):
             found = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename is not None else error.strerror
             raise ended(f"the machine does not let us read or write a file\n  found: {found}", 1) from error
@@ -210,6 +213,15 @@ def _unusable(name: str) -> UsageError:
         expected=expected,
         remedy="set it so, or unset it",
     )
+
+
+def _is_nowhere() -> bool:
+    """Somebody removed the working folder, or put another in its place."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _is_the_machines(error: OSError) -> bool:

@@ -44,7 +44,7 @@ def load_model(model: Model, dtype: str, where: torch.device | None = None) -> t
         if model.adapter:
             loaded = merged(loaded, model.adapter).to(getattr(torch, dtype))
         check_loaded(model)
-        loaded = loaded.to((where or device())
+        loaded = loaded.to(where or device())
         if dtype != "float64":  # in which torch has no product of experts as transformers calls it
             _check_causal(loaded, model)
         return loaded  # type: ignore[no-any-return]

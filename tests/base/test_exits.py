@@ -214,6 +214,20 @@ def called(folder, *words, **settings):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=60, check=False)
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_working_folder_that_is_gone(tmp_path, capsys, monkeypatch, when):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    if when == "before":
+        gone.rmdir()
+    with pytest.raises(SystemExit) as ended, told():
+        gone.rmdir()
+        files.state_folder()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "curate: the working folder is not there any more\n  remedy: cd to one that is\n"
+
+
 def test_a_stream_that_lacks_a_sign_has_it_written_out(tmp_path):
     (tmp_path / "é").mkdir()
     files.write_parquet(frame(20), tmp_path / "é" / "weights.parquet", {"stage": "weigh"})
