@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from curate.models.products.cores import spread
 NAME = "apply_rotary_pos_emb"
 SOURCE = Path(__file__).with_suffix(".c")
 LEAST = 256  # tokens that a core gets, at least
+DTYPES = (torch.float32, torch.bfloat16)  # of queries and keys
 Kernel = Callable[..., None]
 
 
@@ -47,19 +48,25 @@ def rotate_at_once(model: nn.Module) -> None:
     for name in {type(module).__module__ for module in model.modules()} if ours else ():
         file = sys.modules.get(name)
         theirs = getattr(file, NAME, None)
-        if ours and callable(theirs) and not isinstance(theirs, Rotation) and _same(theirs, ours):
-            setattr(file, NAME, Rotation(theirs, ours))
+        if ours and callable(theirs) and not isinstance(theirs, Rotation):
+            same = tuple(dtype for dtype in DTYPES if _same(theirs, ours, dtype))
+            if torch.float32 in same:
+                setattr(file, NAME, Rotation(theirs, ours, same))
 
 
 class Rotation:
-    """q and k [batch, heads, tokens, width], cos and sin [batch, tokens, width] -> q and k, rotated."""
+    """q and k [batch, heads, tokens, width], cos and sin [batch, tokens, width] -> q and k, rotated.
 
-    def __init__(self, theirs: Callable[..., Any], kernels: Kernels) -> None:
+    Of `dtypes`: some (OLMo's) give what is not float32 its dtype again.
+    """
+
+    def __init__(self, theirs: Callable[..., Any], kernels: Kernels, dtypes: Sequence[torch.dtype]) -> None:
         functools.update_wrapper(self, theirs)
-        self._theirs, self._kernels = theirs, kernels
+        self._theirs, self._kernels, self._dtypes = theirs, kernels, dtypes
 
     def __call__(self, q: Any, k: Any, cos: Any, sin: Any, *args: Any, **options: Any) -> Any:
-        if args or options or not (_plain(q, cos, sin) and _plain(k, cos, sin)) or torch.compiler.is_compiling():
+        ours = all(_plain(states, cos, sin) and states.dtype in self._dtypes for states in (q, k))
+        if args or options or not ours or torch.compiler.is_compiling():
             return self._theirs(q, k, cos, sin, *args, **options)
         cos, sin = cos.contiguous(), sin.contiguous()
         return tuple(_Rotation.apply(states, cos, sin, self._kernels) for states in (q, k))
@@ -69,23 +76,27 @@ def _plain(states: Any, cos: Any, sin: Any) -> bool:
     """Whether these are of the shapes and dtypes that are ours."""
     if not all(isinstance(each, torch.Tensor) and each.device.type == "cpu" for each in (states, cos, sin)):
         return False
-    if states.dtype not in (torch.float32, torch.bfloat16) or not cos.dtype == sin.dtype == torch.float32:
+    if not cos.dtype == sin.dtype == torch.float32:
         return False
     shape = (states.shape[0], *states.shape[2:]) if states.ndim == 4 else ()
     return bool(shape == cos.shape == sin.shape and shape[-1] % 2 == 0 and not cos.requires_grad)
 
 
-def _same(theirs: Callable[..., Any], ours: Kernels) -> bool:
-    """Whether it computes what ours does: of two tokens, two heads, and a width of 16."""
+def _same(theirs: Callable[..., Any], ours: Kernels, dtype: torch.dtype) -> bool:
+    """Whether it computes what ours does, of queries and keys of this dtype: of two tokens, two heads, and a width of
+    16."""
     generator = torch.Generator().manual_seed(0)
     q, k, cos, sin = (torch.randn(shape, generator=generator) for shape in [(1, 2, 2, 16)] * 2 + [(1, 2, 16)] * 2)
+    q, k = q.to(dtype), k.to(dtype)
     try:
         expected = theirs(q, k, cos, sin)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
         return False
-    found = Rotation(theirs, ours)(q, k, cos, sin)
+    found = Rotation(theirs, ours, DTYPES)(q, k, cos, sin)
     pairs = zip(found, expected, strict=True) if isinstance(expected, tuple) and len(expected) == 2 else ()
-    return bool(pairs) and all(isinstance(one, torch.Tensor) and torch.equal(one, other) for other, one in pairs)
+    return bool(pairs) and all(
+        isinstance(one, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other) for other, one in pairs
+    )
 
 
 class _Rotation(torch.autograd.Function):

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from curate.models.products.rotary import NAME, Rotation, kernels, rotate_at_once
+from curate.models.products.rotary import DTYPES, NAME, Rotation, kernels, rotate_at_once
 
 
 def modeling(kind):
@@ -37,7 +37,7 @@ def states(batch=2, tokens=7, heads=(6, 2), width=24, dtype=torch.float32):
 def test_the_same_bits(kind, dtype, theirs):
     own = theirs(kind)
     given = states(dtype=dtype)
-    expected, found = own(*given), Rotation(own, kernels())(*given)
+    expected, found = own(*given), Rotation(own, kernels(), DTYPES)(*given)
     slopes = [torch.randn(one.shape) for one in expected]
     gradients = (torch.autograd.grad(one, given[:2], slopes) for one in (expected, found))
     for one, other in zip(found, expected, strict=True):
@@ -62,7 +62,7 @@ def test_what_is_not_ours_is_left_to_theirs(case, theirs):
     else:
         own = theirs("phi3")  # rotates as much as cos is wide
         cos, sin = cos[..., :12], sin[..., :12]
-    found, expected = Rotation(own, kernels())(q, k, cos, sin, **options), own(q, k, cos, sin, **options)
+    found, expected = Rotation(own, kernels(), DTYPES)(q, k, cos, sin, **options), own(q, k, cos, sin, **options)
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype and torch.equal(one, other)
 
@@ -78,6 +78,25 @@ def test_a_file_whose_rotation_is_another_keeps_it(kind, ours, theirs):
     rotate_at_once(module)
     now = getattr(modeling(kind), NAME)
     assert isinstance(now, Rotation) == ours and (now._theirs if ours else now) is own
+
+
+def test_one_that_gives_bfloat16_again_is_ours_in_float32_alone(theirs):
+    """OLMo's: attention takes queries, keys and values of one dtype."""
+    from tiny import small
+    from transformers import AutoModelForCausalLM
+
+    own = theirs("olmo2")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(small("olmo2"))
+    rotate_at_once(model)
+    now = getattr(modeling("olmo2"), NAME)
+    for dtype in DTYPES:
+        given = states(dtype=dtype)
+        for one, other in zip(now(*given), own(*given), strict=True):
+            assert one.dtype == dtype and torch.equal(one, other)
+        assert isinstance(now(*given)[0].grad_fn, torch.autograd.function.BackwardCFunction) == (dtype == DTYPES[0])
+    ids = torch.arange(3, 23)[None]
+    assert torch.isfinite(model.bfloat16()(ids).logits).all()
 
 
 def test_a_models_output_keeps_its_bits(theirs):
