@@ -90,6 +90,8 @@ def replacing(path: str | Path, kind: Folder | None = None) -> Iterator[Path]:
         OutputError: `path` is a folder that is not ours, it cannot be written, or the disk is full.
     """
     path = check_replaceable(path, kind)
+    if path.is_dir():
+        path = real(path)  # a link to a folder, on a larger disk say, stays one
     with _writing(path), _holder(path) as holder:
         temporary = holder / path.name
         with _naming({temporary: path}):

@@ -70,14 +70,12 @@ def train(
     from curate.evaluation.judges import agreement, training
     from curate.evaluation.judges.classifier import ClassifierJudge
     from curate.models.resolve import resolve, resolve_given
-    from curate.pairs.artefact import read_artefact, unchanged
+    from curate.pairs.artefact import read_with
     from curate.pairs.schema import Split
 
     statistics.check_installed()  # what measures it: asked before it is trained
     files.check_replaceable(out, training.JUDGE)
-    check = unchanged(pairs)
-    frame, read = read_artefact(pairs, "pairs"), files.file_digest(pairs)
-    check()
+    frame, read = read_with(files.file_digest, pairs, "pairs")
     learnt, heldout = (_responses(frame, side, limit) for side in (Split.TRAIN, Split.HELDOUT))
     settings = training.Settings(blocks, epochs, learning_rate, batch, max_tokens, dtype, seed)
     resolved = resolve_given(model, revision, trust_remote_code=trust_remote_code)

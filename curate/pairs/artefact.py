@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -19,6 +19,7 @@ from curate.pairs.schema import LARGEST, MADE_BY, MESSAGES, OPTIONAL, PARQUET, R
 
 NULLABLE = {"chosen_safe", "rejected_safe", "source", "source_format", "source_row", *OPTIONAL}
 """Columns of the pairs that say nothing on some rows."""
+Answer = TypeVar("Answer")
 HIGHEST_LOGP = 1e-3  # nats: a log-probability is at most 0, but for rounding
 
 
@@ -42,10 +43,15 @@ def read_with_provenance(path: str | Path, *stages: str) -> tuple[pl.DataFrame, 
     Raises:
         InputError: as there; or the file was replaced meanwhile.
     """
+    return read_with(read_provenance, path, *stages)
+
+
+def read_with(ask: Callable[[str | Path], Answer], path: str | Path, *stages: str) -> tuple[pl.DataFrame, Answer]:
+    """`read_artefact`, and what `ask` finds of that very file. Raises as `read_with_provenance`."""
     check = unchanged(path)
-    frame, provenance = read_artefact(path, *stages), read_provenance(path)
+    frame, answer = read_artefact(path, *stages), ask(path)
     check()
-    return frame, provenance
+    return frame, answer
 
 
 def unchanged(path: str | Path, error: Callable[[Path], InputError] | None = None) -> Callable[[], None]:

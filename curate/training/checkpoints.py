@@ -135,7 +135,7 @@ def training_errors(folder: Path) -> Iterator[None]:
                 remedy="lower train.batch_pairs (and raise train.accumulation), or set train.gradient_checkpointing; "
                 "train.kl_prompts 0 holds no second copy of the model",
             ) from error
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+        if isinstance(error, RuntimeError) and not re.search(r"PytorchStreamWriter|inline_container\.cc", str(error)):
             raise
         raise OutputError(
             "cannot write a checkpoint",

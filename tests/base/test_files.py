@@ -35,6 +35,19 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_link_to_a_folder_stays_one(tmp_path, relative):
+    (tmp_path / "disk/run").mkdir(parents=True)
+    link = tmp_path / "run"
+    link.symlink_to("disk/run" if relative else tmp_path / "disk/run")
+    for content in ("one", "two"):
+        with files.replacing(link, KIND) as folder:
+            folder.mkdir()
+            (folder / "marker").write_text(content)
+        assert link.is_symlink() and (tmp_path / "disk/run/marker").read_text() == content
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["disk", "marker", "run", "run"]
+
+
 def test_folders_made_for_what_was_not_written_go_again(tmp_path):
     (tmp_path / "kept").mkdir()
     for out in (tmp_path / "kept/out", tmp_path / "new/deep/out", tmp_path / "new/deep/run"):

@@ -101,3 +101,10 @@ def test_memory_that_runs_out_in_training_is_told_with_what_to_lower(tmp_path, e
     assert "train.batch_pairs" in caught.value.details["remedy"]
     with pytest.raises(RuntimeError, match="shapes"), checkpoints.training_errors(tmp_path):
         raise RuntimeError("shapes")
+
+
+def test_a_checkpoint_cut_short_is_told(tmp_path):
+    """In torch's words, where a file may not grow on: a limit of its size, or a full disk."""
+    words = "[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"
+    with pytest.raises(OutputError, match="cannot write a checkpoint"), checkpoints.training_errors(tmp_path):
+        raise RuntimeError(words)
