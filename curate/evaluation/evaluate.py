@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 def check_same(out: Path, model: Model, params: EvaluateParams) -> None:
-    """For a folder that the user has not named: refuse to replace an evaluation of another model, suites or settings.
+    """For a folder that the user has not named: refuse to replace an evaluation of another model, tokenizer or
+    template, or one by other suites or settings.
 
     Raises:
         OutputError: there is one.
@@ -38,8 +39,9 @@ def check_same(out: Path, model: Model, params: EvaluateParams) -> None:
         return
     wanted = json.loads(json.dumps({"model": model.record(), "params": _settings(params)}))
     theirs, ours = (
-        {"model": (one.get("model") or {}).get("digest"), **(one.get("params") or {})}
+        {"model": made.get("digest"), "tokenizer": made.get("tokenizer"), **(one.get("params") or {})}
         for one in (files.read_json_object(file), wanted)
+        for made in (one.get("model") or {},)
     )
     if differing := [name for name in ours if ours[name] != theirs.get(name)]:
         raise OutputError(

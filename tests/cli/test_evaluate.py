@@ -95,7 +95,7 @@ def test_the_name_is_the_arm_s_unless_one_is_given(curate, reference_model, stat
 
 
 def test_an_evaluation_of_another_kind_is_replaced_only_by_name(curate, reference_model, state, tmp_path, monkeypatch):
-    """Another model of the same arm and seed, or other suites."""
+    """Another model of the same arm and seed, the same under another template, or other suites."""
     monkeypatch.setenv("CURATE_STATE", str(state))
     monkeypatch.chdir(tmp_path)
     call = ("evaluate", reference_model, "--suite", "sample", *SMALL[:2], *SMALL[4:])
@@ -103,7 +103,15 @@ def test_an_evaluation_of_another_kind_is_replaced_only_by_name(curate, referenc
     before = (tmp_path / "evaluations/base/metrics.json").read_bytes()
     assert not [key for key in json.loads(before)["params"] if "watch" in key]
     other = save_model(tmp_path / "other")
-    for changed, field in (((*call[:1], other, *call[2:]), "model"), ((*call, "--max-tokens", "7"), "max_tokens")):
+    turned = shutil.copytree(reference_model, tmp_path / "turned")
+    template = (turned / "chat_template.jinja").read_text()
+    (turned / "chat_template.jinja").write_text(template + "{# another #}")
+    (turned / "reference.json").unlink()  # which would be held against it
+    for changed, field in (
+        ((*call[:1], other, *call[2:]), "model"),
+        ((*call[:1], turned, *call[2:]), "tokenizer"),
+        ((*call, "--max-tokens", "7"), "max_tokens"),
+    ):
         code, _, said = curate(*changed)
         assert code == 1 and "another evaluation stands here already" in said and field in said
         assert (tmp_path / "evaluations/base/metrics.json").read_bytes() == before
