@@ -240,7 +240,7 @@ def test_a_report_is_named_by_its_pairs_and_says_how_they_were_made_where_no_par
 
 
 @pytest.mark.parametrize(
-    ("option", "file"), [("prepare", "reference/reference"), ("split", "weigh"), ("score", "split")]
+    ("option", "file"), [("prepare", "reference/reference"), ("weigh", "score"), ("score", "weigh")]
 )
 def test_a_summary_of_another_step_is_refused(root, tmp_path, option, file):
     given = root / f"data/{file}.json"
