@@ -281,8 +281,8 @@ def training(setup: Setup) -> None:
     from training import referred
     from work import render
 
-    names = ["curate", *(["trl"] if ON_GPU else ["trl", "trl-compact"])] if beside_trl(setup) else ["curate"]
-    names += ["curate-padded"]  # TRL's own is compact on a GPU
+    theirs = ["trl"] if ON_GPU else ["trl", "trl-compact"]  # TRL's own is compact on a GPU
+    names = ["curate", *(theirs if beside_trl(setup) else []), "curate-padded"]
     steps, batch = (2, 4) if setup.tiny else (6, 16)
     for model_name, model, dtypes in setup.models():
         drawn = setup.pairs.head(steps * batch)

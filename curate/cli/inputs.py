@@ -41,10 +41,8 @@ def pairs(path: Path, limit: int = 0) -> Iterator[Pairs]:
             yield found
             return
         check = unchanged(found.file)
-        first, provenance = (
-            pl.scan_parquet(found.file, glob=False).head(limit).collect(),
-            files.read_provenance(found.file),
-        )
+        first = pl.scan_parquet(found.file, glob=False).head(limit).collect()
+        provenance = files.read_provenance(found.file)
         check()
         with _as_file(first, provenance) as file:
             yield Pairs(file, found.rejects)

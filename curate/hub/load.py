@@ -38,7 +38,7 @@ def load(name: str, *stages: str) -> Loaded:
     if found is None:
         raise UsageError("not a published dataset's name", found=name, expected="hub:owner/name[@revision]")
     repo = found["repo"]
-    folder = _snapshot(repo, found["revision"], [MANIFEST])
+    folder = snapshot(repo, found["revision"], "dataset", [MANIFEST])
     commit = folder.name
     where = f"{PREFIX}{repo}@{commit}"
     if not (folder / MANIFEST).is_file():
@@ -49,7 +49,7 @@ def load(name: str, *stages: str) -> Loaded:
             remedy=f"`curate prepare {PREFIX}{repo}` reads any preference dataset; then score, split and weigh it",
         )
     manifest = read(folder / MANIFEST, where)
-    loaded = _checked(manifest, _snapshot(repo, commit, [MANIFEST, *manifest.data_files()]), where, *stages)
+    loaded = _checked(manifest, snapshot(repo, commit, "dataset", [MANIFEST, *manifest.data_files()]), where, *stages)
     return Loaded(loaded.frame, loaded.provenance | {"published": {"repository": repo, "commit": commit}})
 
 
@@ -74,7 +74,3 @@ def _checked(manifest: Manifest, folder: Path, where: str, *stages: str) -> Load
     check_values(frame, *stages, file=where)
     tell_of_other_texts(frame, where)
     return Loaded(frame, manifest.provenance)
-
-
-def _snapshot(repo: str, revision: str | None, names: list[str]) -> Path:
-    return snapshot(repo, revision, "dataset", names)
