@@ -342,20 +342,19 @@ int attend(const float *q, const float *k, const float *v, float *out, float *no
     plan p = {.heads = heads, .key_heads = key_heads, .width = width, .values = values, .half = (int)half,
               .branches = branches, .count = count, .window = window, .scale = scale};
     int failed = make_plan(&p);
-    const int64_t words = p.width_words;
     float *panels = NULL, *queries = NULL, *scores = NULL, *sums = NULL, *over = NULL, *paired = NULL;
     if (!failed) {
-        panels = room(p.used * words), queries = room(p.rows * words), scores = room(p.rows * p.longest);
+        panels = room(p.used * p.width_words), queries = room(p.rows * p.width_words), scores = room(p.rows * p.longest);
         sums = room(p.rows * values), over = room(p.rows), paired = room(half * p.used / 2 * values);
         failed = panels && queries && scores && sums && over && paired ? DONE : NO_MEMORY;
     }
     for (int64_t head = first; head < last && !failed; head++) {
-        to_panels(&p, k + head * words, key_heads * words, words, panels);
+        to_panels(&p, k + head * p.width_words, key_heads * p.width_words, p.width_words, panels);
         if (half) to_pairs(&p, v, head, values, paired);
         for (int64_t each = 0; each < count; each++)
             for (int64_t start = 0; start < branches[each].length; start += p.queries) {
                 const block b = make_block(&p, each, start);
-                take_rows(&p, &b, head, q, words, scale, queries);
+                take_rows(&p, &b, head, q, p.width_words, scale, queries);
                 score(&p, &b, queries, panels, scores);
                 soften(&p, &b, head, scores, over, norms);
                 collect(&p, &b, head, scores, v, paired, sums);
@@ -379,22 +378,23 @@ typedef struct {
     float *paired_queries, *paired_slopes, *paired_chances, *paired_changes;
 } workplace;
 
-/* chances and changes of a tile of rows, as bfloat16 by pairs. */
+/* chances and changes of a tile of rows, as bfloat16: both by pairs of rows, the changes by pairs of keys as well. */
 static void pair_slopes(const block *b, int64_t columns, int64_t r, const workplace *w) {
-    float *found[] = {w->chances, w->changes}, *paired[] = {w->paired_chances, w->paired_changes};
-    for (int64_t i = r; i < r + TILE && i < b->rows; i++)
-        for (int64_t j = 0; j < columns; j += WIDTH)
-            *(halves *)((bfloat *)(w->changes_by_key + i * (PANEL / 2)) + j) =
-                rounded(*(const vector *)(w->changes + i * PANEL + j));
-    for (int each = 0; each < 2; each++)
-        for (int64_t i = r; i < r + TILE && i < b->rows; i += 2)
-            for (int64_t j = 0; j < columns; j += WIDTH) {
-                const float *row = found[each] + i * PANEL + j;
-                const naturals one = __builtin_convertvector(rounded(*(const vector *)row), naturals);
-                const vector next = i + 1 < b->rows ? *(const vector *)(row + PANEL) : splat(0);
-                *(naturals *)(paired[each] + i / 2 * PANEL + j) =
-                    one | __builtin_convertvector(rounded(next), naturals) << 16;
+    for (int64_t i = r; i < r + TILE && i < b->rows; i += 2)
+        for (int64_t j = 0; j < columns; j += WIDTH) {
+            halves rows[2][2] = {0}; /* of chances and changes: this row's and the next one's */
+            for (int next = 0; next < 2 && i + next < b->rows; next++) {
+                const int64_t at = (i + next) * PANEL + j;
+                rows[0][next] = rounded(*(const vector *)(w->chances + at));
+                rows[1][next] = rounded(*(const vector *)(w->changes + at));
+                *(halves *)((bfloat *)w->changes_by_key + at) = rows[1][next];
             }
+            float *paired[] = {w->paired_chances, w->paired_changes};
+            for (int each = 0; each < 2; each++)
+                *(naturals *)(paired[each] + i / 2 * PANEL + j) =
+                    __builtin_convertvector(rows[each][0], naturals) |
+                    __builtin_convertvector(rows[each][1], naturals) << 16;
+        }
 }
 
 /* chances and changes of a tile of rows and the panel at `key`, 0 where a row does not see. */
@@ -492,8 +492,8 @@ int attend_backward(const float *q, const float *k, const float *v, const float 
                              p.rows * width,       p.rows,                p.rows,               p.rows * PANEL,
                              p.rows * PANEL,       half * p.used / 2 * width, pairs * PANEL,    pairs * width,
                              pairs * values,       pairs * PANEL,         pairs * PANEL};
-    const int number = sizeof(sizes) / sizeof(*sizes);
-    for (int i = 0; i < number && !failed; i++)
+    const int arrays = sizeof(sizes) / sizeof(*sizes);
+    for (int i = 0; i < arrays && !failed; i++)
         if (!(*rooms[i] = room(sizes[i]))) failed = NO_MEMORY;
     for (int64_t head = first; head < last && !failed; head++) {
         to_panels(&p, k + head * width_words, key_heads * width_words, width_words, w.key_panels);
@@ -508,6 +508,6 @@ int attend_backward(const float *q, const float *k, const float *v, const float 
             }
     }
     free(p.panels);
-    for (int i = 0; i < number; i++) free(*rooms[i]);
+    for (int i = 0; i < arrays; i++) free(*rooms[i]);
     return failed;
 }
