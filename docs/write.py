@@ -117,7 +117,7 @@ def command(name: str, function: Callable[..., Any]) -> str:
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if get_origin(parameter.annotation) is not Annotated:
             continue  # typer's own context
-        annotation, info = get_args(parameter.annotation)[0], parameter.annotation.__metadata__[-1]
+        annotation, *made_from, info = get_args(parameter.annotation)
         required = parameter.default in (parameter.empty, ...)
         if isinstance(info, typer.models.ArgumentInfo):
             shown = info.metavar or parameter.name.upper()
@@ -130,6 +130,8 @@ def command(name: str, function: Callable[..., Any]) -> str:
             if parameter.default is True:
                 shown = shown.replace("--", "--no-", 1)
         bounds = [*([Ge(info.min)] if info.min is not None else []), *([Le(info.max)] if info.max is not None else [])]
+        if made_from:  # a key of params.yaml, with the key's own bounds
+            annotation, bounds = made_from[0].annotation, made_from[0].metadata
         kinds = "flag" if annotation is bool else allowed(annotation, bounds).removesuffix(" or none")
         kinds = re.sub(r"^list of: (.*)$", r"\1; may repeat", kinds)
         default = "required" if required else "off" if annotation is bool else written(parameter.default)

@@ -201,6 +201,7 @@ def test_every_rule_is_for_a_command_that_is_documented():
 def test_options_md_is_up_to_date():
     assert write.FILE.read_text(encoding="utf-8") == write.text(), "run python docs/write.py"
     assert write.FORMATS_FILE.read_text(encoding="utf-8") == write.formats(), "run python docs/write.py"
+    assert "| `--alpha` | `1.5` | number ≥ 0, ≤ 1000 |" in write.text(), "a command's option with its key's bounds"
 
 
 def test_every_option_that_is_written_somewhere_exists():

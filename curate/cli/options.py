@@ -124,7 +124,12 @@ def preset_names() -> list[str]:
 
 
 Fields = Annotated[
-    list[str] | None, typer.Option("--field", metavar="OURS=THEIRS", help="As --field prompt=question; may repeat.")
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="OURS=THEIRS",
+        help="A field of ours and the file's for it: --field prompt=question; may repeat.",
+    ),
 ]
 Keep = Annotated[
     list[str] | None, typer.Option("--keep", metavar="COLUMN", help=params.DataParams.model_fields["keep"].description)
@@ -155,6 +160,7 @@ def with_params(section: type[params.Section], skip: tuple[str, ...] = ()) -> Ca
                 default=field.default,
                 annotation=Annotated[  # type: ignore[misc]
                     _annotation(field.annotation),
+                    field,  # with its bounds, for docs/options.md
                     typer.Option(help=field.description, autocompletion=COMPLETED.get(name)),
                 ],
             )

@@ -71,7 +71,8 @@ def _print(summary: Summary) -> None:
     for table in [*summary.tables, *provenance]:
         print_table(table)
     for warning in summary.warnings:
-        console().print(f"warning: {warning}", soft_wrap=True)
+        if not any(warning in line for line in summary.verdict):
+            console().print(f"warning: {warning}", soft_wrap=True)
     if summary.faults is not None:
         console().print("faults:" if summary.faults else "no faults found")
         for fault in summary.faults:

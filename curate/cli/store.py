@@ -67,7 +67,7 @@ def prune(
         float | None, typer.Option(min=0, max=MANY, help="Delete those to which nothing was added for so many days.")
     ] = None,
     damaged: Annotated[
-        bool, typer.Option(help="Delete damaged shards and files that are none, of all others.")
+        bool, typer.Option(help="Delete damaged shards, and files that are no shards, of the others.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
     store: StoreOption = None,

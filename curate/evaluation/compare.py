@@ -259,16 +259,16 @@ def missing(arms: Sequence[Arm], others: Sequence[str]) -> str:
     """What it takes to compare the arms with `others`, where nothing was compared; in words."""
     trained = [arm.name for arm in arms if arm.name != BASE]
     if not any(name != other for name in trained for other in others):
-        return "it takes the evaluation of another trained arm (`curate evaluate RUN/model --name ARM`)"
+        return "evaluate another trained arm, too (`curate evaluate RUN/model --name ARM`)"
     headline = {arm.name: {key for key in arm.estimates if about(arm.runs, key)["headline"]} for arm in arms}
     bare = [name for name, found in headline.items() if not found]
     if bare:
         return (
-            f"no headline metric in {', '.join(bare)}. It takes a judge of the answers (evaluate.judge, `--judge`) "
-            "and, of prompts of your own, their safety labels; or a suite that needs neither, like hhh"
+            f"no headline metric in {', '.join(bare)}. Evaluate them with a judge (evaluate.judge, `--judge`); prompts "
+            "of your own also need safety labels. Or take a suite that needs neither, such as hhh"
         )
     suites = "; ".join(f"{name}: {', '.join(sorted({key.suite for key in found}))}" for name, found in headline.items())
-    return f"the arms share no headline metric. It takes the same suites for each ({suites})"
+    return f"the arms share no headline metric. Evaluate each on the same suites ({suites})"
 
 
 def check_others(arms: Sequence[Arm], others: Sequence[str]) -> None:

@@ -115,21 +115,21 @@ def warnings(arms: Sequence[Arm]) -> list[str]:
     few = sorted({len(arm.runs) for arm in arms if arm.name != BASE})
     if few and few[0] < FEW_SEEDS:
         said.append(
-            f"Some arms were trained {'once' if few[0] == 1 else 'twice'}. What is said of them is said of these "
-            f"very runs: a claim about a method needs at least {FEW_SEEDS} seeds, which show it by themselves."
+            f"Some arms were trained {'once' if few[0] == 1 else 'twice'}. Their results hold for these "
+            f"runs only: a claim about a method needs at least {FEW_SEEDS} seeds, and a difference that they show."
         )
     secondary = sorted({key.suite for arm in arms for key in arm.estimates} - _with_headline(arms))
     unknown = [suite for suite in secondary if _says_nothing(arms, suite)]
     if unknown:
         said.append(
-            f"The prompts of {', '.join(unknown)} are of unknown type: whether they should be refused is not known, so "
-            "that nothing is said of safety. What is told is how often answers begin as refusals do."
+            f"The prompts of {', '.join(unknown)} are of unknown type: whether they should be refused is not known. So "
+            "there is no measure of safety, only how often answers begin as refusals do."
         )
     secondary = [suite for suite in secondary if suite not in unknown]
     if secondary:
         said.append(
             f"No judge read the answers of {', '.join(secondary)}: refusals were found by matching strings, which "
-            "wording fools. Give a judge (evaluate.judge) before drawing a conclusion."
+            "is easily wrong. Use a judge (evaluate.judge) before drawing a conclusion."
         )
     return said
 

@@ -103,7 +103,7 @@ def of_frame(path: Path, frame: pl.DataFrame, provenance: dict[str, Any]) -> Sum
     weighed = params_of(provenance)
     if present[-1] == "weights" and weighed:
         share = at_bound(frame, weighed)
-        found.append(Table("Clipping", ["", "share of pairs"], [["weights that the scheme's bound decides", share]]))
+        found.append(Table("Clipping", ["", "share of pairs"], [["weights at the scheme's bound", share]]))
     warnings: list[str] = []
     if "scores" in present:
         shares = explained(frame, used(frame, "balance_gap", "subset_gap"))

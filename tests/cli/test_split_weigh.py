@@ -85,7 +85,8 @@ def test_a_gap_that_is_length_and_scores_of_another_meaning_are_warned_of(scores
     weighed, said = run("weigh", split)
     assert "weigh: warning: length explains 100%" in said and "own prompt in the mean" in said
     shown = curate("show", weighed).stdout
-    assert "warning: length explains 100%" in shown and "own prompt in the mean" in shown and "no faults found" in shown
+    assert shown.count("length explains 100%") == 1 and "Beware: length explains 100%" in shown  # said once
+    assert "own prompt in the mean" in shown and "no faults found" in shown
     record = json.loads(curate("show", weighed, "--json").stdout)
     assert len(record["warnings"]) == 2
     with pytest.raises(InputError, match="residual cannot be brought to the per-token form's scale"):
