@@ -12,59 +12,64 @@ TEXT = """# Input formats
 
 Written by `python docs/write.py` from `curate/pairs/sources/`; a test holds it to them.
 
-`curate prepare` reads JSON (an array, objects one a line or over several lines, or one object around the list of
-rows), CSV, TSV and Parquet, each also as .gz or .zst, and `hub:owner/name`. What a file is, its bytes say; its name
-only tells CSV from TSV.
-
-- **One file, one format**, found by the fields that its rows have. Where two fit, the error names both: choose with
-  `--format`.
-- **A field that stands twice** in an object of JSON is a reject: nobody knows which of the two is meant.
-- **No prompt is made of the answers.** Two plain texts without a prompt are read only where `--format trl` says so,
-  and never where a field could be the prompt.
-- **No label is made of a file's shape.** `{{prompt, response: [a, b]}}` says which is preferred, nothing of safety;
-  `--format pku_ranked` says that the first is safe and the second is not. Responses that are labelled both safe and
-  unsafe are counted.
-- **A system text** in a field of its own ({system}) becomes the first turn.
-- **Columns not used** are named. `--keep COLUMN` takes one along, `--keep NAME=COLUMN` renames it; of pairs made
-  from several rows it is the chosen response's.
-- **Roles** by any of these names: {roles}. Content may be a list of text parts, which are joined; an image, a tool
-  call, reasoning in a field of its own or a null is a reject that says so. Tools that an OpenAI prompt comes with are
-  left out, and counted; so are replies without a rating beside others that have one.
-- **Transcripts** as HH-RLHF has them ("\\n\\nHuman: ...\\n\\nAssistant:") are turns as a prompt, too, and as replies
-  that repeat it. Lines within a turn that begin as another turn does are counted. Where a format's prompt is a plain
-  text (BeaverTails, PKU-SafeRLHF, alpaca, ...), or a transcript has no empty lines between its turns, it stays one
-  user turn: such prompts are counted, with the first one's row and what would split them.
-- **Turns that a field holds as text**, as JSON or as Python or numpy write lists, are read, from every kind of file
-  alike; what begins as turns do and is neither refuses the row where it is read. So does another list or object as
-  text in a field that has turns in most rows; elsewhere it is an answer in JSON.
-- **Lists that a field holds as text** in these ways are read where a format's field is one ({lists}), and where a
-  path of `--field` goes into it. Detection takes no text of `response` or `output` for a list: name the format.
+`curate prepare` reads JSON (an array, one object per line or over several lines, or one object around the list of
+rows), CSV, TSV and Parquet, each also as .gz or .zst, and `hub:owner/name`. The kind of a file is told by its bytes;
+its name only tells CSV from TSV. A file has one format, recognised by its rows' fields ([the list](#the-formats)).
+If two fit, the error names both: choose with `--format`.
 
 ## A file of your own
 
-`curate prepare quiz.jsonl --field prompt=question --field chosen=answers.0.text --field rejected=answers.1.text`:
-ours stands left, the file's right; a dot goes into objects and lists. A column that no row has is an error.
-Ours are: {targets}. In params.yaml: `data:
-{{fields: {{prompt: question, chosen: better, rejected: worse}}}}`. A name that is not given stands for itself; but
-where another column stands for a response, its labels and ratings are read only where they are given, too.
+If your file is in none of the formats, name its fields, ours on the left and the file's on the right:
+`curate prepare quiz.jsonl --field prompt=question --field chosen=answers.0.text --field rejected=answers.1.text`.
+A dot goes into objects and lists. In params.yaml: `data:
+{{fields: {{prompt: question, chosen: better, rejected: worse}}}}`.
 
-LLaMA-Factory's `dataset_info.json` beside the file says the same where `--format dataset_info` asks for it: its entry
-with the file's name and `ranking: true`, with `columns` and `tags`. In a pipeline both need a folder of
-their own, which is `data.watch`.
+- Our names are: {targets}.
+- A column that no row has is an error.
+- A name that you do not give stands for itself. But if you name another column for a response, its labels and ratings
+  are read only if you name them, too.
 
-## Rows that are no pairs yet
+`--format dataset_info` reads the fields from LLaMA-Factory's `dataset_info.json` beside the file: the entry with the
+file's name and `ranking: true`, its `columns` and `tags`. In a pipeline the two files need a folder of their own, which
+is `data.watch`.
+
+## How rows are read
+
+- **A system text** in a field of its own ({system}) becomes the first turn.
+- **Columns not used** are named. `--keep COLUMN` keeps one, `--keep NAME=COLUMN` renames it. If a pair comes from
+  several rows, the value is the chosen response's.
+- **Roles** may be called: {roles}. Content may be a list of text parts, which are joined.
+- **Rejected, with the reason**: an image, a tool call, reasoning in a field of its own, a null, and a JSON object that
+  has the same field twice.
+- **Left out, and counted**: tools that come with an OpenAI prompt, and replies without a rating beside others with one.
+- **No prompt is made from the answers.** Two plain texts without a prompt are read only with `--format trl`, and never
+  if a field could be the prompt.
+- **No label is made from a file's shape.** `{{prompt, response: [a, b]}}` says which is preferred and nothing about
+  safety; `--format pku_ranked` declares the first safe and the second unsafe. Responses that are labelled both safe and
+  unsafe are counted.
+- **Transcripts** like HH-RLHF's ("\\n\\nHuman: ...\\n\\nAssistant:") are split into turns, also as a prompt and as
+  replies that repeat it. Lines within a turn that begin like another turn are counted. If a format's prompt is plain
+  text (BeaverTails, PKU-SafeRLHF, alpaca, ...), or a transcript has no empty lines between turns, it stays one user
+  turn; such prompts are counted, with the first one's row and what would split them.
+- **Turns stored as text**, as JSON or as Python or numpy print lists, are read from every kind of file. Text that
+  begins like turns but cannot be read rejects its row. So does any other list or object stored as text in a field
+  that has turns in most rows; elsewhere it is an answer in JSON.
+- **Lists stored as text** are read likewise where a format expects a list ({lists}), and where a path of `--field`
+  goes into one. To detect a format, text in `response` or `output` does not count as a list: name the format.
+
+## Rows that are not pairs yet
 
 Rankings, and single replies with a mark (KTO, BeaverTails), are paired within a prompt. `--pairing best` (the
-default) sets each worse reply against a best one, `adjacent` against one a step better, `all` against every better
-one. Replies that are equally good take turns. A single reply that repeats an earlier one, mark included, goes by
-`--duplicates` as a pair does: else it would weigh double. Rows read are rows used and rows rejected; a reply that
-meets no other is rejected as `unpaired`. Pairs made and kept are counted besides.
+default) pairs each worse reply with a best one, `adjacent` with one a step better, `all` with every better one.
+Equally good replies take turns. A single reply that repeats an earlier one, mark included, is treated by `--duplicates`
+as a pair is; otherwise it would count double. A reply without a partner is rejected as `unpaired`. The counts of rows
+(read = used + rejected) and of pairs (made, kept) are given apart.
 
 ## The formats
 
-*Ratings* are two rewards under any of the names {rated}; with them go chosen_cost, rejected_cost, margin, the
-labels chosen_safe, rejected_safe, query_type, and system. The first names under which a row has one are read; where
-that is not the first that it has, it is counted, for the scale may be another.
+*Ratings* are two rewards under any of the names {rated}. With them are read chosen_cost, rejected_cost, margin, the
+labels chosen_safe, rejected_safe, query_type, and system. If a row has rewards under several names, the first ones
+with values are read; rows where these are not the first are counted, as the scale may differ.
 
 | format | what it is | also read | schema |
 |---|---|---|---|
