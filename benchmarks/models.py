@@ -152,15 +152,18 @@ def _traits() -> Iterator[str]:
 
 PAGE = """# Models that were tried
 
-Written by `python benchmarks/models.py --out docs/models.md`; `curate check MODEL` does the same for a model of yours.
+Written by `python benchmarks/models.py --out docs/models.md`; `curate check MODEL` tests yours in the same way.
 
 ## Families
 
 Models of random weights, two layers, width 64, from transformers' own classes: {versions}, CPU, {machine}.
-Packed: whether sequences share passes without padding, by whether a few of them come out alike; a model that is not
-packed is scored right, and slower. Padding: `one length` means that left-padding disturbs it, so that training batches
-hold sequences of one length, and generation one request. Difference: the largest of 15 sequences, nats/token, of the
-engine's float32 from the plain model's float64, one sequence at a time.
+
+- Packed: whether sequences share passes without padding; tested by whether a few of them get the same numbers as alone.
+  A model that is not packed is scored as exactly, but slower.
+- Padding: `one length` means that left-padding changes the numbers. Then a training batch has sequences of one length,
+  and generation takes one request at a time.
+- Difference: the largest over 15 sequences, nats/token, between the engine's float32 and the plain model's float64, one
+  sequence at a time.
 
 | family | class | packed | padding | difference |
 |---|---|---|---|---|
@@ -168,7 +171,7 @@ engine's float32 from the plain model's float64, one sequence at a time.
 
 {unmade}## Templates
 
-Templates of our own with the traits of those families (`benchmarks/templates.py`); a user's turn `Q`, a response `A`.
+Our own templates with those traits (`benchmarks/templates.py`); the user's turn is `Q`, the response `A`.
 
 | trait | prompt | response, as it is scored | prefill | what else it does |
 |---|---|---|---|---|
@@ -178,7 +181,7 @@ Templates of our own with the traits of those families (`benchmarks/templates.py
 
 def _page(rows: list[str], unmade: list[str]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
-    left = f"Not made so small by this command, hence not tried: {', '.join(unmade)}.\n\n" if unmade else ""
+    left = f"Not tried, as this command cannot make them so small: {', '.join(unmade)}.\n\n" if unmade else ""
     return PAGE.format(
         versions=versions,
         machine=platform.machine(),
