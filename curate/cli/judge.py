@@ -37,19 +37,19 @@ def train(
     model: Annotated[
         str, typer.Option(help="Whose body it gets: a language model or a classifier, a folder or a Hub id.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the judge; a judge of ours there is replaced.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the judge; an earlier judge there is replaced.")] = Path(
         "judge"
     ),
     blocks: Annotated[
-        int, typer.Option(min=0, max=MANY, help="The body's last so many blocks train, besides the head.")
+        int, typer.Option(min=0, max=MANY, help="How many of the body's last blocks train, besides the head.")
     ] = 4,
     epochs: Annotated[int, typer.Option(min=1, max=MANY, help="Passes over the responses.")] = 2,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, help="Peak.")] = 1e-4,
-    batch: Annotated[int, typer.Option(min=1, max=MANY, help="Responses a step.")] = 16,
-    max_tokens: Annotated[int, typer.Option(min=1, max=MANY, help="A longer request and response is left out.")] = 1024,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, help="Peak learning rate.")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, max=MANY, help="Responses per step.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MANY, help="Longer request and response: left out.")] = 1024,
     dtype: Annotated[TrainingDtype, typer.Option(help="Of the products in training; weights are float32.")] = "float32",
     limit: Annotated[
-        int, typer.Option(min=0, max=MANY, help="Learn from, and measure on, a draw of so many, for a try (0: all).")
+        int, typer.Option(min=0, max=MANY, help="Only a draw of this many responses, for a try (0: all).")
     ] = 0,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Of the head's first weights and the order of the responses.")

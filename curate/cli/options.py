@@ -19,7 +19,7 @@ from curate.base.progress import say
 from curate.project import params
 
 Out = Annotated[
-    Path, typer.Option("--out", help="Where the result goes; an earlier result of ours is replaced when all went well.")
+    Path, typer.Option("--out", help="Where the result goes; an earlier result of curate there is replaced at the end.")
 ]
 
 
@@ -128,7 +128,7 @@ Fields = Annotated[
     typer.Option(
         "--field",
         metavar="OURS=THEIRS",
-        help="A field of ours and the file's for it: --field prompt=question; may repeat.",
+        help="Our name of a field and the file's, as --field prompt=question; may repeat.",
     ),
 ]
 Keep = Annotated[

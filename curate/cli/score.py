@@ -27,7 +27,9 @@ def score(
         Path | None,
         typer.Option(help="Folder of the score store [default: .curate/scores in the working folder]."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, max=MANY, help="Score the first so many pairs, for a try (0: all).")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, max=MANY, help="Score only the first pairs, this many, for a try (0: all).")
+    ] = 0,
 ) -> None:
     """Measure how well a model comprehends each pair's responses.
 

@@ -28,12 +28,14 @@ def show(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A Parquet file or JSON summary of ours; a folder: a project, runs, evaluations, a reference, a "
-            "published dataset.",
+            help="A Parquet file or JSON summary by curate; a folder: a project, runs, evaluations, a reference, "
+            "a published dataset.",
             show_default="the working folder",
         ),
     ] = Path(),
-    show_text: Annotated[int, typer.Option(min=0, max=MANY, help="Print the texts of the first so many rows.")] = 0,
+    show_text: Annotated[
+        int, typer.Option(min=0, max=MANY, help="Print the texts of this many rows, the first ones.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without texts.")] = False,
 ) -> None:
     """Say what a file or folder holds, and what is wrong in it.

@@ -64,7 +64,7 @@ def prune(
         list[str] | None, typer.Argument(help="Delete these (see `curate store`).", show_default=False)
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(min=0, max=MANY, help="Delete those to which nothing was added for so many days.")
+        float | None, typer.Option(min=0, max=MANY, help="Delete those to which nothing was added for this many days.")
     ] = None,
     damaged: Annotated[
         bool, typer.Option(help="Delete damaged shards, and files that are no shards, of the others.")

@@ -31,7 +31,7 @@ def train(
         str | None,
         typer.Argument(help="What `curate weigh` wrote, or a published dataset: hub:owner/name or its folder."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="The same, as an option.")] = None,
+    data: Annotated[str | None, typer.Option(help="The same as WEIGHTS, as an option.")] = None,
     arm: Annotated[
         str, typer.Option(help=f"One of: {', '.join(DEFAULT_ARMS)}.", autocompletion=one_of(lambda: DEFAULT_ARMS))
     ] = "bdpo",
@@ -43,9 +43,9 @@ def train(
         list[str] | None,
         typer.Option(help="NAME=NUMBER, a setting of the objective (`curate objectives` lists them); may repeat."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of the pairs.", min=0, max=LARGEST_SEED)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the pairs.", min=0, max=LARGEST_SEED)] = 0,
     limit: Annotated[
-        int, typer.Option(min=0, max=MANY, help="Only the first so many pairs of each side, for a try (0: all).")
+        int, typer.Option(min=0, max=MANY, help="Only the first pairs of each side, this many, for a try (0: all).")
     ] = 0,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,

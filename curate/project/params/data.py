@@ -39,19 +39,22 @@ class DataParams(Section):
     )
     pairing: Literal["best", "adjacent", "all"] = Field(
         "best",
-        description="of rankings and single replies: each worse with the best, with the next better, or with all",
+        description="rankings and single replies: pair each worse one with the best, the next better, or all better",
     )
-    keep: list[str] = Field([], description="columns of the source to keep, unread; NAME=COLUMN renames one")
+    keep: list[str] = Field([], description="columns of the source to keep; NAME=COLUMN renames one")
     hub_config: str | None = Field(None, description="configuration of a Hub dataset, or a folder in it")
     hub_split: str = Field("train", description="split of a Hub dataset")
     hub_revision: str | None = Field(None, description="branch, tag or commit of a Hub dataset")
     input_limit: str | None = Field(
-        None, description="largest file that is read, unpacked, such as 20GB; none: 4 GiB, and 100 times a packed one"
+        None,
+        description="largest file to read, unpacked, such as 20GB; none: 4 GiB, and 100 times a compressed file's size",
     )
-    limit: Count = Field(0, description="read the first so many rows, for a try (0: all)")
-    sample_pairs: int = Field(1600, ge=1, le=10**6, description="pairs that `sample` makes")
-    heldout_fraction: Fraction = Field(0.2, description="of each query type's prompts, kept out of training")
-    seed: Seed = Field(0, description="of the sample and of the held-out draw")
+    limit: Count = Field(0, description="read only the first rows, this many, for a try (0: all)")
+    sample_pairs: int = Field(1600, ge=1, le=10**6, description="how many pairs `sample` makes")
+    heldout_fraction: Fraction = Field(
+        0.2, description="share of each query type's prompts that is kept out of training"
+    )
+    seed: Seed = Field(0, description="seed of the sample and of the held-out draw")
 
     @field_validator("input_limit")
     @classmethod
@@ -86,12 +89,14 @@ class DataParams(Section):
 class CleaningParams(Section):
     """Rules that are a choice; the others (empty, identical, malformed) always hold."""
 
-    duplicates: Literal["drop", "keep"] = Field("drop", description="an exact repeat of an earlier pair")
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop", description="what to do with an exact repeat of an earlier pair"
+    )
     contradictions: Literal["drop_both", "keep_first", "keep"] = Field(
-        "drop_both", description="the same two responses preferred in both directions"
+        "drop_both", description="what to do with the same two responses preferred in both directions"
     )
-    max_pairs_per_prompt: Count = Field(0, description="keep the first so many pairs of a prompt (0: all)")
+    max_pairs_per_prompt: Count = Field(0, description="keep at most this many pairs of a prompt, the first (0: all)")
     max_pairs_per_query_type: Count = Field(
-        0, description="keep a draw of so many pairs of each query type, safe, unsafe, unknown (0: all)"
+        0, description="keep a draw of this many pairs of each query type, safe, unsafe, unknown (0: all)"
     )
-    draw_seed: Seed = Field(0, description="of that draw")
+    draw_seed: Seed = Field(0, description="seed of that draw")

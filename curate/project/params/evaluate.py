@@ -43,17 +43,18 @@ class EvaluateParams(Section):
         description="what DVC watches for changes: attacker_model's folder where it is one, else curate/sample",
         min_length=1,
     )
-    limit: Count = Field(0, description="a draw of so many prompts of each part of a suite (0: all)")
-    seed: Seed = Field(0, description="of the draws: items, answers, attacks")
+    limit: Count = Field(0, description="draw this many prompts of each part of a suite (0: all)")
+    seed: Seed = Field(0, description="seed of the draws of items, answers and attacks")
     engine: Literal["auto", "vllm", "transformers"] = Field(
         "auto",
-        description="what generates: auto (on a GPU vllm where it is installed and runs the model, else transformers), "
-        "vllm or transformers",
+        description="what generates; auto: on a GPU vllm if it is installed and runs the model, else transformers",
     )
-    dtype: Dtype = Field("float32", description="of the model under test")
-    max_tokens: Positive = Field(96, description="of an answer, at most")
-    temperature: float = Field(0.0, ge=0, le=100, description="of an answer; 0: the likeliest token each time")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus that an answer's tokens are drawn from")
+    dtype: Dtype = Field("float32", description="number format of the model under test")
+    max_tokens: Positive = Field(96, description="longest answer, tokens")
+    temperature: float = Field(0.0, ge=0, le=100, description="sampling temperature; 0: always the likeliest token")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="nucleus sampling: the share of probability that tokens are drawn from"
+    )
     judge: Literal["none", "rubric", "strongreject", "classifier"] = Field(
         "none",
         description="rubric (an instruct model reads the rubric), strongreject (the fine-tuned evaluator), classifier "
@@ -64,7 +65,7 @@ class EvaluateParams(Section):
     judge_url: str | None = Field(
         None, description="rubric: an OpenAI-compatible endpoint that serves judge_model, instead of this machine"
     )
-    judge_dtype: Dtype = Field("float32", description="of a judge on this machine")
+    judge_dtype: Dtype = Field("float32", description="number format of a judge on this machine")
     judge_label: str | None = Field(None, description="classifier: the label that means harmful")
     attacker_model: str | None = Field(None, description="pair: the model that writes attacks: a folder, or a Hub id")
     attacker_url: str | None = Field(None, description="pair: an endpoint that serves it, instead of this machine")

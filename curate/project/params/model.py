@@ -48,20 +48,22 @@ class ReferenceParams(Section):
     heads: int = Field(4, ge=1, le=1024, description="attention heads")
     context: int = Field(512, ge=64, le=2**20, description="longest sequence, tokens")
     steps: Positive = Field(350, description="optimiser steps")
-    batch_tokens: Positive = Field(2048, description="tokens a step")
+    batch_tokens: Positive = Field(2048, description="tokens per step")
     optimizer: Literal["muon", "adamw"] = Field(
         "muon",
-        description="muon (of the layers' matrices, AdamW of the rest) or adamw, which takes nearly twice the steps; "
-        "adamw where a learning rate is given and no optimizer",
+        description="muon (for the layers' matrices, AdamW for the rest) or adamw, which takes nearly twice the steps; "
+        "adamw if only a learning rate is given",
     )
-    learning_rate: float = Field(6e-3, gt=0, le=10, description="peak; warm-up over 5% of the steps, cosine to a tenth")
+    learning_rate: float = Field(
+        6e-3, gt=0, le=10, description="peak learning rate; warm-up over 5% of the steps, cosine to a tenth"
+    )
     null_fraction: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="dialogues read with an empty user turn, so that log p(y|null) is in distribution",
+        description="share of dialogues with an empty user turn, so that log p(y|null) is in distribution",
     )
-    seed: Seed = Field(0, description="of the initial weights and the order of the texts")
+    seed: Seed = Field(0, description="seed of the initial weights and the order of the texts")
 
     @model_validator(mode="before")
     @classmethod

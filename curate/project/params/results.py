@@ -55,12 +55,14 @@ class PublishParams(Section):
     repos: list[Annotated[str, AfterValidator(_repository)]] = Field(
         [], description="dataset repositories to push to, owner/name; none: nothing is published"
     )
-    public: bool = Field(False, description="make the repository public; one that is there keeps its visibility")
+    public: bool = Field(
+        False, description="make a new repository public, or push to a public one; a private one stays private"
+    )
     license: str | None = Field(
-        None, description="identifier on the Hub of the licence they go out under; none: the source's"
+        None, description="the licence to publish under, by the Hub's identifier; none: the source's"
     )
     pretty_name: str | None = Field(None, description="title of the dataset; none: the card's own, or the name")
-    language: list[str] = Field(["en"], description="of the texts, ISO 639-1; a card that names one keeps its own")
-    patience: float = Field(
-        300, ge=0, le=10**6, description="seconds that a busy or failing Hub is asked again, at most"
+    language: list[str] = Field(
+        ["en"], description="language of the texts, ISO 639-1; a card that names one keeps its own"
     )
+    patience: float = Field(300, ge=0, le=10**6, description="how many seconds a busy or failing Hub is asked again")

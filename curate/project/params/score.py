@@ -14,10 +14,9 @@ class ScoreParams(Section):
 
     engine: Literal["auto", "vllm", "transformers", "server", "ray"] = Field(
         "auto",
-        description="auto (vllm where it is installed for this device and runs the model), vllm, transformers, "
-        "server or ray",
+        description="auto: vllm if it is installed for this device and runs the model, else transformers",
     )
-    dtype: Dtype = Field("float32", description="of the weights and activations")
+    dtype: Dtype = Field("float32", description="number format of the weights and activations")
     null_prompt: Literal["empty_user", "bos", "contrastive"] = Field(
         "empty_user", description="what `null` is: an empty user turn, a beginning-of-sequence token, or other prompts"
     )
@@ -25,25 +24,25 @@ class ScoreParams(Section):
         4,
         ge=1,
         le=1000,
-        description="other training prompts of the query type in the contrastive mean; own x is left out",
+        description="contrastive: how many other training prompts of the query type are in the mean",
     )
-    contrastive_seed: Seed = Field(0, description="of the draw of those prompts")
+    contrastive_seed: Seed = Field(0, description="seed of the draw of those prompts")
     too_long: Literal["error", "reject"] = Field(
-        "error", description="a pair longer than the model's context: stop, or put it among the rejects"
+        "error", description="if a pair is longer than the model's context: stop, or set it aside"
     )
     unrenderable: Literal["error", "reject"] = Field(
-        "error", description="a pair whose prompt and responses cannot be told apart exactly in token ids: as too_long"
+        "error", description="the same if prompt and responses cannot be separated exactly in token ids"
     )
     max_length: Count = Field(0, description="longest sequence in tokens (0: the model's context)")
     server_urls: list[str] = Field(
-        [], description="engine server: base URLs of OpenAI-compatible vLLM servers that serve this very model"
+        [], description="engine server: base URLs of OpenAI-compatible vLLM servers that serve this model"
     )
-    server_model: str | None = Field(None, description="engine server: the name it serves the model by, if another")
-    server_concurrency: int = Field(16, ge=1, le=10_000, description="engine server: requests under way at each URL")
+    server_model: str | None = Field(
+        None, description="engine server: the name by which it serves the model, if different"
+    )
+    server_concurrency: int = Field(16, ge=1, le=10_000, description="engine server: requests at a time to each URL")
     ray_address: str | None = Field(None, description="engine ray: cluster to join (auto, host:port); none: start one")
-    ray_workers: int = Field(
-        2, ge=1, le=10_000, description="engine ray: actors, each with one GPU where there are any"
-    )
+    ray_workers: int = Field(2, ge=1, le=10_000, description="engine ray: actors, each with one GPU if there are any")
     ray_engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="engine ray: what each actor runs")
 
     @model_validator(mode="after")

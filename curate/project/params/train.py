@@ -19,20 +19,24 @@ class TrainParams(Section):
     """What the arms share; an arm's own `train` has the last word."""
 
     arms: list[str] = Field(["dpo", "bdpo"], description="which of `arms` run", min_length=1)
-    seeds: list[Seed] = Field([0], description="of the order of the pairs; each arm runs once with each", min_length=1)
+    seeds: list[Seed] = Field(
+        [0], description="seeds of the order of the pairs; each arm runs once with each", min_length=1
+    )
     more_arms: list[str] = Field([], description="those of `arms` that run with each of `more_seeds` too")
     more_seeds: list[Seed] = Field([], description="seeds besides `seeds`, for the arms that a claim rests on")
     beta: float = Field(0.1, gt=0, le=1000, description="strength of the KL constraint, and unit of the logged rewards")
-    learning_rate: float = Field(5e-5, gt=0, le=10, description="peak")
-    scheduler: Literal["linear", "cosine", "constant"] = Field("cosine", description="after the warm-up")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of the steps")
-    weight_decay: float = Field(0.0, ge=0, le=1000, description="AdamW's")
+    learning_rate: float = Field(5e-5, gt=0, le=10, description="peak learning rate")
+    scheduler: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", description="the learning rate after the warm-up"
+    )
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(0.0, ge=0, le=1000, description="AdamW's weight decay")
     max_grad_norm: float = Field(
         1.0, gt=0, allow_inf_nan=True, description="gradients are clipped to this norm; .inf: never"
     )
     epochs: int = Field(3, ge=1, le=10**6, description="passes over the pairs")
     batch_pairs: Positive = Field(16, description="pairs in one forward pass, over all processes together")
-    accumulation: Positive = Field(1, description="forward passes a step")
+    accumulation: Positive = Field(1, description="forward passes per step")
     dtype: TrainingDtype = Field(
         "float32", description="bfloat16: autocast over float32 weights, with LoRA over bfloat16 ones"
     )
@@ -50,38 +54,38 @@ class TrainParams(Section):
     evaluations: int = Field(
         10, ge=1, le=10**6, description="evaluations over the run, at most, besides the one before step 1"
     )
-    eval_pairs: Positive = Field(128, description="at most so many pairs of each side in an evaluation")
+    eval_pairs: Positive = Field(128, description="pairs of each side in an evaluation, at most")
     end_pairs: Count = Field(
         256,
-        description="at most so many pairs of each side that a run is measured on at its end, in metrics.json and "
-        "rewards.parquet; eval_pairs where that is more",
+        description="pairs of each side that a run is measured on at its end, at most, in metrics.json and "
+        "rewards.parquet; eval_pairs if that is more",
     )
     validation_fraction: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="of the training prompts, not trained on and measured in place of the held-out pairs: to choose "
-        "settings by (0: none)",
+        description="share of the training prompts to measure on, not train on, instead of the held-out pairs: to "
+        "choose settings by (0: none)",
     )
     kl_prompts: Count = Field(
         32,
         description="held-out prompts that each evaluation answers to estimate the KL to the reference (0: none); "
         "without LoRA a second copy of the model is in memory while it does",
     )
-    kl_tokens: Positive = Field(64, description="of such an answer, at most; the KL is of answers cut there")
+    kl_tokens: Positive = Field(64, description="longest of these answers, tokens")
     early_stop: Count = Field(
         0,
-        description="stop after so many evaluations without a higher held-out reward accuracy, keep the best; 0: never",
+        description="stop after this many evaluations without a higher held-out accuracy, keep the best; 0: never",
     )
     checkpoints: int = Field(
-        5, ge=1, le=10**6, description="points of the run, at most, at which an interrupted one resumes"
+        5, ge=1, le=10**6, description="checkpoints over the run, at most, from which an interrupted run resumes"
     )
     check_pairs: Positive = Field(32, description="pairs whose stored reference log-probs are recomputed at the start")
     check_tolerance: float = Field(
         1e-3,
         gt=0,
         le=10**6,
-        description="largest mean difference allowed there, nats/token (bfloat16 scores want about 2e-2)",
+        description="largest mean difference allowed there, nats/token (bfloat16 scores need about 2e-2)",
     )
     report_to: list[str] = Field([], description="also log to tensorboard, wandb, mlflow, ... as transformers' Trainer")
     accelerate: str | None = Field(
