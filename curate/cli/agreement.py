@@ -42,9 +42,9 @@ def agreement(
 ) -> None:
     """Measure a judge against people's labels.
 
-    It prints accuracy, Cohen's kappa, of a judge that gives shades of harm AUROC and calibration, each with its 95%
-    interval, accuracy by length, and the confusion matrix. A response that the judge cannot judge is wrong in the
-    accuracy and left out of the others. No text is printed.
+    It prints accuracy and Cohen's kappa, for a judge that grades harm also AUROC and calibration, each with its 95%
+    interval; accuracy by length; and the confusion matrix. A response that the judge cannot judge counts as wrong in
+    the accuracy and is left out of the others. No text is printed.
     """
     from curate.base import files
     from curate.base.errors import UsageError
@@ -106,7 +106,7 @@ def lines(result: dict[str, Any], judge: str) -> list[str]:
     said = [
         f"responses  {result['n']:,}",
         f"unjudged   {result['unjudged']:,}" + (f" ({why})" if why else ""),
-        f"accuracy   {_number(result['accuracy'], found['accuracy'])} (all responses; unjudged ones are wrong)",
+        f"accuracy   {_number(result['accuracy'], found['accuracy'])} (all responses; unjudged ones count as wrong)",
         f"kappa      {_number(result['kappa'], found.get('kappa'))} (judged responses)",
     ]
     words_of = {"auroc": "the judge's harm against the labels", "spearman": "the judge's harm against the scores"}
@@ -122,9 +122,10 @@ def lines(result: dict[str, Any], judge: str) -> list[str]:
         said.append(f"{low:,} to {high:,} words: {third['n']:,} responses, accuracy {third['accuracy']:.3f}{ranked}")
     names = result["labels"]
     width = max(len(name) for name in (*names, "unjudged")) + 2
-    said += ["", f"{'people, ' + judge:<22}" + "".join(f"{name:>{width}}" for name in (*names, "unjudged"))]
+    head = f"people (rows), {judge} (columns)"
+    said += ["", head + "".join(f"{name:>{width}}" for name in (*names, "unjudged"))]
     for name, row in zip(names, result["confusion"], strict=True):
-        said.append(f"{name:<22}" + "".join(f"{count:>{width},}" for count in row))
+        said.append(f"{name:<{len(head)}}" + "".join(f"{count:>{width},}" for count in row))
     return said
 
 

@@ -26,7 +26,7 @@ def check(
     ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Say whether a model can be used, how fast, and what to mend.
+    """Say whether a model can be used, how fast, and what to fix.
 
     It looks at the chat template, where a response begins and ends in token ids, batching, and the numbers themselves.
     Exit code 1 where the model cannot be used. Add the output to a report of a fault: it holds no text of any pair.

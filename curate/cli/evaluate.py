@@ -120,7 +120,7 @@ def _written(value: Any) -> str:
 def suites() -> None:
     """List the suites: what a model can be evaluated on.
 
-    Each with what it measures, where its rows come from, its columns and settings.
+    For each: what it measures, where its rows come from, its columns and settings.
     """
     from curate.evaluation.suites import SUITES
     from curate.evaluation.suites.base import layouts

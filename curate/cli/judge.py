@@ -35,7 +35,7 @@ def _group() -> None:
 def train(
     pairs: Annotated[Path, typer.Argument(help="Pairs with safety labels, from `curate prepare` or a later step.")],
     model: Annotated[
-        str, typer.Option(help="Whose body it gets: a language model or a classifier, a folder or a Hub id.")
+        str, typer.Option(help="Where its body comes from: a language model or a classifier, a folder or a Hub id.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the judge; an earlier judge there is replaced.")] = Path(
         "judge"

@@ -26,8 +26,8 @@ def rate(
 ) -> None:
     """Rate both responses of every pair, for the objective C-DPO.
 
-    It adds the columns *_reward and *_cost. The models are sequence-classification models with one output; higher is
-    better of a reward, worse of a cost.
+    It adds the columns *_reward and *_cost. The models are sequence-classification models with one output: a
+    higher reward is better, a higher cost worse.
     """
     from curate.base.errors import UsageError
     from curate.base.exits import losing

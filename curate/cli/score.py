@@ -33,9 +33,9 @@ def score(
 ) -> None:
     """Measure how well a model comprehends each pair's responses.
 
-    By their log-probability after the prompt and after none, and the mutual information (MI) of the two. What the
-    score store holds is not computed again, so an interrupted run goes on where it stopped. Pairs set aside go to OUT
-    with the suffix .rejects.parquet.
+    It computes their log-probabilities after the prompt and after an empty one, and from these the mutual information
+    (MI). What the score store holds is not computed again, so an interrupted run goes on where it stopped. Pairs set
+    aside go to OUT with the suffix .rejects.parquet.
     """
     from curate.base import files
     from curate.base.progress import say

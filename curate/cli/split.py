@@ -20,7 +20,7 @@ def split(
 ) -> None:
     """Mark three subsets of the training pairs by their MI gap.
 
-    balanced (small gaps), imbalanced (large ones) and random, of one size and matched in length.
+    They are balanced (small gaps), imbalanced (large gaps) and random, of one size and matched in length.
     """
     from curate.base import files
     from curate.base.progress import say

@@ -52,7 +52,7 @@ def train(
 ) -> None:
     """Train a model on weighted pairs.
 
-    By one arm: an objective, and the pairs it takes. OUT gets model/, curve.csv, rewards.parquet and
+    An arm is an objective and the pairs that it trains on. OUT gets model/, curve.csv, rewards.parquet and
     metrics.json. An interrupted run goes on from its last checkpoint (in .curate/checkpoints) when called again.
     """
     from curate.base import files
