@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from curate.base.progress import quoted
-from curate.cli.options import check_beside, say_next, with_keys, with_params
+from curate.base.progress import say
+from curate.cli.options import check_beside, with_keys, with_params
 from curate.project.params import REPOSITORY, PublishParams, is_repository
 
 
@@ -40,8 +40,8 @@ def publish(
         hub.publish(weights, repo, params, prepare=prepare, out=out, receipt=receipt)
         return
     found = hub.rehearse(weights, repo, params, prepare=prepare, out=out)
-    typer.echo(f"would be sent to {repo}, {'public' if params.public else 'private'} where it is made anew:")
+    typer.echo(f"would be sent to {repo}, {'public' if params.public else 'private'} if it is a new repository:")
     for name, size, rows, digest in found.iter_rows():
         typer.echo(f"{digest}  {size:>12,} bytes  {'' if rows is None else f'{rows:,} rows':>14}  {name}")
     typer.echo(f"{found.height} files, {found['bytes'].sum():,} bytes; a card that is there keeps its own text")
-    say_next(f"curate publish {quoted(weights)} --repo {quoted(repo)}, without --dry-run")
+    say("next: the same command without --dry-run")

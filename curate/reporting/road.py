@@ -30,7 +30,7 @@ def road(folder: Path) -> Table | None:
         rows = _rows(pipeline, params)
     except (TypeError, AttributeError, StopIteration, RecursionError) as error:
         raise InputError("not in DVC's form", file=folder / "dvc.yaml", found=error) from error
-    return Table("The road (`dvc repro` runs what is stale)", ["stage", "after", "runs"], rows) if rows else None
+    return Table("Stages (`dvc repro` runs what is out of date)", ["stage", "after", "runs"], rows) if rows else None
 
 
 def _rows(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> list[list[Cell]]:

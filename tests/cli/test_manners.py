@@ -76,7 +76,7 @@ def test_every_step_says_the_next_and_the_next_takes_its_output(folder):
         "split": "curate weigh splits.parquet",
         "weigh": "curate train weights.parquet --model model --arm bdpo",
         "train": "curate evaluate runs/bdpo/seed-0/model --suite heldout=weights.parquet",
-        "publish": "curate publish weights.parquet --repo o/n, without --dry-run",
+        "publish": "the same command without --dry-run",
     }
     made = ("pairs.parquet", "scores.parquet", "splits.parquet", "weights.parquet", "runs/bdpo/seed-0/model")
     assert all((place / name).exists() for name in made)
