@@ -69,7 +69,7 @@ def init(
         if lines := [line for line in texts[name].splitlines() if line not in has]:
             say(f"{name} was there and stays as it is; add to it: {' '.join(lines)}")
     if absent := create.missing(folder, text):
-        say(f"not there: {', '.join(absent)}; name your own in params.yaml, or start with --data FILE")
+        say(f"not there: {', '.join(absent)}; name your own in params.yaml, or start with --data FILE, --model MODEL")
     say("next:\n" + "\n".join(f"  {line}" for line in create.next_commands(folder)))
 
 

@@ -205,11 +205,12 @@ def _remove(made: list[Path]) -> None:
 
 
 def missing(folder: Path, params: str) -> list[str]:
-    """Files that the text of params.yaml names and that are not there, seen from `folder`."""
+    """Files, and the model's folder, that the text of params.yaml names and that are not there, seen from `folder`."""
     loaded = yaml.safe_load(params)
     named = [loaded["data"]["source"], *loaded["reference"]["texts"]]
-    paths = dict.fromkeys(name for name in named if is_file(name))
-    return [name for name in paths if not (folder / name).exists()]
+    model = loaded["model"]
+    paths = [*filter(is_file, named), *([model["name"]] if model["name"] == model["watch"] else [])]
+    return [name for name in dict.fromkeys(paths) if not (folder / name).exists()]
 
 
 def next_commands(folder: Path) -> list[str]:

@@ -159,6 +159,16 @@ def test_without_data_the_preset_is_written_as_it_is(tmp_path):
     assert (tmp_path / accelerate).read_text() == (ROOT / accelerate).read_text()
 
 
+def test_a_presets_model_that_is_not_there_is_named(tmp_path, monkeypatch):
+    (tmp_path / "odd.jsonl").write_text(ODD)
+    monkeypatch.chdir(tmp_path)
+    how = ["--data", "odd.jsonl", "--field", "prompt=q", "--field", "chosen=good", "--field", "rejected=bad"]
+    done = CliRunner().invoke(app, ["init", "new", "--preset", "smollm2-pku", *how])
+    assert done.exit_code == 0 and "not there: ../models/SmolLM2-135M-Instruct; name your own" in done.stderr
+    (tmp_path / "models" / "SmolLM2-135M-Instruct").mkdir(parents=True)
+    assert "not there" not in CliRunner().invoke(app, ["init", "other", "--preset", "smollm2-pku", *how]).stderr
+
+
 @pytest.mark.parametrize(
     ("source", "watch"), [("../mine/a.json", "../mine"), ("../a.json", None), ("data/a.json", None)]
 )
