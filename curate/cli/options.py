@@ -27,12 +27,19 @@ def check_out(out: Path, source: str | Path) -> None:
     """Refuse an output that is no Parquet file's name, or that would overwrite the input or somebody's own file.
 
     Raises:
-        UsageError: either of the first.
+        UsageError: either of the first; or it is a name that rows set aside have.
         OutputError: a file stands there that is not ours.
     """
     if out.suffix != ".parquet" or out.is_dir():
         found = "a folder" if out.is_dir() else out.name
         raise UsageError("--out must name a Parquet file", field="out", found=found, expected="a file *.parquet")
+    if out.with_suffix("").suffix == REJECTS:
+        raise UsageError(
+            "--out has a name that is kept for rows set aside",
+            field="out",
+            found=out.name,
+            expected=f"another name than *{REJECTS}.parquet",
+        )
     check_beside(out, source)
 
 
@@ -181,6 +188,9 @@ def with_params(section: type[params.Section], skip: tuple[str, ...] = ()) -> Ca
     return decorate
 
 
+REJECTS = ".rejects"
+
+
 def rejects_path(out: Path) -> Path:
     """Where the rows go that are set aside while `out` is made."""
-    return out.with_suffix(".rejects.parquet")
+    return out.with_suffix(f"{REJECTS}.parquet")

@@ -133,6 +133,7 @@ def test_match_is_a_list(folder):
         (["split", "scores.parquet", "--out", "model"], 2, "a folder"),
         (["split", "scores.parquet", "--out", "scores.parquet"], 2, "would replace the input"),
         (["score", "raw.jsonl", "--model", "model", "--out", "raw.jsonl"], 2, "must name a Parquet file"),
+        (["prepare", "raw.jsonl", "--out", "pairs.rejects.parquet"], 2, "kept for rows set aside"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
