@@ -109,23 +109,25 @@ def kind(value: object) -> str:
         return "null"
     if isinstance(value, Unreadable):
         return value.found
+    if isinstance(value, dict):
+        return "object"
     names = {bool: "boolean", int: "integer", float: "number", Decimal: "number"}
-    names |= {str: "text", list: "list", dict: "object"}
+    names |= {str: "text", list: "list"}
     return names.get(type(value), type(value).__name__)
 
 
-_NAME = re.compile(r"[^\W\d][\w.\-]{0,39}")
+_NAME = re.compile(r"(?=.{1,40}\Z)[^\W\d][\w.\-]*(?: [\w.\-]+)?")
 NAMES_SHOWN = 20
 
 
 def named(fields: Iterable[object]) -> str:
-    """Fields for a message: those that look like a column's name, quoted where white space is a part of it; the others,
-    which may be a row's text, counted."""
+    """Fields for a message: those that look like a column's name, of one word or two, quoted where white space is a
+    part of it; the others, which may be a row's text, counted."""
     like_names = {field for field in fields if isinstance(field, str) and _NAME.fullmatch(field.strip())}
-    names = sorted(field if field == field.strip() else repr(field) for field in like_names)
+    names = sorted(repr(field) if re.search(r"\s", field) else field for field in like_names)
     more = len({str(field) for field in fields}) - min(len(names), NAMES_SHOWN)
     shown = [*names[:NAMES_SHOWN], *([f"{more} more"] if more and names else [])]
-    return ", ".join(shown) or f"{more} whose names may be text"
+    return ", ".join(shown) or f"{more} not shown, for their names may be a row's text"
 
 
 def field(record: Record, name: str, expected: str) -> Any:

@@ -34,8 +34,10 @@ def test_no_format_fits():
         choose("auto", [{"prompt": "q", " chosen": " a", " rejected": " b"}], "spaced.csv")
     assert "--field prompt=" in details["remedy"]
     assert len(str(error.value).splitlines()) <= 5
-    with pytest.raises(InputError, match="found: fields 2 whose names may be text; expected"):
+    with pytest.raises(InputError, match="found: fields 2 not shown, for their names may be a row's text; expected"):
         choose("auto", [{"A better answer": "a", "": "b"}], "words.csv")
+    with pytest.raises(InputError, match="found: fields 'Better answer', Prompt, 1 more; expected"):
+        choose("auto", [{"Prompt": "q", "Better answer": "a", "The worse one": "b"}], "excel.csv")
     with pytest.raises(InputError, match="no named fields"):
         choose("auto", [1, "two"], "f")
     with pytest.raises(UsageError, match="pku"):
