@@ -36,8 +36,8 @@ is `data.watch`.
 ## How rows are read
 
 - **A system text** in a field of its own ({system}) becomes the first turn.
-- **Columns not used** are named. `--keep COLUMN` keeps one, `--keep NAME=COLUMN` renames it. If a pair comes from
-  several rows, the value is the chosen response's.
+- **Columns not used** are named, and so are fields of turns (`chosen.weight`) and other objects. `--keep COLUMN`
+  keeps a column, `--keep NAME=COLUMN` renames it. If a pair comes from several rows, the value is the chosen response's.
 - **Roles** may be called: {roles}. Content may be a list of text parts, which are joined.
 - **Rejected, with the reason**: an image, a tool call, reasoning in a field of its own, a null, and a JSON object that
   has the same field twice.
@@ -50,7 +50,8 @@ is `data.watch`.
 - **Transcripts** like HH-RLHF's ("\\n\\nHuman: ...\\n\\nAssistant:") are split into turns, also as a prompt and as
   replies that repeat it. Lines within a turn that begin like another turn are counted. If a format's prompt is plain
   text (BeaverTails, PKU-SafeRLHF, alpaca, ...), or a transcript has no empty lines between turns, it stays one user
-  turn; such prompts are counted, with the first one's row and what would split them.
+  turn; such prompts are counted, with the first one's row and what would split them. A chat template's own text in a
+  turn (`<|im_start|>`, `[INST]`) stays there; such pairs are counted, with the first one's row.
 - **Turns stored as text**, as JSON or as Python or numpy print lists, are read from every kind of file. Text that
   begins like turns but cannot be read rejects its row. So does any other list or object stored as text in a field
   that has turns in most rows; elsewhere it is an answer in JSON.

@@ -91,6 +91,8 @@ def table(summary: dict[str, Any]) -> str:
     lines += [f"    {'':<20}{count:>8,}  {MARKS[mark]}" for mark, count in told.items()]
     if summary["columns"]["unused"]:
         lines.append(f"  columns not used: {named(summary['columns']['unused'])} (--keep COLUMN keeps one)")
+    if within := summary["columns"]["unused_within"]:
+        lines.append(f"  fields of objects not used: {named(within)} (--keep NAME=COLUMN keeps the whole column)")
     if left := [name for name in summary["columns"]["unused"] if name in TARGETS and summary["format"] == "mapped"]:
         lines.append(
             f"  of these, by their names another response's: {named(left)} (--field {left[0]}={left[0]} reads it)"

@@ -17,6 +17,7 @@ MARKS = {
     "margin_below_zero": "pairs whose margin is below zero, as if the rejected response were the better one",
     "query_type_is_not_the_labels": "pairs whose query type, safe or unsafe, is not what their two safety labels say",
     "markers_in_a_turn": "pairs with a turn in which a line begins with Human: or Assistant:, as another turn may",
+    "template_in_a_turn": "pairs with a chat template's own text (<|im_start|>, [INST], ...) in a turn",
     "transcript_prompts": "prompts that look like transcripts (Human: ... Assistant: ...), each one user turn",
     "split_kept": "rows that kept the split they came with",
     "most_pairs_of_a_prompt": "pairs of the prompt that has most",

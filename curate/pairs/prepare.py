@@ -31,7 +31,7 @@ from curate.pairs.sources.mapping import check_asked, mapped
 from curate.pairs.sources.parsing import Frames, parse
 from curate.pairs.sources.reading import First, Source, read
 from curate.pairs.sources.text import as_json
-from curate.pairs.sources.turns import IN_A_TURN
+from curate.pairs.sources.turns import IN_A_TURN, OF_A_TEMPLATE
 from curate.pairs.transcripts import like_transcripts, note
 from curate.project.params import CleaningParams, DataParams
 
@@ -84,7 +84,8 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     pairs = kept.select(pl.col(name).cast(dtype) for name, dtype in (PAIRS | rated).items())
     beside = kept_columns(source.records, kept["at"].to_list(), data.keep, source.path)
     pairs = pairs.with_columns(beside)
-    unused = [name for name in found.unused if name not in {column for _, column in wanted(data.keep)}]
+    kept_whole = {column for _, column in wanted(data.keep)}
+    unused = [name for name in found.unused if name not in kept_whole]
     unused += [name for name in source.beside if name not in unused]
     transcripts = like_transcripts(kept)
     rejects = refused.with_columns(
@@ -107,14 +108,30 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "marks": _marks(kept, found, used, transcripts.height),
         "labels": _labels(found.labels, kept),
         "pair_ids": ids_digest(pairs),
-        "columns": {"unused": unused, "kept": [column.name for column in beside]},
+        "columns": {
+            "unused": unused,
+            "unused_within": [name for name in found.unused_within if name.partition(".")[0] not in kept_whole],
+            "kept": [column.name for column in beside],
+        },
         "pairs": _counts(pairs),
         "params": {"data": data.record(), "cleaning": cleaning.model_dump(), "strict": strict},
     }
     say(f"prepare: {_account(summary)}")
+    _say_notes(kept, transcripts, form)
+    return Prepared(pairs, rejects, summary)
+
+
+def _say_notes(kept: pl.DataFrame, transcripts: pl.DataFrame, form: Format) -> None:
+    """What of the texts is read as it stands, and may be meant otherwise."""
     if transcripts.height:
         say(f"prepare: note: {note(transcripts, form)}")
-    return Prepared(pairs, rejects, summary)
+    rows = kept.filter(_marked(OF_A_TEMPLATE))["at"]
+    if rows.len():
+        say(
+            f"prepare: note: {rows.len():,} {'pair has' if rows.len() == 1 else 'pairs have'} a chat template's own "
+            f"text (<|im_start|>, [INST], ...) in a turn, first in row {rows.min()}; it stays there, and the model's "
+            "template is put around it: take it out, or give the turns as lists of messages"
+        )
 
 
 def _as_they_are(source: Source, rows: pl.Series) -> list[str]:
@@ -243,7 +260,8 @@ def _marks(kept: pl.DataFrame, found: Frames, used: pl.Series, transcripts: int)
     counts["unsafe_chosen"] = kept.filter(~pl.col("chosen_safe") & pl.col("rejected_safe")).height
     counts["margin_below_zero"] = kept.filter(pl.col("margin") < 0).height
     counts["query_type_is_not_the_labels"] = kept.filter(_unlike_labels()).height
-    counts["markers_in_a_turn"] = kept.filter(_marked("prompt") | _marked("chosen") | _marked("rejected")).height
+    counts["markers_in_a_turn"] = kept.filter(_marked(IN_A_TURN)).height
+    counts["template_in_a_turn"] = kept.filter(_marked(OF_A_TEMPLATE)).height
     counts["transcript_prompts"] = transcripts
     rows = set(used)
     counts["crlf"] = len(found.crlf & rows)
@@ -259,10 +277,10 @@ def _unlike_labels() -> pl.Expr:
     return known & pl.col("rejected_safe").is_not_null() & (pl.col("query_type").cast(pl.String) != labels)
 
 
-def _marked(side: str) -> pl.Expr:
-    """Whether a turn of the side has a line that begins as a transcript's turn does."""
-    content = pl.element().struct.field("content")
-    return pl.col(side).list.eval(content.str.contains(IN_A_TURN)).list.any()
+def _marked(pattern: str) -> pl.Expr:
+    """Whether a turn of the pair holds the pattern."""
+    holds = pl.element().struct.field("content").str.contains(pattern)
+    return pl.any_horizontal(pl.col(side).list.eval(holds).list.any() for side in ("prompt", "chosen", "rejected"))
 
 
 def _labels(read: pl.DataFrame, kept: pl.DataFrame) -> dict[str, dict[str, int]]:

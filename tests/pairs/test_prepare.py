@@ -489,6 +489,28 @@ def test_columns_are_named_or_kept(tmp_path):
             run(tmp_path, rows, keep=[name])
 
 
+def test_fields_of_turns_that_are_not_read_are_named(tmp_path):
+    def turn(role, **more):
+        return [{"role": role, "content": "x"} | more]
+
+    part = {"type": "text", "text": "b", "cache_control": {"type": "x"}}
+    row = {
+        "prompt": turn("user", name="Ann", images=[], tool_calls=None),
+        "chosen": turn("assistant", weight=0, value="y"),
+        "rejected": turn("assistant", content=[part], loss=False),
+    }
+    told = run(tmp_path, [row]).summary["columns"]
+    within = ["prompt.name", "chosen.weight", "chosen.value", "rejected.loss", "rejected.content.cache_control"]
+    assert (told["unused"], told["unused_within"]) == ([], within)
+    assert run(tmp_path, [row], keep=["talk=chosen"]).summary["columns"]["unused_within"] == [within[0], *within[3:]]
+    odd = {"prompt": turn("user", tool_calls=[{"id": "1"}]), "chosen": turn("assistant"), "rejected": "no"}
+    asked = {"input": {"messages": turn("user"), "tools": [{"type": "x"}], "parallel_tool_calls": True}}
+    sides = {name: turn("assistant", content=name) for name in ("preferred_output", "non_preferred_output")}
+    plain = {"prompt": "q", "chosen": "yes", "rejected": "no", "meta": {"id": 1}}
+    assert run(tmp_path, [odd, plain]).summary["columns"]["unused_within"] == []
+    assert run(tmp_path, [asked | sides]).summary["columns"]["unused_within"] == ["input.parallel_tool_calls"]
+
+
 def test_what_stands_beside_the_rows_of_a_wrapped_file_is_named_or_refused(tmp_path):
     rows = [trl(), None, trl("R") | {"role": "x"}]
     plain = run(tmp_path, rows)

@@ -96,6 +96,17 @@ def test_other_prompts_are_not_named(tmp_path, capsys):
     assert "note:" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "side",
+    ["<|im_start|>user\nHi<|im_end|>", "[INST] Hi [/INST]", "Hi<end_of_turn>", "a\n### Instruction:\nHi", "<|eot_id|>"],
+)
+def test_a_chat_template_s_own_text_in_a_turn_is_counted_and_named(tmp_path, capsys, side):
+    rows = [alpaca("Is a[0] <|> b?"), alpaca(f"{side} there"), alpaca("Who?") | {"chosen": f"I. {side}"}]
+    assert run(tmp_path, rows).summary["marks"]["template_in_a_turn"] == 2
+    assert "2 pairs have a chat template's own text" in (said := " ".join(capsys.readouterr().err.split()))
+    assert "first in row 1; " in said and "Hi" not in said
+
+
 def test_a_system_turn_before_it_does_not_hide_one(tmp_path):
     row = alpaca(TALK) | {"system": "Be of help."}
     assert run(tmp_path, [row]).summary["marks"]["transcript_prompts"] == 1

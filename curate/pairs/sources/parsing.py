@@ -49,6 +49,7 @@ class Frames(NamedTuple):
     unrated: dict[int, int]  # of the source's rows that have some: replies left out, for they have no rating
     labels: pl.DataFrame  # LABELS: each safety label of each response to a prompt once, by a digest of both
     unused: list[str]  # fields that no row was asked for, in the order of their appearance
+    unused_within: list[str]  # likewise of the objects in those that were: chosen.weight, of a turn
 
 
 class _Growing:
@@ -71,26 +72,49 @@ class _Growing:
         return part
 
 
-class _Reading(dict[str, Any]):
-    """A record that notes which of its fields are read. One that is `Unreadable` refuses the row when it is."""
+SAYS_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
-    def __init__(self, record: dict[str, Any], seen: set[str]) -> None:
+
+class _Notes(NamedTuple):
+    """Of the fields of the objects in records, by their paths (`chosen.role`), and of what is read of a record."""
+
+    seen: set[str]
+    said: dict[str, None]  # of the objects that are read: fields that say something, in the order of their appearance
+
+    def unused(self) -> list[str]:
+        """Fields that were not read, of objects that others were read of."""
+        opened = {path.rpartition(".")[0] for path in self.seen}
+        return [path for path in self.said if path not in self.seen and path.rpartition(".")[0] in opened]
+
+
+class _Reading(dict[str, Any]):
+    """A record, or an object in one, that notes which of its fields are read. One that is `Unreadable` refuses the row
+    when it is."""
+
+    def __init__(self, record: dict[str, Any], notes: _Notes, within: str = "") -> None:
         super().__init__(record)
-        self.seen = seen
+        self.notes, self.within = notes, within
+        if within:
+            notes.said.update({within + name: None for name, held in record.items() if held not in SAYS_NOTHING})
 
     def __getitem__(self, name: str) -> Any:
-        self.seen.add(name)
-        return _readable(name, super().__getitem__(name))
+        return self._noted(name, super().__getitem__(name))
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.seen.add(name)
-        return _readable(name, super().get(name, default))
+        return self._noted(name, super().get(name, default))
+
+    def _noted(self, name: str, value: Any) -> Any:
+        path = self.within + name
+        self.notes.seen.add(path)
+        if isinstance(value, Unreadable):
+            raise Malformed(name, value.found, "turns as JSON")
+        return _noting(value, self.notes, f"{path}.") if isinstance(value, list | dict) else value
 
 
-def _readable(name: str, value: Any) -> Any:
-    if isinstance(value, Unreadable):
-        raise Malformed(name, value.found, "turns as JSON")
-    return value
+def _noting(value: Any, notes: _Notes, within: str) -> Any:
+    if isinstance(value, list):
+        return [_noting(one, notes, within) for one in value]
+    return _Reading(value, notes, within) if isinstance(value, dict) else value
 
 
 class _Group(NamedTuple):
@@ -131,7 +155,7 @@ def _frames(
     """`parse`, once."""
     parsed, members, refused, labels = map(_Growing, (PARSED, MEMBERS, REFUSED, LABELS))
     groups: dict[str | int, _Group] = {}
-    crlf, unrated, seen, fields = set[int](), dict[int, int](), set[str](), dict[str, None]()
+    crlf, unrated, fields, notes = set[int](), dict[int, int](), dict[str, None](), _Notes(set(), {})
     made = row = 0
 
     def add(places: tuple[int, ...], pair: Parsed) -> None:
@@ -146,7 +170,7 @@ def _frames(
         if isinstance(record, dict):
             fields.update(dict.fromkeys(record))
         try:
-            changed, result = _parsed(record, form, seen, talks)
+            changed, result = _parsed(record, form, notes, talks)
         except Refused as error:
             if strict and isinstance(error, Malformed | NullPrompt):
                 raise _stopped(source, form, at, error) from error
@@ -173,11 +197,11 @@ def _frames(
     whole, of = parsed.whole(), members.whole()
     if not groups:  # a row is a pair, and has its number
         whole, of = (frame.with_columns(row="at") for frame in (whole, of))
-    unused = [name for name in fields if name not in seen]
-    return Frames(row, whole, of, refused.whole(), crlf, unrated, labels.whole().unique(), unused)
+    unused = [name for name in fields if name not in notes.seen]
+    return Frames(row, whole, of, refused.whole(), crlf, unrated, labels.whole().unique(), unused, notes.unused())
 
 
-def _parsed(record: Any, form: Format, seen: set[str], talks: Talks) -> tuple[bool, Parsed | Replies]:
+def _parsed(record: Any, form: Format, notes: _Notes, talks: Talks) -> tuple[bool, Parsed | Replies]:
     """Whether the record had CRLF line breaks, and what it gives. Raises `Refused`."""
     if isinstance(record, Unreadable):
         raise Malformed("the row", record.found, "an object")
@@ -185,7 +209,7 @@ def _parsed(record: Any, form: Format, seen: set[str], talks: Talks) -> tuple[bo
         raise Malformed("the row", kind(record), "object")
     told = with_lists(talks.told(record), form.lists)
     plain = unix_lines(told)
-    result = form.parse(_Reading(plain, seen))
+    result = form.parse(_Reading(plain, notes))
     if isinstance(result, Replies) and not result.replies:
         raise Refused("unpaired", "the row has no rated reply")
     return plain != told, result
@@ -196,7 +220,7 @@ def misfit(source: Source, form: Format) -> str | None:
     reasons = []
     for record in islice(source.records, LOOKED_AT):
         try:
-            _parsed(record, form, set(), Talks())
+            _parsed(record, form, _Notes(set(), {}), Talks())
         except Refused as error:
             reasons.append(error.reason)
         else:

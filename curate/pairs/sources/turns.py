@@ -81,9 +81,9 @@ def _shown(value: dict[str, Any]) -> str | None:
 
 def _either(turn: dict[str, Any], name: str, other: str) -> tuple[str, Any]:
     """The one of two fields that says something: readers of tables give every row the fields of all."""
-    says = [field for field in (name, other) if turn.get(field) is not None]
-    stands = [field for field in (name, other) if field in turn]
-    taken = [*says, *stands, name][0]
+    says = (field for field in (name, other) if turn.get(field) is not None)
+    stands = (field for field in (name, other) if field in turn)
+    taken = next(says, None) or next(stands, name)
     return taken, turn.get(taken)
 
 
@@ -125,6 +125,8 @@ MARKER = re.compile(r"\n\n(Human|Assistant):")
 LAST = "\n\nAssistant:"
 IN_A_TURN = r"(?m)^(Human|Assistant):"
 """A line that begins as a transcript's turn does, within a turn: another one may stand in it."""
+OF_A_TEMPLATE = r"<[|｜][\w▁]+[|｜]>|<(start|end)_of_turn>|\[/?INST\]|<</?SYS>>|(?m)^### Instruction:"
+"""What chat templates put around turns (ChatML, Llama, Gemma, Mistral, DeepSeek, Alpaca), within a turn."""
 
 
 def transcript(text: str) -> list[Message]:
