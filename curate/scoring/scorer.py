@@ -15,7 +15,7 @@ from curate.base.progress import Advance
 from curate.models import rendering
 from curate.models.rendering import TokenSequence
 from curate.models.resolve import Model, parameters
-from curate.pairs.schema import REJECTS, SCORES
+from curate.pairs.schema import GAPS, REJECTS, SCORES, columns
 from curate.project.params import ScoreParams
 from curate.scoring.engine import Engine
 from curate.scoring.engines import open_engine
@@ -275,15 +275,16 @@ def _assemble(pairs: pl.DataFrame, rendered: Rendered, reference: np.ndarray, nu
     """
     peak = null.max(axis=2, keepdims=True)
     null = peak[..., 0] + np.log(np.exp(null - peak).sum(axis=2) / np.isfinite(null).sum(axis=2))
-    columns: dict[str, Any] = {
+    made: dict[str, Any] = {
         f"{part}_tokens": [len(ids) for ids in sequences]
         for part, sequences in zip(("prompt", *SIDES), rendered, strict=True)
     }
     for column, side in enumerate(SIDES):
-        columns |= {f"ref_{side}_logps": reference[:, column], f"null_{side}_logps": null[:, column]}
+        made |= {f"ref_{side}_logps": reference[:, column], f"null_{side}_logps": null[:, column]}
+    of_other_scores = {*columns("scores", "splits", "weights"), *GAPS}
     scores = with_information(
-        pairs.drop(SCORES.keys() & set(pairs.columns)).with_columns(
-            pl.Series(name, values, dtype=SCORES[name]) for name, values in columns.items()
+        pairs.drop(of_other_scores & {*pairs.columns}).with_columns(
+            pl.Series(name, values, dtype=SCORES[name]) for name, values in made.items()
         )
     )
     return scores.select(pl.exclude(*SCORES), *SCORES)

@@ -27,6 +27,8 @@ from curate.scoring.engines.transformers import TransformersEngine
 from curate.scoring.null_prompts import Rendered, null_prompts
 from curate.scoring.score import score
 from curate.scoring.store import Store
+from curate.selection.subsets import split
+from curate.selection.weights import weigh
 
 FAST = params.ScoreParams(engine="transformers")
 
@@ -104,6 +106,13 @@ def test_scores_have_the_schema_and_what_is_held_is_not_computed_again(random_mo
     monkeypatch.setattr(scorer, "open_engine", lambda *_: calls.append(1))
     assert score(frame, random_model, FAST, tmp_path).scores.equals(first.scores)
     assert not calls
+
+
+def test_what_was_made_of_other_scores_goes_with_them(random_model, tmp_path):
+    first = score(many(40), random_model, FAST, tmp_path).scores
+    weighed = weigh(split(first, params.SplitParams(match=[])), params.WeighParams())
+    again = score(weighed, random_model, FAST.model_copy(update={"null_prompt": "bos"}), tmp_path).scores
+    assert again.columns == first.columns and not again["pmi_gap"].equals(first["pmi_gap"])
 
 
 def test_added_pairs_alone_are_computed(random_model, tmp_path, monkeypatch):
