@@ -90,7 +90,7 @@ def json_lines(lines: Iterable[str], file: str) -> Iterator[Any]:
             value = Unreadable(str(error), line)
         except ValueError as error:
             at = f" at character {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
+            what = error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else "not JSON"
             raise InputError(
                 f"line {number} is not JSON", file=file, row=row, found=f"{what}{at}", remedy=JSON_REMEDY
             ) from None

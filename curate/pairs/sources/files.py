@@ -24,6 +24,7 @@ GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 BOM = b"\xef\xbb\xbf"
 MANY_LINES = 10_000  # between two looks whether they are too many
+LFS = b"version https://git-lfs"
 PACKED = {".gz": "gzipped", ".zst": "zstandard-compressed"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 UNPACK = "unpack it first: `{} FILE`"
@@ -57,6 +58,11 @@ FOREIGN = {
     rb"SQLite format 3\0": ("an SQLite database", "write the table as CSV"),
     rb"Obj\x01": ("an Avro file", "write its rows as Parquet or JSON lines"),
     rb"ORC[^\t\n\r -~]": ("an ORC file", "write its rows as Parquet or JSON lines"),
+    LFS: ("Git LFS's pointer to a file, not the file", "fetch the file itself: `git lfs pull`"),
+    rb"(?i)\s*<(!doctype html|html)": (
+        "a page of the web",
+        "download the file itself (on the Hub: its /resolve/ address)",
+    ),
     rb"\xff\xfe\0\0|\0\0\xfe\xff": ("UTF-32 text", "convert it: `iconv -f utf-32 -t utf-8`"),
     rb"\xff\xfe|\xfe\xff": ("UTF-16 text", "convert it: `iconv -f utf-16 -t utf-8`"),
     rb"([\t\n\r -~]\0){2}": ("UTF-16 text", "convert it: `iconv -f utf-16le -t utf-8`"),
@@ -154,7 +160,7 @@ def _blocks(path: Path, packed: int) -> Generator[bytes, None, None]:
                 yield from limits.gunzipped(file, path, packed)
             elif magic.startswith(ZSTD):
                 yield from limits.unzstd(file, path, packed)
-            elif magic and suffix in PACKED:
+            elif magic and suffix in PACKED and not LFS.startswith(magic):
                 raise InputError(
                     f"the name ends in {suffix}, but the file is not {PACKED[suffix]}",
                     file=path,

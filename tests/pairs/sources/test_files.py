@@ -143,6 +143,19 @@ def test_a_kind_that_is_not_read_is_named_with_what_to_do(tmp_path, make, what, 
     assert what in text and remedy in text.split("remedy:")[1]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.jsonl.gz", "a.csv.zst"])
+def test_what_stands_in_for_a_file_is_named_whatever_it_is_called(tmp_path, name):
+    pointer = write(tmp_path / name, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    assert "Git LFS" in (text := fault(pointer)) and "git lfs pull" in text
+    if "." not in name.removeprefix("a."):
+        assert "a page of the web" in fault(write(tmp_path / name, "\n<!DOCTYPE html>\n<html>"))
+
+
+def test_a_line_that_is_cut_off_is_told_in_plain_words(tmp_path):
+    said = fault(write(tmp_path / "a.jsonl", LINES + '\n{"a": "'))
+    assert "found: Unterminated string starting at character 7\n" in said
+
+
 @pytest.mark.parametrize("name", ["PARENT", "ORCID", "ARROW1", "Objects", "BZh9"])
 def test_a_column_s_name_may_begin_as_other_kinds_do(tmp_path, name):
     assert read_file(write(tmp_path / "a.csv", f"{name},b\n1,2\n")) == [{name: "1", "b": "2"}]
