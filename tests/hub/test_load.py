@@ -28,6 +28,10 @@ from curate.scoring.score import score
 from curate.selection.subsets import split
 from curate.selection.weights import provenance, weigh
 
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
+    "53de0000000c4944415478da63f8cfc000000301010018dd8db00000000049454e44ae426082"
+)
 LOAD = """
 import json, sys
 from datasets import load_dataset
@@ -64,6 +68,25 @@ def test_a_folder_of_a_dataset_is_read_where_it_has_no_such_configuration(hub, t
     assert "%" not in done.stderr, "a bar where there is no terminal"
     done = process(hub, tmp_path, *call, "nothing")
     assert done.returncode == 1 and "no such configuration or split" in done.stderr and "'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["image", "audio"])
+def test_pictures_and_sound_are_not_opened_and_the_same_rows_have_the_same_digest(hub, tmp_path, kind):
+    held = {"bytes": PNG if kind == "image" else b"RIFF", "path": "x"}
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "one": held, "many": [held], "object": '{"k":[1]}'}
+    pl.DataFrame([row]).write_parquet(tmp_path / "train.parquet")
+    told = [{"name": name, "dtype": "string"} for name in ("prompt", "chosen", "rejected")]
+    told += [{"name": "one", "dtype": kind}, {"name": "many", "list": kind}, {"name": "object", "dtype": "json"}]
+    card = f"---\n{yaml.safe_dump({'dataset_info': {'features': told}})}---\n"
+    hub.make("me/data", {"README.md": card.encode(), "train.parquet": (tmp_path / "train.parquet").read_bytes()})
+    digests = set()
+    for _ in range(2):
+        kept = (word for name in ("one", "many", "object") for word in ("--keep", name))
+        done = process(hub, tmp_path, "-m", "curate", "prepare", "hub:me/data", "--out", "p.parquet", *kept)
+        assert done.returncode == 0, done.stderr
+        digests.add(files.read_json(tmp_path / "p.prepare.json")["source_digest"])
+    one, many, whole = pl.read_parquet(tmp_path / "p.parquet").select("one", "many", "object").row(0)
+    assert len(digests) == 1 and '"path": "x"' in one and '"path": "x"' in many and whole == '{"k": [1]}'
 
 
 def test_rows_of_another_commit_are_refused_where_the_hub_fails(hub, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -51,7 +52,22 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
         words = " ".join(str(error).split("\n", 2)[:2]) if isinstance(error, ValueError) else first_line(error)
         raise InputError(what, file=where, found=f"{type(error).__name__}: {words}", remedy=remedy) from error
     _check_commit(dataset, revision, where)
+    unopened = _unopened(datasets, dataset.features)
+    if unopened != dataset.features:
+        dataset = dataset.to_iterable_dataset().cast(unopened)
     return cast(Iterable[dict[str, Any]], dataset)
+
+
+def _unopened(datasets: ModuleType, feature: Any) -> Any:
+    """The features with pictures, sound and the like as they are stored: opened, the same ones differ each time, and
+    some need a package of their own."""
+    if isinstance(feature, dict):
+        return type(feature)({name: _unopened(datasets, part) for name, part in feature.items()})
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        return replace(feature, feature=_unopened(datasets, feature.feature))
+    if hasattr(feature, "decode") and not isinstance(feature, datasets.Json):
+        return replace(feature, decode=False)
+    return feature
 
 
 def _check_commit(dataset: Any, revision: str | None, where: str) -> None:
