@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -509,6 +511,13 @@ def test_fields_of_turns_that_are_not_read_are_named(tmp_path):
     plain = {"prompt": "q", "chosen": "yes", "rejected": "no", "meta": {"id": 1}}
     assert run(tmp_path, [odd, plain]).summary["columns"]["unused_within"] == []
     assert run(tmp_path, [asked | sides]).summary["columns"]["unused_within"] == ["input.parallel_tool_calls"]
+
+
+def test_a_map_by_numbers_is_an_object_and_no_prompt(tmp_path):
+    maps = pa.array([[(1, "q")]], type=pa.map_(pa.int64(), pa.string()))
+    pq.write_table(pa.table({"prompt": maps, "chosen": ["a"], "rejected": ["b"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="prompt is object"):
+        prepare(DataParams(source=str(tmp_path / "a.parquet"), format="trl"), CleaningParams())
 
 
 def test_what_stands_beside_the_rows_of_a_wrapped_file_is_named_or_refused(tmp_path):

@@ -95,7 +95,7 @@ class _Reading(dict[str, Any]):
         super().__init__(record)
         self.notes, self.within = notes, within
         if within:
-            notes.said.update({within + name: None for name, held in record.items() if held not in SAYS_NOTHING})
+            notes.said.update({f"{within}{name}": None for name, held in record.items() if held not in SAYS_NOTHING})
 
     def __getitem__(self, name: str) -> Any:
         return self._noted(name, super().__getitem__(name))

@@ -371,6 +371,13 @@ def test_parquet_columns_that_cannot_be_read_are_named_and_no_damage(tmp_path):
     number = pa.array([Decimal(1)], type=pa.decimal256(60, 2))
     pq.write_table(pa.table({"prompt": ["a"], "cost": number}), tmp_path / "b.parquet")
     assert ", cost" in (said := fault(tmp_path / "b.parquet")) and "decimal256(60, 2)" in said
+    for kind, key in ((pa.binary(), b"k"), (pa.date32(), 3)):
+        maps = pa.array([[[(key, "v")]]], type=pa.list_(pa.map_(kind, pa.string())))
+        pq.write_table(pa.table({"prompt": ["Q"], "beside": maps}), tmp_path / "c.parquet")
+        assert ", beside" in (said := fault(tmp_path / "c.parquet")) and "map<" in said
+    texts = pa.array([[(1, "v")]], type=pa.map_(pa.int64(), pa.string()))
+    pq.write_table(pa.table({"prompt": texts}), tmp_path / "d.parquet")
+    assert read_file(tmp_path / "d.parquet") == [{"prompt": {1: "v"}}]
     pl.DataFrame({"id": [2**100]}, schema={"id": pl.Int128}).write_parquet(tmp_path / "c.parquet")
     assert "a type that is not read" in (said := fault(tmp_path / "c.parquet")) and "64 bits" in said
 
