@@ -26,8 +26,8 @@ def rate(
 ) -> None:
     """Rate both responses of every pair, for the objective C-DPO.
 
-    It adds the columns *_reward and *_cost. The models are sequence-classification models with one output: a
-    higher reward is better, a higher cost worse.
+    It adds the columns *_reward and *_cost, in place of any that the file has. The models are
+    sequence-classification models with one output: a higher reward is better, a higher cost worse.
     """
     from curate.base.errors import UsageError
     from curate.base.exits import losing
