@@ -37,7 +37,7 @@ is `data.watch`.
 
 - **A system text** in a field of its own ({system}) becomes the first turn.
 - **Columns not used** are named, and so are fields of turns (`chosen.weight`) and other objects. `--keep COLUMN`
-  keeps a column, `--keep NAME=COLUMN` renames it. If a pair comes from several rows, the value is the chosen response's.
+  keeps a column, `--keep NAME=COLUMN` renames it. Of a pair from several rows it is the chosen response's.
 - **Roles** may be called: {roles}. Content may be a list of text parts, which are joined.
 - **Rejected, with the reason**: an image, a tool call, reasoning in a field of its own, a null, and a JSON object that
   has the same field twice.
