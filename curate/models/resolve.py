@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate.base import files, limits
-from curate.base.errors import InputError, causes, few, first_line
+from curate.base.errors import InputError, UsageError, causes, few, first_line
 from curate.base.progress import say
 from curate.base.public import last_part
 from curate.models import adapters
@@ -91,9 +91,17 @@ def resolve(name: str | Path, revision: str | None = None, *, trust_remote_code:
 
     Raises:
         InputError: no such folder, no safetensors weights, no tokenizer, or a Hub id that cannot be had.
+        UsageError: a revision of a folder.
     """
     folder = Path(name)
     if folder.is_dir():
+        if revision:
+            raise UsageError(
+                "a folder has no revision",
+                file=folder,
+                found=revision,
+                remedy="leave the revision out; or name a model of the Hub, from where no folder is called as it is",
+            )
         if (folder / REFERENCE_FILE).is_file():
             return _from_reference(folder, trust_remote_code)
         return _describe(str(name), None, folder, trust_remote_code)
@@ -199,7 +207,7 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
         base_name, revision = adapters.base_of(path)
         if (Path(base_name) / adapters.CONFIG).is_file():
             raise InputError("an adapter's base is an adapter", file=path / adapters.CONFIG, found=last_part(base_name))
-        base = resolve(base_name, revision, trust_remote_code=trust_remote_code)
+        base = resolve(base_name, None if Path(base_name).is_dir() else revision, trust_remote_code=trust_remote_code)
         stamp = base.stamp + _stamp(_adapter_files(path))
         both = adapters.digest_over(base.digest, path)
         return base._replace(name=name, commit=commit, digest=both, adapter=path, stamp=stamp)
@@ -242,8 +250,13 @@ def _adapter_files(path: Path) -> list[Path]:
 
 
 def _stamp(paths: list[Path]) -> tuple[tuple[str, int, int, int], ...]:
-    """Name, bytes, time of change and inode: what is rewritten or replaced has another."""
-    stats = ((path.name, path.stat()) for path in paths)
+    """Name, bytes, time of change and inode: what is rewritten or replaced has another.
+
+    Raises:
+        InputError: a link to nothing, or to itself.
+    """
+    remedy = "it is a link to nothing: copy the model with the files that its links name (cp -rL)"
+    stats = ((path.name, files.existing(path, remedy).stat()) for path in paths)
     return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from tiny import save_model
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, UsageError
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer
 from curate.models.resolve import resolve, resolve_given, write_reference
@@ -170,6 +170,22 @@ def test_folders_that_hold_no_model(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a folder, not a file"):
         resolve(tmp_path / "file")
+
+
+@pytest.mark.parametrize("target", ["gone", "model.safetensors"])
+def test_weights_that_are_a_link_to_nothing(folder, tmp_path, target):
+    shutil.copytree(folder, tmp_path / "m")
+    weights = tmp_path / "m" / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to(target)
+    with pytest.raises(InputError, match="no such file") as caught:
+        resolve(tmp_path / "m")
+    assert caught.value.details["file"] == weights and "cp -rL" in caught.value.details["remedy"]
+
+
+def test_a_folder_has_no_revision(folder):
+    with pytest.raises(UsageError, match="a folder has no revision"):
+        resolve(folder, "main")
 
 
 def test_no_chat_template(folder, tmp_path):

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, UsageError
 from curate.base.files import existing, file_digest
 from curate.pairs.sources.base import kind
 from curate.pairs.sources.decoding import Wrapped
@@ -46,7 +46,14 @@ class First(Iterable[Any]):
 
 
 def read(data: DataParams) -> Source:
-    """The sample, a Hub dataset or a file. Raises `InputError` where it cannot be read or holds no rows."""
+    """The sample, a Hub dataset or a file.
+
+    Raises:
+        InputError: it cannot be read, or holds no rows.
+        UsageError: a configuration, split or revision of what is no Hub dataset.
+    """
+    if not data.source.startswith("hub:"):
+        _check_not_of_the_hub(data)
     if data.source == "sample":
         from curate.sample.generator import sample_records
 
@@ -59,6 +66,16 @@ def read(data: DataParams) -> Source:
     beside = _beside(records, data.source) if isinstance(records, Wrapped) else ()
     name = os.fsencode(Path(data.source).name).decode(errors="backslashreplace")
     return Source(name, data.source, records, file_digest(data.source), beside)
+
+
+def _check_not_of_the_hub(data: DataParams) -> None:
+    for name in ("hub_config", "hub_split", "hub_revision"):
+        if getattr(data, name) != DataParams.model_fields[name].default:
+            raise UsageError(
+                f"{name} is of a Hub dataset, and the source is none",
+                found=f"{getattr(data, name)}, with the source {data.source}",
+                remedy=f"leave {name} out; or name the dataset, hub:owner/name",
+            )
 
 
 def _remedy(name: str) -> str:

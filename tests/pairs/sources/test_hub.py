@@ -4,8 +4,10 @@ import time
 
 import pytest
 
-from curate.base.errors import InputError
+from curate.base.errors import InputError, UsageError
 from curate.pairs.sources.hub import read_hub
+from curate.pairs.sources.reading import read
+from curate.project.params import DataParams
 
 datasets = pytest.importorskip("datasets")
 hub = pytest.importorskip("huggingface_hub")
@@ -72,3 +74,10 @@ def _nowhere(init):
         init(self, *given, **named | {"endpoint": "http://127.0.0.1:9"})
 
     return patched
+
+
+@pytest.mark.parametrize("source", ["sample", "pairs.jsonl"])
+@pytest.mark.parametrize("option", [{"hub_split": "test"}, {"hub_config": "en"}, {"hub_revision": "main"}])
+def test_what_is_of_a_hub_dataset_is_not_passed_over_where_there_is_none(source, option):
+    with pytest.raises(UsageError, match=f"{next(iter(option))} is of a Hub dataset"):
+        read(DataParams(source=source, **option))
