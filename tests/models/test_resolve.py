@@ -180,7 +180,7 @@ def test_weights_that_are_a_link_to_nothing(folder, tmp_path, target):
     weights.symlink_to(target)
     with pytest.raises(InputError, match="no such file") as caught:
         resolve(tmp_path / "m")
-    assert caught.value.details["file"] == weights and "cp -rL" in caught.value.details["remedy"]
+    assert caught.value.details["file"] == str(weights) and "cp -rL" in caught.value.details["remedy"]
 
 
 def test_a_folder_has_no_revision(folder):
