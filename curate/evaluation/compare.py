@@ -19,6 +19,10 @@ from curate.selection.seeds import MEASURING, made
 FEW_SEEDS = 3
 """Fewer say nothing of a method (docs/evaluation.md, Statistics; ours)."""
 LEVEL = 0.05
+NOT_DRAWN = ("hhh", "gsm8k", "advglue", "harness")
+"""Suites whose answers are not drawn as `evaluate`'s params say: by likelihood, or as their own options say."""
+BESIDES = ("batch", "suffixes", "templates")
+"""Options that change no item's answer. What files hold is in the items."""
 THESE_RUNS = "these runs, not the method"
 RESOLUTION = 0.01
 """The corrected p that the bootstrap must be able to reach, however many comparisons there are."""
@@ -166,10 +170,15 @@ def check_alike(runs: Sequence[Evaluation]) -> None:
 def _protocol(run: Evaluation, suite: str) -> dict[str, Any]:
     """How a suite's answers came to their values; not on what machine, or by which engine."""
     said, params = run.metrics["suites"][suite], run.metrics.get("params", {})
-    used = {"judge": _which(said.get("judge")), "options": said.get("options")}
+    options = said.get("options") or {}
+    used = {"judge": _which(said.get("judge")), "options": {k: v for k, v in options.items() if k not in BESIDES}}
     if suite == "pair":
         used["attacker"] = _which(run.metrics.get("with", {}).get("attacker"))
-    return used | {name: params.get(name) for name in ("max_tokens", "temperature", "top_p")}
+    if suite in NOT_DRAWN:
+        return used
+    temperature = options.get("temperature", params.get("temperature"))
+    top_p = params.get("top_p") if temperature else None  # of the likeliest token it says nothing
+    return used | {"max_tokens": params.get("max_tokens"), "temperature": temperature, "top_p": top_p}
 
 
 def _same(ours: Any, theirs: Any) -> bool:

@@ -213,8 +213,8 @@ def summary(suite: Suite, results: pl.DataFrame, values: pl.DataFrame, items: in
 
 
 def _lengths(results: pl.DataFrame) -> dict[str, float]:
-    """Mean length of the answers of each group, tokens; of an answer that there is."""
-    answered = results.filter(pl.col("response").is_not_null(), pl.col("tokens") > 0)
+    """Mean length of the answers of each group, tokens; of those that were counted, empty ones too."""
+    answered = results.filter(pl.col("finish").is_in(("stop", "length")))
     means = answered.group_by("group", maintain_order=True).agg(pl.col("tokens").mean())
     return {group or "all": round(mean, 2) for group, mean in means.iter_rows()}
 

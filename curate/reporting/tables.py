@@ -159,7 +159,7 @@ def answers(items: pl.DataFrame) -> Table:
         pl.len().alias("items"),
         pl.col("response").is_not_null().sum().alias("answered"),
         (pl.col("finish") == "length").sum().alias("cut at max_tokens"),
-        pl.col("tokens").filter(pl.col("response").is_not_null(), pl.col("tokens") > 0).mean().alias("mean tokens"),
+        pl.col("tokens").filter(pl.col("finish").is_in(("stop", "length"))).mean().alias("mean tokens"),
         pl.col("refusal").is_not_null().sum().alias("refusal judged"),
         pl.col("harm").is_not_null().sum().alias("harm judged"),
         pl.col("unjudged").is_not_null().sum().alias("without a verdict"),

@@ -98,13 +98,13 @@ def test_texts_are_printed_when_asked_and_cannot_steer_the_terminal(root):
 
 
 def test_the_mean_length_is_of_answers_whose_tokens_were_counted():
-    """As metrics.json has it: (5 + 7) / 2, and nothing is known of the harness's."""
-    items = [make_item(user(f"q{number}"), group=group) for number, group in enumerate("aaah")]
-    said = [Response("x", "stop", 5), Response("x", "length", 7), Response(None, "too_long"), Response("x", "harness")]
-    found = results(items, said, [Judgement()] * 4).with_columns(suite=pl.lit("s"))
+    """As metrics.json has it: (5 + 7 + 0) / 3, and nothing is known of the harness's."""
+    items = [make_item(user(f"q{number}"), group=group) for number, group in enumerate("aaaah")]
+    said = [Response("x", "stop", 5), Response("x", "length", 7), Response("", "stop", 0), Response(None, "too_long")]
+    found = results(items, [*said, Response("x", "harness")], [Judgement()] * 5).with_columns(suite=pl.lit("s"))
     table = tables.answers(found)
-    assert [row[table.columns.index("mean tokens")] for row in table.rows] == [6.0, None]
-    assert evaluate.summary(suite_of("gsm8k"), found, pl.DataFrame(schema=VALUES), 4)["tokens"] == {"a": 6.0}
+    assert [row[table.columns.index("mean tokens")] for row in table.rows] == [4.0, None]
+    assert evaluate.summary(suite_of("gsm8k"), found, pl.DataFrame(schema=VALUES), 5)["tokens"] == {"a": 4.0}
 
 
 def test_faults_are_listed(tmp_path):

@@ -13,11 +13,13 @@ from curate.evaluation.items import VALUES
 KEY = record.Key("s", "safe rate")
 
 
-def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True, judge=None, **params):
+def write(
+    folder, name, seed, safe, unjudged=0, better="higher", headline=True, judge=None, suite="s", options=None, **params
+):
     """An evaluation of one suite and metric; `safe` holds a value a prompt."""
     rows = [
         {
-            "suite": "s",
+            "suite": suite,
             "metric": "safe rate",
             "item": f"i{i}",
             "cluster": f"c{i}",
@@ -28,7 +30,7 @@ def write(folder, name, seed, safe, unjudged=0, better="higher", headline=True, 
     ]
     files.write_parquet(pl.DataFrame(rows, schema=VALUES), folder / "values.parquet", {})
     said = {"better": better, "headline": headline, "about": "safe", "value": float(np.mean(safe)), "n": len(safe)}
-    suites = {"s": {"metrics": {"safe rate": said}, "judge": judge}}
+    suites = {suite: {"metrics": {"safe rate": said}, "judge": judge, "options": options}}
     files.write_json({"name": name, "seed": seed, "suites": suites, "params": params}, folder / "metrics.json")
 
 
@@ -150,6 +152,13 @@ def judge(**model):
         ({"judge": judge()}, {"judge": None}, "s: judge"),
         ({"max_tokens": 96}, {"max_tokens": 12}, "s: max_tokens"),
         ({"judge": judge()}, {"judge": judge(name="elsewhere/j", engine="e 2")}, None),
+        ({"temperature": 0.0, "top_p": 0.9}, {"temperature": 0.0, "top_p": 1.0}, None),
+        ({"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.0, "top_p": 1.0}, "s: top_p"),
+        ({"temperature": 0.0}, {"temperature": 1.0, "options": {"temperature": 0.0}}, "s: options"),
+        ({"temperature": 0.0, "options": {"temperature": 0.7}}, {"options": {"temperature": 0.7}}, None),
+        ({"options": {"suffixes": "a.txt"}}, {"options": {"suffixes": "b.txt"}}, None),
+        ({"suite": "hhh", "max_tokens": 96}, {"suite": "hhh", "temperature": 1.0}, None),
+        ({"suite": "gsm8k", "options": {"max_tokens": 8}}, {"suite": "gsm8k", "options": {}}, "gsm8k: options"),
     ],
 )
 @pytest.mark.parametrize("names", [("dpo", "bdpo"), ("dpo", "dpo")])

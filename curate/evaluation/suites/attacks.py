@@ -47,10 +47,11 @@ def dressed(goal: str, attack: str, group: str = "") -> Item:
 
 
 def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """`count` of the items (0: all), the same whatever their order, in the order they come."""
-    order = draw_order((item.item for item in items), seed)
-    kept = sorted(range(len(items)), key=order.__getitem__)[: count or None]
-    return [items[number] for number in sorted(kept)]
+    """`count` of the different items (0: all), the same whatever their order, each as often and where it stands."""
+    ids = list({item.item for item in items})
+    order = dict(zip(ids, draw_order(ids, seed), strict=True))
+    kept = set(sorted(ids, key=order.__getitem__)[: count or None])
+    return [item for item in items if item.item in kept]
 
 
 def read_texts(path: str, what: str, columns: Sequence[str], names: Sequence[str] = ()) -> list[Text]:

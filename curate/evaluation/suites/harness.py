@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 from pydantic import Field
 
 from curate.base import memory
 from curate.base.errors import InputError, UsageError, first_line
+from curate.base.progress import say
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
-from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, user
+from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, told, user
 from curate.pairs.identity import digest
 from curate.scoring.engines import installed
 
 FORMAT = "harness 1"
 """Of the cache's file, whose name has the versions too: the harness's own keys say nothing of them."""
 
+SINGLE = (int, float, np.number, np.bool_)
+"""What a number of one example is; of some metrics there is none but over all."""
 PREFERRED = ("acc", "exact_match", "acc_norm")
 """The metric taken of a task that has several, unless one is named; else its first."""
 
@@ -66,7 +71,8 @@ class Harness:
         found = answered(
             bench, tasks, wanted, shots=options.shots, chat_template=options.chat_template, batch=options.batch
         )
-        scores = {name: _scores(name, found[name], options) for name in options.tasks}
+        lower = [{name for name, higher in task.higher_is_better().items() if higher is False} for task in tasks]
+        scores = {name: _scores(name, found[name], options, of) for name, of in zip(options.tasks, lower, strict=True)}
         answers = [scores[item.group][int(item.gold)] for item in items]
         said = [Response(None, "harness") for _ in items]
         return results(items, said, [Judgement()] * len(items), answers)
@@ -113,20 +119,46 @@ def answered(
             bootstrap_iters=0,  # the intervals are ours
             apply_chat_template=chat_template,
         )
+        _tell_cut(found["samples"], model, bench)
+        return dict(found["samples"])
     except AssertionError as error:
-        if "maximum sequence length" not in (said := first_line(error)):
+        said = str(error) or str(traceback.extract_tb(error.__traceback__)[-1].line)
+        if "maximum sequence length" not in said and "self.max_length" not in said:
             raise
         raise InputError(
             "lm-evaluation-harness finds no room in the model's context",
             file=bench.model.path,
             field=", ".join(wanted),
-            found=said,
+            found="a choice longer than it" if "self." in said else first_line(error),
             remedy="use a model with a longer context, or tasks whose answers are shorter",
         ) from error
     finally:
         del loaded, model
         memory.give_back()
-    return dict(found["samples"])
+
+
+def _tell_cut(samples: dict[str, list[dict[str, Any]]], model: Any, bench: Bench) -> None:
+    """Count and tell the examples whose beginning the harness has cut off, as it does without a word."""
+    examples = {(task, one["doc_id"]): one["arguments"] for task, some in samples.items() for one in some}
+    cut = sum(any(_beyond(asked, model) for asked in requests) for requests in examples.values())
+    if cut:
+        bench.counts["beginning cut off"] = cut
+        say(f"harness: {cut:,} of {len(examples):,} examples are too long for the context: their beginning is cut off")
+
+
+def _beyond(asked: Sequence[Any], model: Any) -> bool:
+    """Whether a request of the harness is longer than the model's context; a text alone is read in windows."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    context, *wanted = asked
+    if not wanted:
+        return False
+    if isinstance(wanted[0], str):  # of a continuation the last token is not read
+        length = len(model.tok_encode(context + wanted[0])) - 1
+    else:
+        answer = normalize_gen_kwargs(wanted[0], model.max_gen_toks)["max_gen_toks"]
+        length = len(model.tok_encode(context)) + answer
+    return bool(length > model.max_length)
 
 
 def _check_shots(name: str, task: Any, shots: int | None) -> None:
@@ -150,8 +182,14 @@ def version() -> str:
         ) from error
 
 
-def _scores(task: str, samples: Sequence[dict[str, Any]], options: HarnessOptions) -> dict[int, float]:
-    """The value of each example, by its number."""
+def _scores(
+    task: str, samples: Sequence[dict[str, Any]], options: HarnessOptions, lower: Collection[str] = ()
+) -> dict[int, float]:
+    """The value of each example, by its number.
+
+    Args:
+        lower: the task's metrics of which less is better.
+    """
     filters = list(dict.fromkeys(sample["filter"] for sample in samples))
     wanted = options.filter or filters[-1]
     offered = samples[0]["metrics"]
@@ -164,17 +202,18 @@ def _scores(task: str, samples: Sequence[dict[str, Any]], options: HarnessOption
                 found=f"{found} of {task}",
                 expected=", ".join(choices),
             )
-    values = {int(s["doc_id"]): float(s[metric]) for s in samples if s["filter"] == wanted}
-    outside = [number for number, value in values.items() if not 0 <= value <= 1]
-    if outside:
+    values = {int(s["doc_id"]): s[metric] for s in samples if s["filter"] == wanted}
+    outside = next((n for n, value in values.items() if not (isinstance(value, SINGLE) and 0 <= value <= 1)), None)
+    if outside is not None or metric in lower:
         raise InputError(
-            "the task's metric is no share: it lies outside 0 to 1",
-            row=outside[0],
+            "the task's metric is no share that is better the higher it is",
+            row=outside,
             field=f"{task}, {metric}",
-            found=values[outside[0]],
+            found="a metric of which less is better" if outside is None else told(values[outside]),
+            expected="a number from 0 to 1 of each example",
             remedy="name another with harness.metric",
         )
-    return values
+    return {number: float(value) for number, value in values.items()}
 
 
 @cache

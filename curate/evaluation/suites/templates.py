@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -15,6 +14,8 @@ from curate.evaluation.suites import metrics
 from curate.evaluation.suites.attacks import BEHAVIOUR, dressed, read_texts
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, answer_and_judge, text_of, told
 
+ANY = "any template"
+"""Their metric together."""
 PLACEHOLDERS = ("{prompt}", "[INSERT PROMPT HERE]")
 
 TEMPLATES: Mapping[str, str] = {
@@ -75,7 +76,7 @@ def _filled(template: str, goal: str) -> str:
 def _read(path: str) -> dict[str, str]:
     """The templates of a file by name."""
     found = read_texts(path, "template", ("template", "text", "prompt"), ("name", "title", "id"))
-    names = [one.name or f"template {one.row + 1}" for one in found]
+    named: dict[str, str] = {}
     for one in found:
         if not any(placeholder in one.text for placeholder in PLACEHOLDERS):
             raise InputError(
@@ -86,7 +87,15 @@ def _read(path: str) -> dict[str, str]:
                 found=f"{len(one.text)} characters",
                 expected=" or ".join(PLACEHOLDERS),
             )
-    ((name, times),) = Counter(names).most_common(1)
-    if times > 1:
-        raise InputError("two templates have one name", file=path, field="name", found=told(name))
-    return {name: one.text for name, one in zip(names, found, strict=True)}
+        name = one.name or f"template {one.row + 1}"
+        if name in (ANY, *named):
+            raise InputError(
+                "a template's name is taken",
+                file=path,
+                row=one.row,
+                field="name",
+                found=told(name),
+                expected=f"a name that no other template has, and not {ANY}",
+            )
+        named[name] = one.text
+    return named

@@ -176,6 +176,18 @@ def test_suffixes_of_every_kind_of_file(suffixes, tmp_path):
     assert made[0] == made[1] == made[2]
 
 
+@pytest.mark.parametrize("suite", ["gcg", "pair"])
+def test_a_row_that_stands_twice_costs_no_other_its_place_in_the_draw(tmp_path, suite, capsys):
+    rows = [("a", "A"), *[("b", "B")] * 5, ("c", "C"), ("d", "D")]
+    frame = pl.DataFrame(rows, schema=["goal", "target"], orient="row")
+    drawn = []
+    for name, some in (("twice", frame), ("once", frame.unique(maintain_order=True))):
+        some.write_csv(tmp_path / f"{name}.csv")
+        drawn.append([load(f"{suite}={tmp_path / name}.csv", behaviours=3, seed=seed) for seed in range(6)])
+    assert drawn[0] == drawn[1] and all(len(items) == 3 for items in drawn[0])
+    assert "4 items repeat another" in capsys.readouterr().err
+
+
 def test_each_behaviour_draws_its_own_suffixes(tmp_path):
     (tmp_path / "s.txt").write_text("\n".join(f"suffix-{i}" for i in range(9)))
     (tmp_path / "goals.csv").write_text("goal\n" + "".join(f"goal {i}\n" for i in range(20)))
@@ -215,7 +227,8 @@ def test_a_template_takes_the_request_as_it_is(tmp_path):
         ("suffix", "s.json", '[{"suffix": "!"}, {"suffix": " "}]', "a row has no suffix", "1"),
         ("suffix", "s.json", '[{"suffix": "!"}, {"suffix": "\\ud800"}]', "a row cannot be stored", "1"),
         ("templates", "t.txt", "{prompt}\n\nhow are you\n", "no place for the request", "2"),
-        ("templates", "t.csv", "name,template\na,{prompt}\na,Hi {prompt}\n", "two templates have one name", None),
+        ("templates", "t.csv", "name,template\na,{prompt}\na,Hi {prompt}\n", "a template's name is taken", "1"),
+        ("templates", "t.csv", "name,template\nany template,{prompt}\n", "a template's name is taken", "0"),
     ],
 )
 def test_a_bad_file_of_texts(tmp_path, suite, name, content, message, row):

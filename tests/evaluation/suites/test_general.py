@@ -265,6 +265,23 @@ def test_the_harness_keeps_no_answer_for_another_tokenizer(model, tmp_path, task
     assert resolve(other).digest == model.digest and first != second == said(resolve(other), "new")
 
 
+@pytest.mark.parametrize("kind", ["choices", "answers"])
+def test_examples_that_the_harness_cuts_are_counted_and_told(tmp_path, task, kind, capsys):
+    """Of four, the two that are longer than 128 tokens with their answer; the second time from the harness's cache."""
+    model = resolve(save_model(tmp_path / "model", context=128))
+    rows = [{"q": text, "choices": ["fox", "x"], "gold": 0} for text in ("a", "zyxw " * 60, "b", "wzyx " * 60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = (task / "own.yaml").read_text().replace(str(task.parent / "rows.jsonl"), str(tmp_path / "rows.jsonl"))
+    if kind == "answers":
+        own = own.replace("multiple_choice", "generate_until").replace("metric: acc", "metric: exact_match")
+        own = own.replace("doc_to_choice: choices\n", "generation_kwargs: {max_new_tokens: 4, until: []}\n")
+    (tmp_path / "own.yaml").write_text(own.replace("doc_to_target: gold", "doc_to_target: '{{choices[0]}}'"))
+    for _ in range(2):
+        found, _ = run(model, tmp_path, "harness", harness={"tasks": ["curate_own"], "include_path": str(tmp_path)})
+        assert found["harness"]["counts"] == {"beginning cut off": 2}
+        assert "2 of 4 examples are too long for the context" in capsys.readouterr().err
+
+
 def test_harness_tasks_and_metrics_named_wrongly(task):
     options = {"tasks": ["no_such_task"], "include_path": str(task)}
     (named,) = sources.parse(EvaluateParams(engine="transformers", suites=["harness"], options={"harness": options}))
@@ -275,6 +292,21 @@ def test_harness_tasks_and_metrics_named_wrongly(task):
         _scores("t", samples, HarnessOptions())
     with pytest.raises(UsageError, match="no such metric"):
         _scores("t", samples, HarnessOptions(metric="acc"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "found"),
+    [
+        ("{metric: mcc}", "tuple"),  # there is none but over all examples
+        ("{metric: acc, aggregation: mean, higher_is_better: false}", "a metric of which less is better"),
+    ],
+)
+def test_a_metric_that_is_no_share_of_right_answers_is_refused(model, tmp_path, task, metric, found):
+    own = (task / "own.yaml").read_text().partition("metric_list")[0]
+    (tmp_path / "own.yaml").write_text(f"{own}metric_list: [{metric}]\n")
+    with pytest.raises(InputError, match="no share") as caught:
+        run(model, tmp_path, "harness", harness={"tasks": ["curate_own"], "include_path": str(tmp_path)})
+    assert caught.value.details["found"] == found
 
 
 def test_what_has_no_room_in_the_context_counts_as_wrong_and_is_told(tmp_path):
@@ -309,11 +341,14 @@ def test_what_has_no_room_in_the_context_counts_as_wrong_and_is_told(tmp_path):
     assert caught.value.details["field"] == "gsm8k.max_tokens" and caught.value.details["expected"] == "less than 128"
 
 
-def test_a_task_whose_answers_are_longer_than_the_context_is_one_message(model, tmp_path):
-    task = gsm8k._task([{"question": "How many?", "answer": "3"}], 512)
+def test_a_task_whose_answers_are_longer_than_the_context_is_one_message(model, tmp_path, task):
+    long = gsm8k._task([{"question": "How many?", "answer": "3"}], 512)
     bench = SimpleNamespace(model=model, dtype="float32", state=tmp_path)
     with pytest.raises(InputError, match="no room in the model's context"):
-        answered(bench, [task], {"gsm8k": [0]}, shots=0, chat_template=True, batch=1)
+        answered(bench, [long], {"gsm8k": [0]}, shots=0, chat_template=True, batch=1)
+    (tmp_path / "own.yaml").write_text((task / "own.yaml").read_text().replace("choices\n", "'{{[q * 99, q]}}'\n"))
+    with pytest.raises(InputError, match="a choice longer than it"):
+        run(model, tmp_path, "harness", harness={"tasks": ["curate_own"], "include_path": str(tmp_path)})
 
 
 def test_shots_that_the_harness_would_leave_out_are_refused(task, tmp_path):
