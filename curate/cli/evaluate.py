@@ -62,18 +62,18 @@ def evaluate(
     record = resolved.folder / "curate.json"  # of an adapter its own, not its base's
     made: dict[str, Any] = files.read_json_object(record) if record.is_file() else {}
     name = name or made.get("arm") or BASE
-    seed = made.get("seed")
+    seed, state = made.get("seed"), files.state_folder()
+    folder = out or Path("evaluations", _folder_name(name), *([] if seed is None else [f"seed-{seed}"]))
     if out is None:
-        out = Path("evaluations", _folder_name(name), *([] if seed is None else [f"seed-{seed}"]))
-        evaluation.check_same(out, resolved, checked)
-    metrics = evaluation.evaluate(resolved, checked, out, files.state_folder(), name, seed, made)
+        evaluation.check_same(folder, resolved, checked)
+    metrics = evaluation.evaluate(resolved, checked, folder, state, name, seed, made)
     for suite_name, found in metrics["suites"].items():
         for metric, value in found["metrics"].items():
             said = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], n = {value['n']}"
             missed = f", {value['unjudged']} without a verdict" if value["unjudged"] else ""
             typer.echo(safe(f"{suite_name}: {metric}: {said}{missed}"))
-    say(f"evaluate {name} -> {out}")
-    say_next(f"curate show {quoted(out)}", "curate compare FOLDERS of several models")
+    say(f"evaluate {name} -> {folder}")
+    say_next(f"curate show {quoted(folder)}", "curate compare FOLDERS of several models")
 
 
 def _no_suite(model: str) -> NoReturn:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 from curate import __version__
-from curate.base import files
+from curate.base import files, locks
 from curate.base.errors import OutputError, few
 from curate.base.progress import say
 from curate.base.public import public
@@ -25,6 +27,16 @@ from curate.project.params.evaluate import WATCHES
 
 if TYPE_CHECKING:
     from curate.evaluation.bench import Workbench
+
+
+def alone(out: Path, state: Path) -> AbstractContextManager[None]:
+    """Within this block no other process of this state folder evaluates into `out`: the last would replace the first.
+
+    Raises:
+        locks.Held: another does.
+    """
+    place = hashlib.sha256(str(files.real(out)).encode()).hexdigest()[:16]
+    return locks.held(state / "locks" / f"evaluate-{place}", f"evaluates into {out}")
 
 
 def check_same(out: Path, model: Model, params: EvaluateParams) -> None:
@@ -81,39 +93,36 @@ def evaluate(
     Raises:
         UsageError: a suite, its options or the judge are named wrongly.
         InputError: a source, the model or the judge cannot be used.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, or another process evaluates into it.
     """
     from curate.evaluation.bench import Workbench
 
     files.check_replaceable(out, EVALUATION)
     statistics.check_installed()
     loaded = [sources.load(named, params.limit, params.seed) for named in sources.parse(params)]
-    bench = Workbench(model, params, state)
-    try:
+    with alone(out, state), closing(Workbench(model, params, state)) as bench:
         ran = [_run(one, bench, name) for one in loaded]
         record = bench.record()
-    finally:
-        bench.close()
-    metrics = {
-        "name": name,
-        "seed": seed,
-        "version": __version__,
-        "model": model.record(),
-        "made": public(dict(made or {})),
-        "params": _settings(params),
-        "with": record,
-        "sources": {
-            one.named.suite.name: {"name": public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
-            for one in loaded
-        },
-        "suites": {one.named.suite.name: found.about for one, found in zip(loaded, ran, strict=True)},
-    }
-    with files.replacing(out, EVALUATION) as folder:
-        folder.mkdir()
-        about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
-        files.write_parquet(pl.concat([one.results for one in ran]), folder / ITEMS_FILE, about)
-        files.write_parquet(pl.concat([one.values for one in ran]), folder / VALUES_FILE, about)
-        files.write_json(metrics, folder / METRICS_FILE)
+        metrics = {
+            "name": name,
+            "seed": seed,
+            "version": __version__,
+            "model": model.record(),
+            "made": public(dict(made or {})),
+            "params": _settings(params),
+            "with": record,
+            "sources": {
+                one.named.suite.name: {"name": public(one.named.source), "sha256": one.digest, "repeated": one.repeated}
+                for one in loaded
+            },
+            "suites": {one.named.suite.name: found.about for one, found in zip(loaded, ran, strict=True)},
+        }
+        with files.replacing(out, EVALUATION) as folder:
+            folder.mkdir()
+            about = {"stage": "evaluate", "name": name, "seed": seed, "version": __version__}
+            files.write_parquet(pl.concat([one.results for one in ran]), folder / ITEMS_FILE, about)
+            files.write_parquet(pl.concat([one.values for one in ran]), folder / VALUES_FILE, about)
+            files.write_json(metrics, folder / METRICS_FILE)
     return metrics
 
 

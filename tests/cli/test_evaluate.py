@@ -118,6 +118,19 @@ def test_an_evaluation_of_another_kind_is_replaced_only_by_name(curate, referenc
     assert curate(*call, "--max-tokens", "7", "--out", "evaluations/base")[0] == 0
 
 
+@pytest.mark.parametrize("named", [(), ("--out", "evaluations/base")])
+def test_two_evaluations_at_once_do_not_share_a_folder(curate, reference_model, state, tmp_path, monkeypatch, named):
+    """The one that ends last would replace the other's without a word."""
+    from curate.evaluation import evaluate as evaluation
+
+    monkeypatch.setenv("CURATE_STATE", str(state))
+    monkeypatch.chdir(tmp_path)
+    with evaluation.alone(tmp_path / "evaluations/base", state):
+        code, _, said = curate("evaluate", reference_model, "--suite", "sample", *SMALL[:2], *SMALL[4:], *named)
+    assert code == 1 and "another process evaluates into evaluations/base" in said
+    assert not (tmp_path / "evaluations").exists()
+
+
 def test_an_adapter_s_name_and_seed_are_its_own_not_its_base_s(curate, tmp_path, monkeypatch):
     """The record lies beside the adapter. The base has one too, of another arm."""
     from curate.evaluation import evaluate as evaluation
