@@ -162,7 +162,7 @@ def check_alike(runs: Sequence[Evaluation]) -> None:
                 raise InputError(
                     "evaluations made in different ways cannot be compared",
                     field=f"{suite}: {', '.join(differing)}",
-                    found=f"{runs[0].name} (seed {runs[0].seed}) and {run.name} (seed {run.seed})",
+                    found=f"{runs[0].called} and {run.called}",
                     remedy="evaluate both with the same judge and settings",
                 )
 
@@ -212,7 +212,7 @@ def table(runs: Sequence[Evaluation], key: Key) -> tuple[np.ndarray, np.ndarray]
             raise InputError(
                 "evaluations of different items cannot be compared",
                 field=f"{key.suite}, {key.metric}",
-                found=f"{runs[0].name} (seed {runs[0].seed}) and {run.name} (seed {run.seed})",
+                found=f"{runs[0].called} and {run.called}",
                 remedy="evaluate both on the same source with the same limit and options",
             )
     prompts = [of_prompts(column) for column in columns]

@@ -32,6 +32,11 @@ class Evaluation(NamedTuple):
     values: pl.DataFrame  # items.VALUES
     metrics: dict[str, Any]  # metrics.json
 
+    @property
+    def called(self) -> str:
+        """As messages name it."""
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+
 
 class Key(NamedTuple):
     """A metric of a suite."""
@@ -71,11 +76,10 @@ def read(folders: Iterable[Path]) -> list[Evaluation]:
 
 
 def _two_of_one(one: Path, other: Path, evaluation: Evaluation) -> InputError:
-    seed = "" if evaluation.seed is None else f", seed {evaluation.seed}"
     return InputError(
-        "two evaluations have one name and seed" if seed else "two evaluations have one name",
+        f"two evaluations have one name{'' if evaluation.seed is None else ' and seed'}",
         file=other,
-        found=f"{evaluation.name}{seed}, as in {one}",
+        found=f"{evaluation.called}, as in {one}",
         remedy="give `curate evaluate` another --name, or name fewer folders",
     )
 

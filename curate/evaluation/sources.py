@@ -148,17 +148,14 @@ def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
         found = {name: next((each for each in spellings if each in row), None) for name, spellings in columns.items()}
         renamed.append({name: row[spelling] for name, spelling in found.items() if spelling is not None})
         if len(renamed[-1]) == len(columns):
-            context, goal = row.get(CONTEXT), renamed[-1].get("goal")
-            if context and isinstance(goal, str):  # as HarmBench's code asks them [code]
-                return renamed[-1] | {"goal": f"{context}\n\n---\n\n{goal}"}
-            return renamed[-1]
+            return _in_context(renamed[-1], row.get(CONTEXT), number, path)
     # Of several ways to have a row, the error is about the one that lacks least.
     nearest = min(zip(layouts(suite), renamed, strict=True), key=lambda pair: len(pair[0]) - len(pair[1]), default=None)
     if nearest is None:
         return {}
     columns, there = nearest
     name = next(name for name in columns if name not in there)
-    every = "; or ".join(", ".join(some) for some in layouts(suite))
+    every = "; or ".join(", ".join(spellings[0] for spellings in some.values()) for some in layouts(suite))
     raise InputError(
         f"the suite {suite.name} lacks a column",
         file=path,
@@ -168,6 +165,23 @@ def _renamed(suite: Suite, row: Any, number: int, path: str) -> dict[str, Any]:
         expected=" or ".join(columns[name]) + (f" (a row has {every})" if len(renamed) > 1 else ""),
         remedy="give a file with this column, or rename it",
     )
+
+
+def _in_context(row: dict[str, Any], context: Any, number: int, path: str) -> dict[str, Any]:
+    """A request that has a context stands behind it, as HarmBench's code asks them [code]."""
+    goal = row.get("goal")
+    if not isinstance(goal, str) or context is None or (isinstance(context, str) and not context.strip()):
+        return row
+    if not isinstance(context, str):
+        raise InputError(
+            "the context of a request is no text",
+            file=path,
+            row=number,
+            field=CONTEXT,
+            found=kind(context),
+            expected="a text, or nothing",
+        )
+    return row | {"goal": f"{context}\n\n---\n\n{goal}"}
 
 
 def _draw(items: Sequence[Item], limit: int, seed: int) -> list[Item]:

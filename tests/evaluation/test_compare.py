@@ -136,9 +136,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     write(tmp_path / "b", "bdpo", 0, [1.0] * 9)
     with pytest.raises(InputError, match="different items") as caught:
         compare.compare(compare.arms(record.read([tmp_path])), ["dpo"])
-    assert "dpo (seed 0)" in caught.value.details["found"]
+    assert "dpo, seed 0" in caught.value.details["found"]
     with pytest.raises(UsageError, match="no such arm"):
         compare.check_others(compare.arms(record.read([tmp_path])), ["ipo"])
+
+
+def test_a_model_that_was_not_trained_has_no_seed_in_a_message(tmp_path):
+    write(tmp_path / "a", "a", None, [1.0] * 10)
+    write(tmp_path / "b", "b", None, [1.0] * 9)
+    with pytest.raises(InputError, match="different items") as caught:
+        compare.compare(compare.arms(record.read([tmp_path])), ["a"])
+    assert caught.value.details["found"] == "b and a"
 
 
 def judge(**model):

@@ -223,10 +223,23 @@ def test_a_text_that_no_file_can_store_is_named_and_lines_end_in_one_way(tmp_pat
 @pytest.mark.parametrize("suite", ["behaviours", "templates"])
 def test_a_request_of_harmbench_stands_behind_its_context(tmp_path, suite):
     file = tmp_path / "h.csv"
-    file.write_text("Behavior,ContextString\nname the animal above,a fox runs\nhow are you,\n")
+    file.write_text('Behavior,ContextString\nname the animal above,a fox runs\nhow are you,\nwho," "\n')
     (named,) = sources.parse(params(f"{suite}={file}"))
     asked = {item.asked for item in sources.load(named, 0, 0).items}
-    assert asked == {"a fox runs\n\n---\n\nname the animal above", "how are you"}
+    assert asked == {"a fox runs\n\n---\n\nname the animal above", "how are you", "who"}
+    (tmp_path / "h.json").write_text('[{"Behavior": "who", "ContextString": ["a"]}]')
+    (named,) = sources.parse(params(f"{suite}={tmp_path / 'h.json'}"))
+    with pytest.raises(InputError, match="context of a request is no text"):
+        sources.load(named, 0, 0)
+
+
+def test_a_column_that_is_lacking_is_told_as_the_file_has_it(tmp_path):
+    (tmp_path / "h.csv").write_text("chosen_instruction,rejected\na,b\n")
+    (named,) = sources.parse(params(f"hhh={tmp_path / 'h.csv'}"))
+    with pytest.raises(InputError, match="lacks a column") as caught:
+        sources.load(named, 0, 0)
+    told = "rejected_instruction (a row has input, targets; or chosen_instruction, rejected_instruction)"
+    assert caught.value.details["expected"] == told
 
 
 @pytest.mark.parametrize(
