@@ -144,14 +144,16 @@ def _evaluation(path: Path) -> Summary:
     one = read_one(path)
     arms = compare.arms([one])
     rows: list[list[Cell]] = []
+    counted: dict[str, Any] = {}  # by the suite itself: "harness: beginning cut off"
     for name, suite in one.metrics["suites"].items():
+        counted |= {f"{name}: {what}": count for what, count in suite.get("counts", {}).items()}
         counts = (suite.get(count) for count in ("items", "left_out", "cut_at_max_tokens"))
         unjudged = ", ".join(f"{why} ({count:,})" for why, count in suite.get("unjudged", {}).items())
         lengths = ", ".join(f"{group} {mean:.1f}" for group, mean in suite.get("tokens", {}).items())
         rows.append([name, *counts, lengths or None, unjudged or None])
     facts = {"name": one.name, "seed": one.seed, "version": one.metrics.get("version")}
     first = [
-        *from_json("Evaluation", {**facts, "model": (one.metrics.get("model") or {}).get("name")}),
+        *from_json("Evaluation", {**facts, "model": (one.metrics.get("model") or {}).get("name"), **counted}),
         Table("Answers", ["suite", "items", "left out", "cut at max_tokens", "mean tokens", "without a verdict"], rows),
     ]
     found, whole = ([*first, *_estimates(arms, most)] for most in (MOST_COLUMNS, None))

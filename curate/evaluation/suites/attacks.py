@@ -96,5 +96,5 @@ def _of_row(row: object, number: int, path: str, what: str, columns: Sequence[st
             found=named(fields) if text is None else "an empty text" if text == "" else kind(text),
             expected=f"a text in the column {' or '.join(columns)}",
         )
-    name = next((fields[column] for column in names if fields.get(column)), None)
+    name = next((fields[column] for column in names if fields.get(column) not in (None, "")), None)
     return Text(number, None if name is None else str(name), text)

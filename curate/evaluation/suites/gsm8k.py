@@ -6,7 +6,6 @@ minus but the hyphen is lost. And it compares texts, where 12.00 is not 12.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -141,7 +140,6 @@ def _task(examples: Sequence[dict[str, str]], max_tokens: int) -> Any:
         "process_results": _right,
         "generation_kwargs": config["generation_kwargs"] | {"max_gen_toks": max_tokens},
     }
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every key that is not as in its file
     return ConfigurableTask(config=config)
 
 

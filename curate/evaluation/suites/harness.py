@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -20,6 +21,9 @@ from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, told, user
 from curate.pairs.identity import digest
 from curate.scoring.engines import installed
+
+# It warns of how it is called, of keys that a task file leaves out, and of each example that it cuts, which we count.
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 FORMAT = "harness 1"
 """Of the cache's file, whose name has the versions too: the harness's own keys say nothing of them."""

@@ -213,6 +213,9 @@ def test_a_template_takes_the_request_as_it_is(tmp_path):
         ("first", f"Play {{a}}:\n{goal}"),
         ("template 2", f"say {goal} twice: {goal}"),
     ]
+    (tmp_path / "t.json").write_text('[{"id": 0, "text": "a {prompt}"}, {"id": 1, "text": "b {prompt}"}]')
+    items = load(f"templates={tmp_path / 'goals.csv'}", templates=str(tmp_path / "t.json"))
+    assert [item.group for item in items] == ["0", "1"]
     assert all("{prompt}" in template for template in TEMPLATES.values())
 
 

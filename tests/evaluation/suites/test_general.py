@@ -20,6 +20,7 @@ from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer, render_responses
 from curate.models.resolve import resolve
 from curate.project.params import EvaluateParams
+from curate.reporting import summary
 from curate.scoring.packing.forward import pad, response_logps
 
 
@@ -266,7 +267,7 @@ def test_the_harness_keeps_no_answer_for_another_tokenizer(model, tmp_path, task
 
 
 @pytest.mark.parametrize("kind", ["choices", "answers"])
-def test_examples_that_the_harness_cuts_are_counted_and_told(tmp_path, task, kind, capsys):
+def test_examples_that_the_harness_cuts_are_counted_and_told(tmp_path, task, kind, capsys, caplog):
     """Of four, the two that are longer than 128 tokens with their answer; the second time from the harness's cache."""
     model = resolve(save_model(tmp_path / "model", context=128))
     rows = [{"q": text, "choices": ["fox", "x"], "gold": 0} for text in ("a", "zyxw " * 60, "b", "wzyx " * 60)]
@@ -280,6 +281,9 @@ def test_examples_that_the_harness_cuts_are_counted_and_told(tmp_path, task, kin
         found, _ = run(model, tmp_path, "harness", harness={"tasks": ["curate_own"], "include_path": str(tmp_path)})
         assert found["harness"]["counts"] == {"beginning cut off": 2}
         assert "2 of 4 examples are too long for the context" in capsys.readouterr().err
+    assert not [line for line in caplog.records if line.name.startswith("lm_eval")]  # a line an example
+    (first, *_) = summary.summarise(tmp_path / "out").tables
+    assert ["harness: beginning cut off", 2] in first.rows
 
 
 def test_harness_tasks_and_metrics_named_wrongly(task):
