@@ -156,4 +156,6 @@ def _expected(model: type[BaseModel], path: list[str], fault: Any) -> str:
         names = list(section.model_fields)
         close = difflib.get_close_matches(path[-1], names, n=1)
         return f"{close[0]}?" if close else f"one of: {', '.join(names)}"
+    if fault["type"] == "tuple_type":
+        return "a list, like [a, b]"
     return str(fault["msg"]).removeprefix("Value error, ")

@@ -279,6 +279,9 @@ def test_options_are_checked():
     for suite, options in (("prefill", {"lengths": [-1]}), ("prefill", {"lengths": []}), ("suffix", {})):
         with pytest.raises(UsageError, match="wrong parameter"):
             sources.parse(EvaluateParams(engine="transformers", suites=[f"{suite}=sample"], options={suite: options}))
+    with pytest.raises(UsageError, match="wrong parameter") as caught:
+        sources.parse(EvaluateParams(suites=["prefill=sample"], options={"prefill": {"lengths": 5}}))
+    assert caught.value.details["expected"] == "a list, like [a, b]"
 
 
 def test_the_samples_behaviours_are_its_unsafe_queries_whatever_their_number():
