@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import traceback
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +17,7 @@ import polars as pl
 from pydantic import Field
 
 from curate.base import memory
-from curate.base.errors import InputError, UsageError, first_line
+from curate.base.errors import InputError, OutputError, UsageError, first_line
 from curate.base.progress import say
 from curate.evaluation.items import Item, Judgement, Response
 from curate.evaluation.suites import metrics
@@ -104,10 +107,7 @@ def answered(
     from curate.models.load import load_model
     from curate.models.rendering import load_tokenizer
 
-    # The harness goes by texts, and the model's digest says nothing of the tokenizer that makes tokens of them.
-    versions = digest([FORMAT, version(), installed("transformers"), bench.model.tokenizer_digest])[:8]
-    cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}-{versions}"
-    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache = _cache(bench)
     close_all()  # one model at a time in the device's memory
     loaded = load_model(bench.model, bench.dtype).eval()
     model = HFLM(pretrained=loaded, tokenizer=load_tokenizer(bench.model), batch_size=batch)
@@ -139,6 +139,34 @@ def answered(
     finally:
         del loaded, model
         memory.give_back()
+
+
+def _cache(bench: Bench) -> Path:
+    """Where the harness keeps its answers, but for `_rank0.db`, which it adds.
+
+    Raises:
+        OutputError: what stands there is damaged.
+    """
+    # The harness goes by texts, and the model's digest says nothing of the tokenizer that makes tokens of them.
+    versions = digest([FORMAT, version(), installed("transformers"), bench.model.tokenizer_digest])[:8]
+    cache = bench.state / "harness" / f"{bench.model.digest}-{bench.dtype}-{versions}"
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    file = Path(f"{cache}_rank0.db")
+    try:
+        with closing(sqlite3.connect(file)) as base:
+            found = str(base.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        found = "ok"  # another process writes it just now
+    except sqlite3.DatabaseError as error:
+        found = first_line(error)
+    if found != "ok":
+        raise OutputError(
+            "lm-evaluation-harness' cache is damaged",
+            file=file,
+            found=found,
+            remedy="remove this file: what it holds is asked again",
+        )
+    return cache
 
 
 def _tell_cut(samples: dict[str, list[dict[str, Any]]], model: Any, bench: Bench) -> None:

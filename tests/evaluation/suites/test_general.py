@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from tiny import break_weights, save_model
 
-from curate.base.errors import InputError, UsageError
+from curate.base.errors import InputError, OutputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
 from curate.evaluation.suites import advglue, gsm8k
@@ -284,6 +284,19 @@ def test_examples_that_the_harness_cuts_are_counted_and_told(tmp_path, task, kin
     assert not [line for line in caplog.records if line.name.startswith("lm_eval")]  # a line an example
     (first, *_) = summary.summarise(tmp_path / "out").tables
     assert ["harness: beginning cut off", 2] in first.rows
+
+
+def test_a_damaged_cache_of_the_harness_is_one_message(model, tmp_path, task):
+    call = (model, tmp_path, "harness")
+    options = {"tasks": ["curate_own"], "include_path": str(task)}
+    found, _ = run(*call, harness=options)
+    (cache,) = (tmp_path / "state/harness").glob("*.db")
+    cache.write_bytes(cache.read_bytes()[:3000] * 2)
+    with pytest.raises(OutputError, match="cache is damaged") as caught:
+        run(*call, harness=options)
+    assert caught.value.details["file"] == str(cache) and "remove this" in caught.value.details["remedy"]
+    cache.unlink()
+    assert run(*call, harness=options)[0] == found
 
 
 def test_harness_tasks_and_metrics_named_wrongly(task):
