@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ class Workbench:
         from curate.scoring.engines import open_engine, version
         from curate.scoring.scorer import not_finite, store_of
 
-        params = ScoreParams.model_validate({"dtype": self.dtype, "engine": self.params.engine})
+        # As answers: of few sequences vLLM's start on a CPU takes longer than they do.
+        on_cpu = self.params.engine == "auto" and device_type() == "cpu"
+        engine = "transformers" if on_cpu else self.params.engine
+        params = ScoreParams.model_validate({"dtype": self.dtype, "engine": engine})
         params = choose(params, self.model, self.state / "scores")
         store = store_of(self.state / "scores", self.model, self.dtype, params.engine, version(params, self.model))
         keys = [store.key(sequence) for sequence in sequences]
@@ -88,11 +92,8 @@ class Workbench:
         if missing.size:
             if device_type() == "cuda":
                 close_all()
-            engine = open_engine(params, self.model)
-            try:
-                found[missing] = engine.logps([sequences[number] for number in missing])
-            finally:
-                engine.close()
+            with closing(open_engine(params, self.model)) as opened:
+                found[missing] = opened.logps([sequences[number] for number in missing])
             if not (good := np.isfinite(found)).all():
                 raise not_finite(found[~good], file=self.model.path)
             store.add([keys[number] for number in missing], found[missing])

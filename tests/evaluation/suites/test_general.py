@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from tiny import break_weights, save_model
 
+from curate.base.device import device_type
 from curate.base.errors import InputError, OutputError, UsageError
 from curate.evaluation import sources
 from curate.evaluation.evaluate import evaluate
@@ -69,6 +70,18 @@ def test_hhh_is_the_share_of_better_answers_that_are_likelier(model, tmp_path, l
         expected = [bool(np.greater(*logps(model, prompt, [better, worse])[of])) for prompt, better, worse in HHH]
         assert found["hhh"]["metrics"][f"accuracy, {group}"]["value"] == pytest.approx(np.mean(expected))
         assert items.filter(group=group)["score"].to_list() == [float(value) for value in expected]
+
+
+def test_on_a_cpu_log_probs_are_of_transformers_as_answers_are(model, tmp_path):
+    if device_type() != "cpu":
+        pytest.skip("this machine has a GPU")
+    row = {"input": "which fox", "targets": {"choices": ["no", "the quick brown fox"], "labels": [0, 1]}}
+    (tmp_path / "hhh.json").write_text(json.dumps([row]))
+    params = EvaluateParams(suites=[f"hhh={tmp_path / 'hhh.json'}"])
+    assert params.engine == "auto"
+    evaluate(model, params, tmp_path / "out", tmp_path / "state", "base")
+    (scope,) = (tmp_path / "state/scores").glob("*/scope.json")
+    assert json.loads(scope.read_text())["engine"].startswith("transformers")
 
 
 def test_log_probs_that_are_no_numbers_are_no_wrong_answers(tmp_path):
