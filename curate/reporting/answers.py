@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import polars as pl
@@ -99,10 +100,11 @@ def _overfitting(one: Arm, other: Arm) -> str:
     """Which of two arms overfits less, as far as their seeds show it."""
     difference = runs.compare(one, other, "margin_gap")
     if difference is None:
-        ends = [arm.spread("margin_gap") for arm in (one, other)]
-        less = ends[0] and ends[1] and ends[0].mean < ends[1].mean
+        # To the decimals that are shown beside it.
+        ours, theirs = (round(fmean(arm.values("margin_gap").values()), 3) for arm in (one, other))
+        word = "as much as" if ours == theirs else "less than" if ours < theirs else "more than"
         these = "this one run" if len(one.runs) == len(other.runs) == 1 else "these runs, which share hardly a seed"
-        return f"{one.name} overfits {'less' if less else 'more'} than {other.name} in {these}"
+        return f"{one.name} overfits {word} {other.name} in {these}"
     if difference.within_noise:
         return f"{one.name} is not shown to overfit less or more than {other.name}"
     return f"{one.name} overfits {'less' if difference.mean < 0 else 'more'} than {other.name}"

@@ -16,7 +16,7 @@ from curate.pairs.schema import Split
 from curate.project.params import ArmParams, Params, WeighParams
 from curate.reporting import paired
 from curate.reporting.inputs import Material, Run
-from curate.reporting.table import Cell, Spread, Table, Within, t_interval, written
+from curate.reporting.table import Cell, Spread, Table, Within, fixed, t_interval, written
 from curate.reporting.words import plain
 from curate.selection.weights import params_of
 
@@ -157,7 +157,7 @@ class Difference(NamedTuple):
         noise = "zero is in" if self.n > 2 else "two seeds give no"
         interval = "Student's 95% interval over the seeds"
         verdict = f"within noise ({noise} {interval})" if self.within_noise else f"zero is outside {interval}"
-        mean = f"{self.mean:+.4f}".replace("-", "−")
+        mean = fixed(self.mean, "+z.4f")
         return f"{self.arm} minus {self.other}: {mean} ± {self.error:.4f} (n = {self.n} seeds), {verdict}"
 
 

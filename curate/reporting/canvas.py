@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by people of every colour vision."""
@@ -64,8 +65,10 @@ def panels(
     """A figure with `columns` panels side by side; `width` and `height` in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False, sharex=sharex, sharey=sharey)
-    return figure, list(axes[0])
+    axes = list(figure.subplots(1, columns, squeeze=False, sharex=sharex, sharey=sharey)[0])
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(5))  # of more, long numbers run into each other
+    return figure, axes
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from curate.reporting.arms import Arm
 from curate.reporting.canvas import INK, PALETTE, PAPER, panels
@@ -40,7 +39,6 @@ def by_arm(labels: Mapping[str, Arm], baseline: str | None = None, colours: Mapp
                 axis.plot([np.mean(values)] * 2, [place - 0.34, place + 0.34], color=INK, linewidth=2.2, zorder=4)
         _reference(axis, labels.get(baseline or ""), outcome)
         axis.set(xlabel=title, ylim=(len(labels) - 0.45, -0.55))
-        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.margins(x=0.08)
     axes[0].set_yticks(range(len(labels)), list(labels))
     return figure

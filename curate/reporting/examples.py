@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from curate.reporting.table import written
+from curate.reporting.table import fixed
 
 
 class Example(NamedTuple):
@@ -36,10 +36,10 @@ def examples(frame: pl.DataFrame, rows: list[int], texts: Mapping[int, int]) -> 
 
 def _example(row: dict[str, Any], text: int | None) -> Example:
     side = "held-out" if row["split"] == "heldout" else row["split"]
-    title = f"{row['query_type']} query, gap {row['pmi_gap']:+.3f} nats/token".replace("-", "−")
+    title = f"{row['query_type']} query, gap {fixed(row['pmi_gap'], '+z.3f')} nats/token"
     facts = [
         ("side", side),
-        ("MI chosen / rejected", f"{written(row['chosen_pmi'])} / {written(row['rejected_pmi'])} nats/token"),
+        ("MI chosen / rejected", f"{fixed(row['chosen_pmi'])} / {fixed(row['rejected_pmi'])} nats/token"),
         ("weights chosen / rejected", f"{row['chosen_weight']:.3f} / {row['rejected_weight']:.3f}"),
         ("source", f"{row['source']}, row {row['source_row']}"),
     ]

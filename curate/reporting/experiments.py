@@ -299,7 +299,9 @@ def _extremes(labels: dict[str, Arm]) -> str:
         found = {label: mean for label, arm in labels.items() if (mean := arm.spread(outcome))}
         if found:
             low, high = (pick(found, key=lambda label: found[label].mean) for pick in (min, max))
-            said.append(f"{what} runs from {written(found[low])} ({low}) to {written(found[high])} ({high})")
+            lowest, highest = written(found[low]), written(found[high])
+            runs = f"runs from {lowest} ({low}) to {highest} ({high})"
+            said.append(f"{what} {runs if lowest != highest else f'is {lowest} in each'}")
     return "; ".join(said) + "." if said else ""
 
 

@@ -14,7 +14,7 @@ from curate.evaluation.statistics import wilson
 from curate.pairs.schema import WEIGHTS
 from curate.reporting.canvas import INK, PALE, PALETTE, QUERY_COLOURS, SUBSET_COLOURS, limits, panels
 from curate.reporting.claims import Formula
-from curate.reporting.table import Spread, t_interval
+from curate.reporting.table import Spread, fixed, t_interval
 from curate.reporting.tables import by_query_type
 from curate.reporting.words import plain
 from curate.selection.gap import used
@@ -109,8 +109,7 @@ def _mean_said(values: pl.Series) -> str:
     """A mean and, from three values on, its 95% interval (Student's t)."""
     found = Spread(float(values.mean()), values.std(), len(values))  # type: ignore[arg-type]
     bounds = t_interval(found)
-    interval = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-    return f"{found.mean:.3f}{interval}".replace("-", "−")
+    return fixed(found.mean) + (f" [{fixed(bounds[0])}, {fixed(bounds[1])}]" if bounds else "")
 
 
 def _corner(axis: Axes, x: float, y: float, text: str) -> None:
@@ -135,7 +134,7 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
         r"MI($x$, $y_w$) − MI($x$, $y_l$) (nats/token)" if plain_gap else "in the subsets' form (nats/token, scaled)"
     )
     types = by_query_type(frame)
-    figure, axes = panels(len(types), 4.3 * len(types), 4.0, sharex=True)
+    figure, axes = panels(len(types), 4.3 * max(2, len(types)), 4.0, sharex=True)
     low, high = limits(frame[gap].to_numpy())
     edges = np.linspace(low, high, BINS + 1)
     bounds = []

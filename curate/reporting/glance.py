@@ -110,7 +110,6 @@ def _margins(axis: Axes, arms: Sequence[Arm]) -> None:
     axis.axvline(0, color=INK, linewidth=0.8, zorder=1)
     axis.set_yticks(range(len(arms)), [_short(arm.name) for arm in arms], parse_math=False)
     axis.set(ylim=(len(arms) - 0.4, -0.6), xlabel="reward margin (nats)", title="Margins: train against held out")
-    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.grid(False, axis="y")
     kinds = {"train pairs": PALETTE[0], "held-out pairs ↑": PAPER}
     handles = [

@@ -60,17 +60,24 @@ def from_frame(title: str, frame: pl.DataFrame) -> Table:
     return Table(title, frame.columns, [list(row) for row in frame.rows()])
 
 
+def fixed(value: float, form: str = "z.3f") -> str:
+    """A number with as many decimals as `form` says: −0.012, and 0.000 where nothing but a sign would be left."""
+    return f"{value:{form}}".replace("-", "−")
+
+
 def written(cell: Cell) -> str:
     """A cell as a person reads it: 12,345; −0.012; 1.2e-05; 0.914 ± 0.003; yes; – where there is nothing."""
     if isinstance(cell, Spread):
         mean = written(cell.mean)
         if cell.sd is None:
             return mean
+        if abs(cell.mean) < 0.001 <= cell.sd:
+            mean = fixed(cell.mean)
         _, point, decimals = mean.partition(".")
         return f"{mean} ± " + (f"{cell.sd:.{len(decimals)}f}" if point and decimals.isdigit() else written(cell.sd))
     if isinstance(cell, Within):
-        bounds = f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]".replace("-", "−")
-        return bounds + (f" ({cell.unjudged:,} of {cell.n:,} unjudged)" if cell.unjudged else "")
+        value, low, high = map(written if 0 < max(map(abs, cell[:3])) < 0.001 else fixed, cell[:3])
+        return f"{value} [{low}, {high}]" + (f" ({cell.unjudged:,} of {cell.n:,} unjudged)" if cell.unjudged else "")
     if cell is None:
         return "–"
     if isinstance(cell, bool):

@@ -8,7 +8,7 @@ from curate.project.params import DEFAULT_ARMS, ArmParams
 from curate.reporting import canvas, dots
 from curate.reporting.arms import arms_of
 from curate.reporting.curves import MOST_ARMS, margins
-from curate.reporting.experiments import _of_alphas, _of_variants, experiments
+from curate.reporting.experiments import _extremes, _of_alphas, _of_variants, experiments
 from curate.reporting.inputs import Material, read_runs
 
 ALPHAS = {f"alpha-{n}": ArmParams(objective="bdpo", weigh={"alpha": alpha}) for n, alpha in enumerate((0.5, 2.0, 0.0))}
@@ -165,6 +165,13 @@ def test_captions_name_seeds_pairs_source_and_what_is_not_shown(every):
         assert all("n = 3 seeds" in line for line in figure.compared)
     compared = every["ablation"].compared
     assert [line.split(":")[0] for line in compared] == ["DPO + BW minus DPO", "DPO + SF minus DPO", "B-DPO minus DPO"]
+
+
+def test_one_value_does_not_run_from_an_arm_to_itself(made):
+    one, other = arms(made, "dpo", "ipo", seeds=[1])
+    alike = {"dpo": one, "ipo": other._replace(runs=one.runs)}
+    assert "runs from" not in _extremes(alike) and _extremes(alike).count(" in each") == 2
+    assert "Held-out accuracy runs from" in _extremes({"dpo": one, "ipo": other})
 
 
 def test_one_seed_makes_no_comparison_and_says_so(made):

@@ -1,11 +1,13 @@
 """What the figures of the pairs say in numbers."""
 
+from itertools import pairwise
+
 import artefacts
 import polars as pl
 import pytest
 
 from curate.evaluation.statistics import wilson
-from curate.reporting import figures
+from curate.reporting import canvas, figures
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 40])
@@ -27,3 +29,23 @@ def test_the_mean_gap_has_an_interval_where_pairs_tell_one(gaps, said):
     drawn = figures.gap_histogram(frame.with_columns(gap, gap.alias("subset_gap")))
     title = drawn.figure.axes[0].get_title()
     assert title == f"safe queries, mean {said or '0.500 [−0.742, 1.742]'}"
+
+
+@pytest.mark.parametrize("types", [["unsafe"], ["safe", "unsafe"]])
+@pytest.mark.parametrize("scale", [0.001, 0.03, 1.0, 1000.0])
+def test_the_numbers_of_an_axis_do_not_run_into_each_other(types, scale):
+    frame = artefacts.frame(80).filter(pl.col("query_type").is_in(types))
+    small = frame.with_columns(pl.col("chosen_pmi", "rejected_pmi", "pmi_gap") * scale)
+    small = small.with_columns(subset_gap="pmi_gap", balance_gap="pmi_gap")
+    with canvas.style():
+        for drawn in (figures.scatter(small, 10), figures.gap_histogram(small), figures.weights(small, 10)):
+            drawn.figure.draw_without_rendering()
+            for axis in drawn.figure.axes:
+                shown = [text.get_window_extent() for text in axis.get_xticklabels() if text.get_text()]
+                assert all(one.x1 < other.x0 for one, other in pairwise(shown)), drawn.name
+
+
+def test_the_gap_s_figure_is_as_wide_for_one_query_type_as_for_two():
+    frame = artefacts.frame(80)
+    one, two = (figures.gap_histogram(part).figure for part in (frame.filter(query_type="safe"), frame))
+    assert one.get_figwidth() == two.get_figwidth()

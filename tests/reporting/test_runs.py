@@ -287,7 +287,9 @@ def test_the_first_screen_claims_no_more_than_the_seeds_show(root, gaps, said):
     assert said in answers._overfitting(with_gaps(half, gaps), dpo)
     alone = dpo._replace(runs=dpo.runs[:1])
     assert answers._overfitting(half, alone).endswith("in these runs, which share hardly a seed")
-    assert answers._overfitting(alone, alone).endswith("in this one run")
+    slightly = with_gaps(alone, [1.0004])
+    assert answers._overfitting(slightly, alone) == "dpo overfits as much as dpo in this one run"
+    assert answers._overfitting(with_gaps(alone, [1.2]), alone) == "dpo overfits more than dpo in this one run"
 
 
 def test_only_seeds_that_both_arms_have_are_compared(root):

@@ -3,7 +3,8 @@
 const LISTED = 10; // pairs at a time
 const listing = find("#selected");
 const whole = (value) => new Intl.NumberFormat("en").format(value);
-const number = (value) => (Number.isFinite(value) ? value.toFixed(3).replace("-", "−") : "–");
+const rounded = (value) => Number(value.toFixed(3)) || 0; // (no -0)
+const number = (value) => (Number.isFinite(value) ? rounded(value).toFixed(3).replace("-", "−") : "–");
 const signed = (value) => (value > 0 ? "+" : "") + number(value);
 const percent = (part, all) => (all ? `${((100 * part) / all).toFixed(0)}%` : "–");
 const mean = (rows, values) => rows.reduce((sum, i) => sum + values[i], 0) / rows.length; // NaN of none
