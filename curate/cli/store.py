@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curate.cli.options import print_json
+from curate.cli.tables import console, print_table
 from curate.project.params import MANY
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def show(
     store: StoreOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show which log-probabilities are kept. One line a model, dtype and engine."""
+    """Show which log-probabilities are kept. A row a model, dtype and engine."""
     if context.invoked_subcommand is not None:
         context.obj = store
         return
@@ -144,27 +145,19 @@ def _size(size: float) -> str:
 
 
 def _print(held: list[Held]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from curate.base.progress import safe
+    from curate.reporting.table import Cell, Table
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=200)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("id", "model", "dtype", "engine"):
-        table.add_column(name, overflow="fold")
-    for name in ("log-probs", "shards", "size", "last written"):
-        table.add_column(name, justify="right")
+    rows: list[list[Cell]] = []
     for one in held:
+        dtype, engine = (str(one.label.get(name, "?")) for name in ("dtype", "engine"))
         written = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_written))
-        what = (_name(one), str(one.label.get("dtype", "?")), str(one.label.get("engine", "?")))
-        table.add_row(one.folder.name, *map(safe, what), f"{one.rows:,}", f"{one.shards:,}", _size(one.bytes), written)
-    console.print(table)
+        rows.append([one.folder.name, _name(one), dtype, engine, one.rows, one.shards, _size(one.bytes), written])
+    columns = ["id", "model", "dtype", "engine", "log-probs", "shards", "size", "last written"]
+    print_table(Table("", columns, rows))
+    screen = console()
     total = sum(one.rows for one in held)
-    console.print(f"{total:,} log-probs, {_size(sum(one.bytes for one in held))}", soft_wrap=True)
+    screen.print(f"{total:,} log-probs, {_size(sum(one.bytes for one in held))}", soft_wrap=True)
     for one in held:
         for path in one.strangers:
-            console.print(f"no whole shard, ignored: {safe(str(path))}", soft_wrap=True)
+            screen.print(f"no whole shard, ignored: {safe(str(path))}", soft_wrap=True)

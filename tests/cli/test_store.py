@@ -45,6 +45,14 @@ def test_it_shows_what_there_is(root, model):
     assert one["log_probs"] == 3 and one["shards"] == 3 and one["model"] == model.digest and one["strangers"] == []
 
 
+def test_on_a_narrow_terminal_ids_and_times_stay_whole(root, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = curate("--store", root).stdout
+    assert all(one in shown for one in ids(root).values()) and "…" not in shown
+    assert time.strftime("%Y-%m-%d ") in shown
+
+
 def test_the_default_is_the_working_folders_store(root, monkeypatch):
     monkeypatch.setenv("CURATE_STATE", str(root.parent))
     assert "6 log-probs" in curate().stdout
