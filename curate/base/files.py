@@ -320,12 +320,7 @@ def write_parquet(frame: pl.DataFrame, path: str | Path, provenance: Mapping[str
 
 def sink_parquet(frame: pl.LazyFrame, path: Path, provenance: Mapping[str, Any]) -> None:
     """As `write_parquet`, from a frame that need not fit memory, to a path that `replacing` gave."""
-    frame.sink_parquet(
-        path,
-        metadata=_metadata(provenance),
-        row_group_size=ROW_GROUP,
-        engine="streaming",
-    )
+    frame.sink_parquet(path, metadata=_metadata(provenance), row_group_size=ROW_GROUP, engine="streaming")
 
 
 def _metadata(provenance: Mapping[str, Any]) -> dict[str, str]:

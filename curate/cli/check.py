@@ -20,10 +20,7 @@ def check(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
-    dtype: Annotated[
-        Dtype,
-        typer.Option(help="Of the weights and activations, as `curate score` has it."),
-    ] = "float32",
+    dtype: Annotated[Dtype, typer.Option(help="Of the weights and activations, as `curate score` has it.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Say whether a model can be used, how fast, and what to fix.

@@ -141,8 +141,7 @@ def suites() -> None:
 def compare(
     evaluations: Annotated[list[Path], typer.Argument(help="Folders of `curate evaluate`, or folders of them.")],
     others: Annotated[
-        list[str] | None,
-        typer.Option("--with", help="What arms are compared with; may repeat [default: the first]."),
+        list[str] | None, typer.Option("--with", help="What arms are compared with; may repeat [default: the first].")
     ] = None,
     secondary: Annotated[bool, typer.Option(help="Also show the secondary metrics.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the comparisons as JSON.")] = None,

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 LOST = "no judge is kept half-trained, the same command trains it from the start"
 
-app = typer.Typer(
-    name="judge",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(name="judge", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

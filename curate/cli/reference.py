@@ -45,12 +45,7 @@ def reference(
     source = next((name for name in params.texts if kind(name) == Kind.PREFERENCES), "sample")
     data = check(
         DataParams,
-        {
-            "source": source,
-            "sample_pairs": sample_pairs,
-            "heldout_fraction": heldout_fraction,
-            "seed": heldout_seed,
-        },
+        {"source": source, "sample_pairs": sample_pairs, "heldout_fraction": heldout_fraction, "seed": heldout_seed},
     )
     summary = train_reference(params, data, CleaningParams(), out)
     say(f"reference: {summary['parameters']:,} parameters, {summary['vocab_size']:,} tokens of vocabulary -> {out}")

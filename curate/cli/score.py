@@ -15,8 +15,7 @@ from curate.project.params import MANY, ScoreParams
 @with_params(ScoreParams)
 def score(
     pairs: Annotated[
-        Path,
-        typer.Argument(help="What `curate prepare` wrote, a file that it reads, or a published dataset's folder."),
+        Path, typer.Argument(help="What `curate prepare` wrote, a file that it reads, or a published dataset's folder.")
     ],
     model: Annotated[str, typer.Option(help="A model's folder or Hub id; the reference model.")],
     params: ScoreParams,
@@ -24,8 +23,7 @@ def score(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub model.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
     store: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the score store [default: .curate/scores in the working folder]."),
+        Path | None, typer.Option(help="Folder of the score store [default: .curate/scores in the working folder].")
     ] = None,
     limit: Annotated[
         int, typer.Option(min=0, max=MANY, help="Score only the first pairs, this many, for a try (0: all).")

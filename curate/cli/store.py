@@ -23,11 +23,7 @@ StoreOption = Annotated[
     typer.Option("--store", help="Folder of the score store [default: .curate/scores in the working folder]."),
 ]
 
-app = typer.Typer(
-    name="store",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(name="store", invoke_without_command=True, rich_markup_mode=None)
 
 
 @app.callback()

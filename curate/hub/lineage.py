@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from curate.base import files
-from curate.base.errors import InputError, UsageError
+from curate.base.errors import CurateError
 from curate.project.params.reader import read_yaml
 
 LOCK = "dvc.lock"
@@ -34,18 +34,7 @@ def lineage(path: Path, project: Path) -> dict[str, Any]:
         return {}
 
 
-_ODD = (
-    InputError,
-    UsageError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    RecursionError,
-    yaml.YAMLError,
-)
+_ODD = (CurateError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError)
 """What a dvc.lock that DVC did not write may come to."""
 
 

@@ -127,10 +127,7 @@ def _of_evaluation(compared: Sequence[Comparison]) -> str:
 
 
 def _sure(
-    known: Imbalance | None,
-    arms: Sequence[Arm],
-    compared: Sequence[Comparison],
-    pairs_error: tuple[int, float] | None,
+    known: Imbalance | None, arms: Sequence[Arm], compared: Sequence[Comparison], pairs_error: tuple[int, float] | None
 ) -> str:
     if arms:
         said = [_of_seeds(arms)]

@@ -11,10 +11,7 @@ from matplotlib.figure import Figure
 from curate.reporting.arms import Arm
 from curate.reporting.canvas import INK, PALETTE, PAPER, panels
 
-PANELS = {
-    "heldout_accuracy": "held-out accuracy (share of pairs)",
-    "margin_gap": "margin gap, train − held out (nats)",
-}
+PANELS = {"heldout_accuracy": "held-out accuracy (share of pairs)", "margin_gap": "margin gap, train − held out (nats)"}
 """The measures drawn, a panel each."""
 ACROSS = 0.22
 """Seeds of an arm lie so far apart, from its row's middle, that equal ones are seen apart."""

@@ -88,11 +88,7 @@ def of_frame(path: Path, frame: pl.DataFrame, provenance: dict[str, Any]) -> Sum
     """`summarise`, of pairs that were read from `path` already."""
     if not set(PAIRS) <= set(frame.columns):
         raise InputError(
-            "no artefact of ours",
-            file=path,
-            found=f"columns {', '.join(frame.columns)}",
-            expected=KINDS,
-            remedy=RAW,
+            "no artefact of ours", file=path, found=f"columns {', '.join(frame.columns)}", expected=KINDS, remedy=RAW
         )
     present = [stage for stage, columns in STAGES.items() if set(columns) <= set(frame.columns)]
     if "scores" not in present:  # what later stages add is told in terms of them

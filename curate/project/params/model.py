@@ -13,9 +13,7 @@ class ModelParams(Section):
     """The reference model: it comprehends (scores) the pairs, and training starts from it."""
 
     name: str = Field(
-        "scratch",
-        description="`scratch` (trained by the reference stage), a local folder, or a Hub id",
-        min_length=1,
+        "scratch", description="`scratch` (trained by the reference stage), a local folder, or a Hub id", min_length=1
     )
     revision: str | None = Field(None, description="Hub branch, tag or commit; resolved to a commit and recorded")
     watch: str = Field(

@@ -30,8 +30,7 @@ class Params(Section):
     weigh: WeighParams = Field(default_factory=WeighParams)
     train: TrainParams = Field(default_factory=TrainParams)
     arms: dict[ArmName, ArmParams] = Field(
-        default_factory=lambda: dict(DEFAULT_ARMS),
-        description="Training arms by name; train.arms says which run.",
+        default_factory=lambda: dict(DEFAULT_ARMS), description="Training arms by name; train.arms says which run."
     )
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     report: ReportParams = Field(default_factory=ReportParams)
