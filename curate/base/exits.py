@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,7 @@ SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHU
 """The signals that end a command in order, what it had begun put away: a pair's text in a temporary folder, for one."""
 
 _signal = 0  # the one that came
+_code = 0  # and what the process ends with
 _lost: str | None = None
 
 
@@ -50,9 +51,8 @@ def from_the_start() -> None:
 
     An interruption raised within an import comes out as whatever the imported library makes of it.
 
-    At its end Python looks for garbage among all that was imported, for a second or two: here it does not. What a
-    stream's encoding lacks is written out (\\xe9), and libraries draw their bars on terminals alone. In the 0 columns
-    that some programs set for "not known" rich would write nothing at all.
+    What a stream's encoding lacks is written out (\\xe9), and libraries draw their bars on terminals alone. In the 0
+    columns that some programs set for "not known" rich would write nothing at all.
     """
     _take(_leave)
     if os.environ.get("COLUMNS") == "0":
@@ -63,7 +63,18 @@ def from_the_start() -> None:
     if sys.stderr is None or not sys.stderr.isatty():
         for library in ("HUB", "DATASETS"):
             os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
-    atexit.register(gc.freeze)
+    atexit.register(_at_the_end)
+
+
+def _at_the_end() -> None:
+    """Python would look for garbage among all that was imported, for a second or two; and, run as `python -m`, it would
+    end by SIGINT, whatever the exit code, where an interruption came within an exec() of a text."""
+    gc.freeze()
+    if _code:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or there is none
+                stream.flush()
+        os._exit(_code)
 
 
 def _leave(*_: Any) -> None:
@@ -116,6 +127,27 @@ def _in_order() -> Iterator[None]:
 
 
 @contextmanager
+def _not_swallowed() -> Iterator[None]:
+    """A signal that comes within a finaliser, or a library's callback, is lost: Python says so and goes on. It is sent
+    once more, a little later."""
+    before = sys.unraisablehook
+
+    def again(found: Any) -> None:
+        if found.exc_type is KeyboardInterrupt:
+            later = threading.Timer(0.1, os.kill, (os.getpid(), _signal or signal.SIGINT))
+            later.daemon = True
+            later.start()
+        else:
+            before(found)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextmanager
 def signals_kept() -> Iterator[None]:
     """What the block makes of SIGTERM goes with it: a library's that ends the process without a word."""
     main = threading.current_thread() is threading.main_thread()
@@ -142,7 +174,7 @@ def told(again: str = AGAIN) -> Iterator[None]:
     before = _take(_remember)
     _signal, _lost = 0, None
     try:
-        with _in_order():
+        with _in_order(), _not_swallowed():
             os.getcwd()  # noqa: PTH109  (where that is gone, torch's libraries end the process in words of theirs)
             yield
     except KeyboardInterrupt as error:
@@ -240,11 +272,13 @@ def losing(what: str) -> Iterator[None]:
 
 
 def _interruption(again: str) -> SystemExit:
+    global _code
     number = _signal or signal.SIGINT
+    _code = 128 + number
     try:
-        return ended(f"{SAID[signal.Signals(number)]}; {_lost or again}", 128 + number)
+        return ended(f"{SAID[signal.Signals(number)]}; {_lost or again}", _code)
     except OSError:  # nobody can be told: the terminal has gone
-        return SystemExit(128 + number)
+        return SystemExit(_code)
 
 
 def ended(message: str, code: int) -> SystemExit:

@@ -81,6 +81,35 @@ except SystemExit as ended:
     assert done.returncode == 143 and "curate: terminated; nothing is lost\n" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["a finaliser", "an exec"])
+def test_a_signal_counts_wherever_it_comes(tmp_path, number, where):
+    """Python ignores one within a finaliser, and ends itself by SIGINT after one within an exec of a text."""
+    code = f"""
+import signal, time
+from curate.base.exits import from_the_start, told
+from curate.base.progress import say
+
+class Last:
+    def __del__(self):
+        signal.raise_signal({number:d})
+
+from_the_start()
+print("a result", end="")
+say("begun")
+with told("nothing is lost"):
+    {"Last()" if where == "a finaliser" else f"exec('signal.raise_signal({number:d})')"}
+    [time.sleep(0.1) for _ in range(100)]
+"""
+    (tmp_path / "ends.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "ends"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    said = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+    assert (done.returncode, done.stdout) == (128 + number, "a result"), done.stderr
+    assert done.stderr == f"begun\ncurate: {said}; nothing is lost\n"
+
+
 # In short sleeps: a signal that comes just before one does not end it.
 SLOW_IMPORT = "import time; print('importing', flush=True); [time.sleep(0.1) for _ in range(300)]"
 SWALLOWED = """
