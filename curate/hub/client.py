@@ -32,7 +32,8 @@ except ImportError as error:
     raise OutputError("publishing needs huggingface_hub", remedy="pip install 'curate-preferences[hub]'") from error
 
 IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try
-UNREACHED = (httpx2.TransportError, httpx2.InvalidURL, ImportError)  # the last: a proxy of a kind that needs a package
+UNREACHED = (httpx2.TransportError, httpx2.InvalidURL, ImportError, ConnectionError, TimeoutError)
+"""ImportError: a proxy of a kind that needs a package; the last two are of hf_xet, which sends the files."""
 FAILURES = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 TIMEOUT = httpx2.Timeout(300, connect=30, pool=None)  # seconds without a byte
 NOT_DONE = {429, 503}  # of these, those that say that the request was not carried out

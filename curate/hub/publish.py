@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,9 +56,10 @@ def publish(
     from curate.hub.push import open_repository, push
 
     token = token_for(repo)
-    if receipt is not None:
-        files.check_replaceable(receipt)
-    with _folder(weights, repo, params, prepare, out) as folder:
+    # Entered before the push: a receipt that cannot be written is found while nothing is sent.
+    with ExitStack() as stack:
+        written = stack.enter_context(files.replacing(receipt)) if receipt is not None else None
+        folder = stack.enter_context(_folder(weights, repo, params, prepare, out))
         with talking(repo, token, params.patience) as api:
             remote = open_repository(api, repo, params.public)
             folder.write_card(remote.card, f"hub:{repo}")
@@ -74,8 +75,8 @@ def publish(
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": {name: file.model_dump() for name, file in folders.describe(folder.path, _rows(folder)).items()},
         }
-    if receipt is not None:
-        files.write_json(done, receipt)
+        if written is not None:
+            files.write_json(done, written)
     what = f"{len(pushed.changed)} files" if pushed.changed else "nothing had changed"
     say(f"publish: {pairs:,} pairs, {what} -> {done['url']} ({'private' if pushed.private else 'public'})")
     return done

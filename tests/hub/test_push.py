@@ -95,6 +95,20 @@ def test_a_failure_says_what_it_is_and_leaves_no_commit_and_the_repeat_sends_wha
     assert set(hub.received.values()) == {1}, "a file was sent twice"
 
 
+def test_a_receipt_that_cannot_be_written_is_found_before_anything_is_sent(hub, publish):
+    done = publish("--receipt", "/proc/none/publish.json")
+    assert isinstance(done.exception, OutputError) and "cannot write the output" in str(done.exception)
+    assert not hub.repos
+
+
+def test_a_connection_that_fails_in_the_storage_s_own_library_says_what_to_do(hub, publish, monkeypatch):
+    """hf_xet, by which files go to the Hub; this one has no such storage."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    done = publish()
+    assert isinstance(done.exception, OutputError) and "the connection to the Hub failed" in str(done.exception)
+    assert "run the same command again" in done.exception.details["remedy"] and messages(hub) == ["initial commit"]
+
+
 def test_an_upload_that_breaks_off_once_goes_on_by_itself(hub, publish):
     hub.faults.append(Fault("PUT", LFS_UPLOAD, cut=True))
     assert publish(patience="5").exception is None
