@@ -23,12 +23,16 @@ MOST_ARMS = len(PALETTE)
 """More are not told apart."""
 
 
-def margins(arms: Sequence[Arm]) -> Drawn:
+def margin_figure(arms: Sequence[Arm], colours: Sequence[str]) -> Figure:
     figure, (axis,) = panels(1, 8.6, 4.4)
-    draw(axis, arms, "rewards/margins", PALETTE)
+    draw(axis, arms, "rewards/margins", colours)
     axis.axhline(0, color=INK, linewidth=0.8)
     axis.set(xlabel="step", ylabel="reward margin (nats)")
-    legend(figure, arms, PALETTE)
+    legend(figure, arms, colours)
+    return figure
+
+
+def margins(arms: Sequence[Arm]) -> Drawn:
     return Drawn(
         "margins",
         "Reward margin",
@@ -37,7 +41,7 @@ def margins(arms: Sequence[Arm]) -> Drawn:
         "moved towards the chosen response. Solid: pairs it trains on; dashed: held-out pairs. A solid line that "
         "rises away from its dashed one is overfitting. The margin is unweighted in every arm, so arms compare. "
         f"{_turned_said(arms)}{seeds_said(arms)}{_left_out(arms)}",
-        figure,
+        margin_figure(arms, PALETTE),
     )
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from curate.reporting import curves, dots
 from curate.reporting.arms import Arm, comparable, compare
-from curate.reporting.canvas import INK, PALETTE, SUBSET_COLOURS, panels
+from curate.reporting.canvas import PALETTE, SUBSET_COLOURS
 from curate.reporting.claims import Formula
 from curate.reporting.figures import Drawn
 from curate.reporting.table import written
@@ -48,12 +48,6 @@ def experiments(arms: Sequence[Arm], pairs: str) -> list[Drawn]:
 
 
 def subset_margins(arms: Sequence[Arm]) -> Drawn:
-    colours = [ARM_COLOURS[arm.name] for arm in arms]
-    figure, (axis,) = panels(1, 8.6, 4.4)
-    curves.draw(axis, arms, "rewards/margins", colours)
-    axis.axhline(0, color=INK, linewidth=0.8)
-    axis.set(xlabel="step", ylabel="reward margin (nats)")
-    curves.legend(figure, arms, colours)
     ends = "; ".join(
         f"{SUBSET_ARMS[arm.name]} {written(arm.spread('train_margin'))} on its training pairs, "
         f"{written(arm.spread('heldout_margin'))} held out"
@@ -65,7 +59,7 @@ def subset_margins(arms: Sequence[Arm]) -> Drawn:
         f"Reward margin of DPO over the steps, by the subset it is trained on. At the end, in nats: {ends}.",
         f"DPO, trained on each subset apart. Solid: the pairs it trains on; dashed: held-out pairs, the same for "
         f"all arms. {curves.seeds_said(arms)} At the end, in nats: {ends}.",
-        figure,
+        curves.margin_figure(arms, [ARM_COLOURS[arm.name] for arm in arms]),
         (
             Formula("Figure 3", "The reward margin of D_imbalanced is higher than that of D_balanced.", "paper"),
             Formula(
