@@ -21,13 +21,18 @@ from curate.models.products.steps import transposed
 
 
 def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """a [..., K] times b [N, K] transposed, plus bias [N]: [..., N]. Either may be a transposed view. No gradient."""
+    """a [..., K] times b [N, K] transposed, plus bias [N]: [..., N]. Either may be a transposed view. No gradient.
+
+    What it gives is no view: autograd refuses that a layer's output is overwritten where it is one (Gemma 3n does so).
+    """
     if a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and onednn():
-        return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")  # type: ignore[no-any-return]
-    if torch.is_autocast_enabled(a.device.type):  # what is multiplied has its dtype already
+        found = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    elif torch.is_autocast_enabled(a.device.type):  # what is multiplied has its dtype already
         with torch.autocast(a.device.type, enabled=False):
-            return linear(a, b, bias)
-    return linear(a, b, bias)
+            found = linear(a, b, bias)
+    else:
+        found = linear(a, b, bias)
+    return torch.ops.aten._unsafe_view(found, found.shape)  # type: ignore[no-any-return]
 
 
 @cache

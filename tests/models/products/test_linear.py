@@ -51,6 +51,23 @@ def test_a_layers_gradients_are_torchs(shape, transposed, biased):
         assert_near(one, other)
 
 
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_what_a_layer_gives_may_be_overwritten(autocast, biased):
+    torch.manual_seed(0)
+    layers = {name: torch.nn.Linear(24, 11, biased) for name in ("ours", "theirs")}
+    layers["theirs"].load_state_dict(layers["ours"].state_dict())
+    speed_up(layers["ours"])
+    states, slope = draw(3, 7, 24), draw(3, 7, 11)
+    for layer in layers.values():
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            given = layer(states)
+            given *= 3.0  # as Gemma 3n does
+        (given.float() * slope).sum().backward()
+    for ours, theirs in zip(*(layer.parameters() for layer in layers.values()), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-2 if autocast else 1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("frozen", range(3))
 def test_only_what_asks_for_a_gradient_gets_one(frozen):
     torch.manual_seed(0)
