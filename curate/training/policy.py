@@ -60,6 +60,12 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
                 setattr(module, name, 0.0)
             elif isinstance(value, float) and "jitter" in name:
                 module.train = _stand_still  # its rate may be part of the numbers (PhiMoE)
+    base = model.base_model
+    if getattr(base, "layers_are_rescaled", False):
+        # RWKV divides weights in place while it evaluates: what is saved then would not be what was measured.
+        base.train()._rescale_layers()
+        base._rescale_layers = _stand_still
+        base.eval()
     model.config.use_cache = False
     model.curate_packs = False
     lighten(model, remake=large(model) and not gradient_checkpointing)
@@ -89,7 +95,7 @@ def make_policy(model: Any, *, gradient_checkpointing: bool = False) -> Any:
 
 
 def _stand_still(mode: bool = True) -> None:
-    """In place of a module's `train`: it stays as it is."""
+    """In place of a module's `train` or the like: it stays as it is."""
 
 
 def _score_in_the_head(head: Any) -> None:

@@ -274,3 +274,16 @@ def test_what_is_saved_is_a_plain_model(kind, tmp_path):
     with torch.no_grad():
         theirs = torch.stack([logps.sum() for logps, _ in plain(loaded.eval(), forest())])
     assert (found - theirs).abs().max() < 1e-4
+
+
+def test_weights_are_those_that_are_measured_whether_it_trains_or_evaluates():
+    model = model_of("rwkv", {"context_length": 128, "rescale_every": 1})
+    before = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        expected = torch.stack([logps.sum() for logps, _ in plain(model, forest())])  # it has divided them by now
+        policy = make_policy(model)
+        for training in (True, False):
+            found = policy.train(training)(work=Work(forest()))["logps"]
+            assert torch.allclose(found, expected, atol=1e-3)
+            assert all(torch.equal(weight, before[name]) for name, weight in policy.state_dict().items())
+    assert policy.config.rescale_every == 1
