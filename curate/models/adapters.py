@@ -6,6 +6,7 @@ The digest is of both, scaling and all; both are merged when they are loaded.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +64,22 @@ def merged(net: Any, folder: Path) -> Any:
                 expected="weights of every part that the adapter's config names, and of no other",
                 remedy="check that the base is the model, and of the class, that the adapter was trained on",
             )
+        if names := in_two_places(adapted):
+            raise InputError(
+                "the adapter changes weights that other parts of its base have, too, and merged it would change those",
+                file=folder,
+                field=few(names),
+                remedy="merge it into a base whose weights are not tied (tie_word_embeddings), and give that",
+            )
         return adapted.merge_and_unload()
+
+
+def in_two_places(adapted: Any) -> list[str]:
+    """Modules with an adapter whose weight another has, too: an embedding tied to the LM head, layers of Zamba."""
+    modules = list(adapted.named_modules())
+    users = Counter(id(weight) for _, module in modules for weight in module.parameters(recurse=False))
+    return [
+        name.removeprefix("base_model.model.").removesuffix(".base_layer")
+        for name, module in modules
+        if name.endswith(".base_layer") and any(users[id(weight)] > 1 for weight in module.parameters(recurse=False))
+    ]

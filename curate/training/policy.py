@@ -17,8 +17,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from curate.base import memory
-from curate.base.errors import UsageError, first_line
+from curate.base.errors import UsageError, few, first_line
 from curate.base.progress import say
+from curate.models.adapters import in_two_places
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
 from curate.models.products.linear import speed_up
@@ -132,7 +133,8 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
     """The policy with LoRA adapters (arXiv 2106.09685), the only weights that train.
 
     Raises:
-        UsageError: no module has one of the names, one that has takes no adapter, or the LM head has.
+        UsageError: no module has one of the names, one that has takes no adapter, or its weight is the LM head's or
+            another module's, too.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -142,6 +144,13 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
         adapted = get_peft_model(policy, config)
         if hasattr(adapted.get_output_embeddings(), "lora_A"):
             raise UsageError("the LM head takes no adapter", field="train.lora_targets", found=", ".join(targets))
+        if names := in_two_places(adapted):
+            raise UsageError(
+                "weights that the model has in two places take no adapter: merged, it would change both",
+                field="train.lora_targets",
+                found=few(names),
+                remedy="leave these modules out",
+            )
         with torch.no_grad():  # PEFT takes some modules that it cannot run: routers that give several tensors
             adapted(work=Work([TokenSequence(np.array([0]), np.array([1]))]))
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:

@@ -27,13 +27,21 @@ OPTIONS = params.TrainParams(
 )
 KINDS = {"llama": {}, "granite": {"logits_scaling": 8.0}}  # in packs, and padded
 ROUTED = {"phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2}}
+ZAMBA2 = {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid"] * 2, "num_mem_blocks": 1, "adapter_rank": 8}
+ZAMBA2 |= {"n_mamba_heads": 8, "mamba_headdim": 16, "mamba_d_state": 16, "num_key_value_heads": 4}
+OF_TWO = "model.layers.1.shared_transformer.self_attn.q_proj, model.layers.3.shared_transformer.self_attn.q_proj"
+TWICE = {
+    "qwen2": ({"tie_word_embeddings": True}, ["q_proj", "embed_tokens"], "model.embed_tokens", ["all-linear"]),
+    "zamba2": (ZAMBA2, ["q_proj", "in_proj"], OF_TWO, ["in_proj"]),
+}
 
 
 def policy_of(kind, **options):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    return make_policy(AutoModelForCausalLM.from_config(small(kind, **(KINDS | ROUTED)[kind])), **options)
+    more = (KINDS | ROUTED | {twice: case[0] for twice, case in TWICE.items()})[kind]
+    return make_policy(AutoModelForCausalLM.from_config(small(kind, **more)), **options)
 
 
 @pytest.mark.parametrize("targets", [["all-linear"], ["q_proj", "v_proj"]], ids=str)
@@ -109,6 +117,16 @@ def test_the_head_takes_no_adapter():
     """Of which the loss, computed from the head's own weight, would see nothing."""
     with pytest.raises(UsageError, match="the LM head takes no adapter"):
         add_lora(policy_of("llama"), 4, 8.0, ["q_proj", "lm_head"])
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_weight_in_two_places_takes_no_adapter(kind):
+    """Merged, it would change both: the embedding's, the LM head, and one layer's of Zamba 2 the other layer."""
+    targets, found, alone = TWICE[kind][1:]
+    with pytest.raises(UsageError, match="in two places") as caught:
+        add_lora(policy_of(kind), 4, 8.0, targets)
+    assert caught.value.details["found"] == found
+    add_lora(policy_of(kind), 4, 8.0, alone)
 
 
 def test_a_run_saves_the_merged_model_and_its_numbers_are_the_policys(weights, model, tmp_path):
