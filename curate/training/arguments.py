@@ -49,7 +49,7 @@ def arguments(plan: Plan, *, resuming: bool) -> transformers.TrainingArguments:
         remove_unused_columns=False,
         report_to=params.report_to or "none",
         disable_tqdm=True,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=True,  # a vision tower beside the texts, an expert that no token came to
     )
     if found.n_gpu > 1:
         # One process, one device: with nn.DataParallel a step would take batch_pairs from each GPU.

@@ -14,13 +14,17 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny import byte_tokenizer, many, small
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from curate.base import files
 from curate.base.device import device
 from curate.base.errors import InputError, UsageError
-from curate.models.resolve import Model
+from curate.models.resolve import Model, resolve
 from curate.project import params
 from curate.project.params import ArmParams
+from curate.scoring.score import score
+from curate.selection.weights import weigh
 from curate.training import build
 from curate.training.check import check_processes
 from curate.training.launch import PARENT, STARTED, launch
@@ -80,6 +84,28 @@ def test_two_processes_train_as_one(weights, model, tmp_path):
     records = [json.loads((tmp_path / name / "model" / "curate.json").read_text()) for name in ("one", "two")]
     assert records[0]["settings"] == records[1]["settings"]
     assert not list((tmp_path / ".curate" / "checkpoints").glob("*"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_model_whose_vision_tower_gets_no_gradient(tmp_path):
+    tokenizer = byte_tokenizer()
+    text = small("gemma3_text", vocab_size=len(tokenizer), initializer_range=0.1).to_dict()
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=1, image_token_index=5)
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    scored = score(many(20), resolve(tmp_path / "model"), params.ScoreParams(engine="transformers"), tmp_path / "store")
+    files.write_parquet(weigh(scored.scores, params.WeighParams()), tmp_path / "weights.parquet", {"stage": "weigh"})
+    done = curate(
+        *("train", "weights.parquet", "--model", "model", "--out", "run", "--epochs", "1", "--batch-pairs", "8"),
+        *("--kl-prompts", "0", "--evaluations", "1", "--accelerate", ROOT / "configs" / "ddp.yaml"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("model", "run/model"))
+    seen = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert seen and not any("vision" in name for name in seen)
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
