@@ -110,5 +110,7 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's exception says, the first line of it that is not empty; its kind, where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What a library's exception says, the first line of it that is not empty, with the next where it announces that;
+    its kind, where it says nothing."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {rest[0].strip()}" if rest and first.endswith(":") else first

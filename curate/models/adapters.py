@@ -69,17 +69,44 @@ def merged(net: Any, folder: Path) -> Any:
                 "the adapter changes weights that other parts of its base have, too, and merged it would change those",
                 file=folder,
                 field=few(names),
-                remedy="merge it into a base whose weights are not tied (tie_word_embeddings), and give that",
+                remedy="train it on other modules: merged it is another model",
             )
-        return adapted.merge_and_unload()
+        return merge(adapted)
 
 
 def in_two_places(adapted: Any) -> list[str]:
-    """Modules with an adapter whose weight another has, too: an embedding tied to the LM head, layers of Zamba."""
+    """Modules with an adapter whose weight another has, too, such as layers of Zamba; but for embedding and LM head,
+    which `merge` parts."""
     modules = list(adapted.named_modules())
     users = Counter(id(weight) for _, module in modules for weight in module.parameters(recurse=False))
+    ends = [end.get_base_layer() for end in _adapted_ends(adapted)]
     return [
         name.removeprefix("base_model.model.").removesuffix(".base_layer")
         for name, module in modules
-        if name.endswith(".base_layer") and any(users[id(weight)] > 1 for weight in module.parameters(recurse=False))
+        if name.endswith(".base_layer")
+        and not any(module is end for end in ends)
+        and any(users[id(weight)] > 1 for weight in module.parameters(recurse=False))
     ]
+
+
+def merge(adapted: Any) -> Any:
+    """The plain model of one of peft's. Embedding and LM head that share a weight have one each from then on where an
+    adapter is on one of them: peft would merge it into both."""
+    import torch
+
+    for end in _adapted_ends(adapted):
+        layer = end.get_base_layer()
+        layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad)
+    plain = adapted.merge_and_unload()
+    head = plain.get_output_embeddings()
+    if head is not None and head.weight is not plain.get_input_embeddings().weight:
+        plain.config.tie_word_embeddings = False
+    return plain
+
+
+def _adapted_ends(adapted: Any) -> list[Any]:
+    """Embedding and LM head, which of them has an adapter."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    ends = adapted.get_input_embeddings(), adapted.get_output_embeddings()
+    return [end for end in ends if isinstance(end, BaseTunerLayer)]

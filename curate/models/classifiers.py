@@ -12,6 +12,7 @@ from curate.base.errors import InputError
 from curate.base.light import silence, transformers
 from curate.models.faults import check_whole, loading
 from curate.models.resolve import Model, check_loaded
+from curate.models.softcap import attend_capped
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False, **options: Any) -> Any:
@@ -51,6 +52,7 @@ def load_classifier(model: Model, config: Any, dtype: str, what: str, **options:
             **options,
         )
         check_loaded(model)
+        attend_capped(net)
         net = net.to(device()).eval()
     check_whole(
         what,

@@ -11,6 +11,7 @@ from curate.base.errors import InputError
 from curate.models.adapters import merged
 from curate.models.faults import check_whole, loading
 from curate.models.resolve import Model, check_loaded
+from curate.models.softcap import attend_capped
 
 BEFORE = 8  # tokens whose predictions are compared, with other tokens behind them
 SEES = 1e-2  # of what a prediction moves by when its own tokens change: above it is no rounding
@@ -44,6 +45,7 @@ def load_model(model: Model, dtype: str, where: torch.device | None = None) -> t
         if model.adapter:
             loaded = merged(loaded, model.adapter).to(getattr(torch, dtype))
         check_loaded(model)
+        attend_capped(loaded)
         loaded = loaded.to(where or device())
         if dtype != "float64":  # in which torch has no product of experts as transformers calls it
             _check_causal(loaded, model)

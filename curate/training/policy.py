@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from curate.base import memory
 from curate.base.errors import UsageError, few, first_line
 from curate.base.progress import say
-from curate.models.adapters import in_two_places
+from curate.models.adapters import in_two_places, merge
 from curate.models.products.head import token_logps
 from curate.models.products.layers import lighten
 from curate.models.products.linear import speed_up
@@ -171,7 +171,7 @@ def add_lora(policy: Any, rank: int, alpha: float, targets: Sequence[str]) -> An
 def as_plain(policy: Any) -> Any:
     """The trained model as transformers knows it, to be saved: adapters merged into the weights."""
     if hasattr(policy, "merge_and_unload"):
-        policy = policy.merge_and_unload()
+        policy = merge(policy)
     policy.config.use_cache = True
     return policy
 

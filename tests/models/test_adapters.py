@@ -161,3 +161,22 @@ def test_the_context_of_a_model_whose_config_does_not_name_it_so(config, limit, 
             score(many(2), model, ScoreParams(engine="transformers"), tmp_path / "store")
         assert "--max-length" in caught.value.details["remedy"]
         assert score(many(2), model, ScoreParams(engine="transformers", max_length=200), tmp_path / "store")
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_of_one_end_does_not_reach_the_other_by_a_weight_that_both_share(folders, tmp_path, target):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(2)
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", target], init_lora_weights=False)
+    net = get_peft_model(AutoModelForCausalLM.from_pretrained(folders[0], dtype=torch.float32), config).eval()
+    net.peft_config["default"].base_model_name_or_path = str(folders[0])
+    net.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        merged, expected = load_model(resolve(tmp_path / "adapter"), "float32").eval(), net(ids).logits
+        assert torch.allclose(merged(ids).logits, expected, atol=1e-3)
+        merged.save_pretrained(tmp_path / "merged")
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+        assert torch.allclose(again(ids).logits, expected, atol=1e-3)

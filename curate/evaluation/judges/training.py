@@ -23,6 +23,7 @@ from curate.evaluation.judges.classifier import inputs_of
 from curate.models.classifiers import load_tokenizer
 from curate.models.faults import loading
 from curate.models.resolve import MODEL_FILES, Model
+from curate.models.softcap import attend_capped
 from curate.pairs.identity import draw_order
 from curate.pairs.schema import Split
 
@@ -207,6 +208,7 @@ def _with_head(model: Model, padding: int) -> Any:
             trust_remote_code=model.trust_remote_code,
             ignore_mismatched_sizes=True,
         )
+    attend_capped(net)
     net.config.get_text_config().pad_token_id = padding
     return net
 

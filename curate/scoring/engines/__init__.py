@@ -9,7 +9,7 @@ from curate.project.params import ScoreParams
 from curate.scoring.engine import Engine
 from curate.scoring.engines.longrope import goes_by_context
 
-REVISION = 3
+REVISION = 4
 """Of our own part of the numbers (packing, tiles, sums): a change that may move one by more than its last bits counts
 it up, and the store's keys with it."""
 
