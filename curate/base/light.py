@@ -7,6 +7,7 @@ asks once a process whether there are any; here the answer is no. Everything els
 
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,6 +50,8 @@ __all__ = ["importing", "silence", "transformers"]
 
 
 def silence() -> None:
-    """From here on transformers says nothing but errors in this process, and shows no progress bar of its own."""
+    """From here on transformers says nothing but errors in this process, and shows no progress bar of its own; nor does
+    peft tell of weights that are tied, which `curate.models.adapters` sees to."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*(tie_word_embeddings|no longer tied)", module="peft")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny import many, save_model
 
 from curate.base.errors import InputError
+from curate.base.light import silence
 from curate.models.load import load_model
 from curate.models.rendering import load_tokenizer
 from curate.models.resolve import UNBOUNDED, resolve, write_reference
@@ -174,7 +176,9 @@ def test_an_adapter_of_one_end_does_not_reach_the_other_by_a_weight_that_both_sh
     net.peft_config["default"].base_model_name_or_path = str(folders[0])
     net.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     ids = torch.arange(3, 40)[None]
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # peft's, which go to the screen
+        silence()
         merged, expected = load_model(resolve(tmp_path / "adapter"), "float32").eval(), net(ids).logits
         assert torch.allclose(merged(ids).logits, expected, atol=1e-3)
         merged.save_pretrained(tmp_path / "merged")
