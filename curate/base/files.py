@@ -179,6 +179,12 @@ def _entered(path: Path) -> Iterator[Path]:
         yield holder
 
 
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` where no file could be written as `path`."""
+    with _entered(check_replaceable(path)):
+        pass
+
+
 @contextmanager
 def _holder(path: Path) -> Iterator[Path]:
     """A private folder beside `path`, so that two writers never meet and a crash leaves nothing under a real name."""

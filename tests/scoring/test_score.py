@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -163,6 +164,14 @@ def test_a_fault_in_the_last_pair_is_found_before_the_model_is_loaded(random_mod
     frame = pl.concat([many(10), pairs(("why", "the fox " * 300, "no"))])
     with pytest.raises(InputError, match="1 of 11 pairs are longer"):
         score(frame, random_model, FAST, tmp_path)
+
+
+def test_a_store_that_cannot_be_written_is_found_before_the_model_is_loaded(random_model, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(scorer, "open_engine", lambda *_: pytest.fail("the model was loaded"))
+    for root in (tmp_path / "file", Path("/proc/none")):
+        with pytest.raises(OutputError):
+            score(many(5), random_model, FAST, root)
 
 
 def test_too_long_stops_with_the_pair_named_or_sets_it_aside(random_model, tmp_path):
