@@ -85,6 +85,7 @@ HARMLESS = {
     "curate/base/credentials.py": "strikes passwords out of what is shown",
     "curate/models/faults.py": "says what could not be loaded",
     "curate/base/limits.py": "refuses input without end",
+    "curate/base/passing.py": "how long a server is waited for",
     "curate/base/namesake.py": "refuses to run where another package of the name is installed",
     "curate/base/locks.py": "says who runs, not what comes of it",
     "curate/base/memory.py": "what becomes of freed memory",

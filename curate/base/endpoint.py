@@ -8,11 +8,10 @@ import os
 import random
 import re
 from concurrent.futures import Future, wait
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from curate.base.errors import InputError, UsageError
+from curate.base.passing import IN_PASSING, NOT_DONE, retry_after
 
 try:
     import httpx
@@ -20,8 +19,6 @@ except ImportError as error:
     raise InputError("asking a server needs httpx", remedy="pip install 'curate-preferences[server]'") from error
 
 KEY_VARIABLES = ("CURATE_SERVER_KEY", "OPENAI_API_KEY")  # the first that is set is sent as a Bearer token
-IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try
-BUSY = {429, 503}  # of these, those that say nothing about the request itself
 LONGEST_REST = 60.0  # seconds between two tries, unless the server asks for more
 CONNECT_SECONDS = 30.0
 TELL_SECONDS = 10.0  # a longer rest is told
@@ -122,7 +119,7 @@ class Fault(Exception):
 
 def _lasting(response: httpx.Response) -> httpx.Response:
     if response.status_code in IN_PASSING:
-        raise Fault(status(response), retry_after(response), response.status_code in BUSY)
+        raise Fault(status(response), retry_after(response.headers) or 0.0, response.status_code in NOT_DONE)
     return response
 
 
@@ -179,18 +176,6 @@ def status(response: httpx.Response) -> str:
     """HTTP status and the server's own message."""
     said = message(response)
     return f"HTTP {response.status_code}" + (f": {said}" if said else "")
-
-
-def retry_after(response: httpx.Response) -> float:
-    """Seconds that the server asks to wait, 0 when it does not."""
-    text = response.headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def refusal(endpoint: Endpoint, response: httpx.Response, remedy: str) -> InputError:

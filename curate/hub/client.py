@@ -8,11 +8,11 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from curate.base.credentials import redacted
 from curate.base.errors import CurateError, OutputError, causes
+from curate.base.passing import IN_PASSING, NOT_DONE, retry_after
 from curate.base.progress import console, say
 
 try:
@@ -31,12 +31,10 @@ try:
 except ImportError as error:
     raise OutputError("publishing needs huggingface_hub", remedy="pip install 'curate-preferences[hub]'") from error
 
-IN_PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone at the next try
 UNREACHED = (httpx2.TransportError, httpx2.InvalidURL, ImportError, ConnectionError, TimeoutError)
 """ImportError: a proxy of a kind that needs a package; the last two are of hf_xet, which sends the files."""
 FAILURES = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 TIMEOUT = httpx2.Timeout(300, connect=30, pool=None)  # seconds without a byte
-NOT_DONE = {429, 503}  # of these, those that say that the request was not carried out
 LONGEST_REST = 30.0  # seconds between two tries, unless the Hub asks for more
 TELL_SECONDS = 5.0  # a longer rest is told
 AGAIN = "run the same command again: what has arrived is not sent again"
@@ -106,13 +104,7 @@ def _told(headers: httpx2.Headers) -> float | None:
     limit = parse_ratelimit_headers(headers)
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds + 1)
-    text = headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+    return retry_after(headers)
 
 
 def token_for(repo: str) -> str:
