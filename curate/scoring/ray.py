@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,15 +130,17 @@ def _in_order(
     context.execution_options.preserve_order = True
     chunk = CHUNK_PAIRS
     ranges = [{"first": first, "rows": chunk} for first in range(0, height, chunk)]
-    done = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
-        ScoreActor,
-        fn_constructor_args=arguments,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(workers, len(ranges))),
-        max_restarts=DEATHS,
-        max_task_retries=DEATHS,
-        **resources,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of options that Ray has no other way to give
+        done = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
+            ScoreActor,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(ranges))),
+            max_restarts=DEATHS,
+            max_task_retries=DEATHS,
+            **resources,
+        )
     for row in _until_death(done.iter_rows(), chunk, height):
         yield pickle.loads(row["done"])
 
@@ -167,6 +170,7 @@ def _cluster(params: ScoreParams) -> Iterator[dict[str, float]]:
     """Ray, started or joined for this block; yields what each actor gets of it."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # else its plans and its advice are on the screen
     try:
         import ray
     except ImportError as error:
