@@ -1,6 +1,7 @@
 """The server engine against a small server with every fault. tests/test_real_server.py has a real one."""
 
 import asyncio
+import json
 import threading
 import time
 from pathlib import Path
@@ -661,6 +662,17 @@ def test_a_request_that_is_too_large_is_cut(opened):
     with pytest.raises(InputError, match="refuses the request") as caught:
         engine(small(fault)).logps([*sequences, sequence(140, 40)])
     assert "HTTP 413" in caught.value.details["found"]
+
+
+def test_a_request_whose_answer_is_cut_short_on_its_way_is_cut(opened):
+    small, engine = opened
+
+    def cut(_, request):
+        whole = json.dumps(completion(request)[1])
+        return (200, whole[:6000]) if len(whole) > 6000 else None
+
+    sequences = several(60)
+    assert engine(small(cut), concurrency=2).logps(sequences) == pytest.approx(expected(sequences))
 
 
 def test_a_request_that_the_servers_memory_does_not_hold_is_cut(opened):

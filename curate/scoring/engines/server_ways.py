@@ -135,11 +135,11 @@ class WholePrompts:
     async def logps(
         self, client: httpx.AsyncClient, server: Server, sequences: Sequence[TokenSequence], timeout: float
     ) -> list[float]:
-        """A refused request is cut: it may be too large for the server's memory or what stands in front of it, or one
-        sequence of it be at fault."""
+        """A refused request is cut, and one whose answer comes in part: it may be too large for the server's memory or
+        what stands in front of it, or one sequence of it be at fault."""
         try:
             response = await server.post(client, "/v1/completions", request(server.model, sequences), timeout)
-            if response.status_code not in TOO_LARGE or len(sequences) == 1:
+            if len(sequences) == 1 or not (response.status_code in TOO_LARGE or _in_part(response)):
                 return logps_of(server, response, sequences)
         except Fault as fault:
             if "out of memory" not in str(fault).lower() or len(sequences) == 1:
@@ -147,6 +147,15 @@ class WholePrompts:
         half = len(sequences) // 2
         first = await self.logps(client, server, sequences[:half], timeout)
         return first + await self.logps(client, server, sequences[half:], timeout)
+
+
+def _in_part(response: httpx.Response) -> bool:
+    """Whether an answer is no JSON, as one that was cut short is not."""
+    try:
+        response.json()
+    except ValueError:
+        return bool(response.status_code == 200)
+    return False
 
 
 def request(model: str, sequences: Sequence[TokenSequence]) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def logps_of(server: Server, response: httpx.Response, sequences: Sequence[Token
             "the server's answer is no completion of each prompt",
             field=str(server),
             found=f"{type(error).__name__}: {shown(str(error))}",
-            remedy="check that the address is that of a vLLM server",
+            remedy="check that the address is that of a vLLM server, and that nothing in front cuts answers short",
         ) from None
     return [_response_sum(server, answer, s) for answer, s in zip(answers, sequences, strict=True)]
 
