@@ -54,7 +54,16 @@ def merged(net: Any, folder: Path) -> Any:
             "a model that is an adapter needs peft", remedy="pip install 'curate-preferences[train]'"
         ) from error
     with loading("adapter", folder):
-        adapted = PeftModel(net, PeftConfig.from_pretrained(folder))
+        config = PeftConfig.from_pretrained(folder)
+        if config.is_prompt_learning:
+            raise InputError(
+                "the adapter is a learned prompt, which no weights can take up",
+                file=folder / CONFIG,
+                field="peft_type",
+                found=str(config.peft_type.value),
+                expected="an adapter that merges into its base's weights, as LoRA does",
+            )
+        adapted = PeftModel(net, config)
         found = adapted.load_adapter(folder, adapted.active_adapter)  # (from_pretrained keeps what it finds)
         if names := sorted({*found.missing_keys, *found.unexpected_keys}):
             raise InputError(

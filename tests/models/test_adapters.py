@@ -85,18 +85,16 @@ def test_an_adapter_whose_weights_have_no_place_in_the_base_is_refused(folders, 
     assert "q_proj.lora_A" in caught.value.details["field"]
 
 
-def test_an_adapter_on_what_is_the_heads_weight_too_is_refused(folders, tmp_path):
-    """PEFT leaves the head as it is; merged, the adapter would change both."""
-    from peft import LoraConfig, get_peft_model
+def test_a_learned_prompt_is_refused(folders, tmp_path):
+    from peft import PromptTuningConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    net = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(folders[0]), LoraConfig(r=4, target_modules=["embed_tokens"])
-    )
-    net.save_pretrained(tmp_path / "a")
-    with pytest.raises(InputError, match="other parts of its base") as caught:
-        load_model(resolve(tmp_path / "a"), "float32")
-    assert caught.value.details["field"] == "model.embed_tokens"
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    net = get_peft_model(AutoModelForCausalLM.from_pretrained(folders[0]), config)
+    net.save_pretrained(tmp_path / "prompt")
+    with pytest.raises(InputError, match="learned prompt") as caught:
+        load_model(resolve(tmp_path / "prompt"), "float32")
+    assert caught.value.details["found"] == "PROMPT_TUNING"
 
 
 def test_an_adapter_beside_a_whole_model_is_refused(folders, tmp_path):
