@@ -17,6 +17,7 @@ from curate.base.progress import say
 from curate.base.public import last_part
 from curate.models import adapters
 from curate.models.faults import check_digest
+from curate.models.softcap import capped
 from curate.project.params import ModelParams
 
 REFERENCE_FILE = "reference.json"
@@ -235,6 +236,8 @@ def _describe(name: str, commit: str | None, path: Path, trust_remote_code: bool
     stamp = _stamp(read)
     for file in read:
         digest.update(f"{file.relative_to(path)} {_content_digest(file)}\n".encode())
+    if capped(described):  # what was computed before caps were heeded is another model's
+        digest.update(b"soft-capped attention\n")
     context = _context(described, path)
     return Model(name, commit, path, digest.hexdigest()[:32], context, trust_remote_code, stamp=stamp)
 

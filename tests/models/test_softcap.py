@@ -1,10 +1,14 @@
 """Gemma 2's soft-capped attention, which transformers' default attention leaves out."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from tiny import byte_tokenizer, forest, small
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from curate.base.files import file_digest
 from curate.models.classifiers import load_classifier, load_config
 from curate.models.resolve import resolve
 from curate.scoring.engines.transformers import TransformersEngine
@@ -24,8 +28,6 @@ def save(folder, kind, make):
 @pytest.mark.parametrize("kind", ["gemma2", "vaultgemma"])
 @torch.no_grad()
 def test_scores_are_those_of_capped_attention(kind, tmp_path):
-    from transformers import AutoModelForCausalLM
-
     net, model = save(tmp_path, kind, AutoModelForCausalLM)
     sequences = forest()
     expected = []
@@ -38,9 +40,20 @@ def test_scores_are_those_of_capped_attention(kind, tmp_path):
 
 @torch.no_grad()
 def test_ratings_are_those_of_capped_attention(tmp_path):
-    from transformers import AutoModelForSequenceClassification
-
     net, model = save(tmp_path, "gemma2", AutoModelForSequenceClassification)
     loaded = load_classifier(model, load_config(model, "rating model"), "float32", "rating model")
     tokens = torch.arange(3, 43)[None]
     assert torch.allclose(loaded(tokens).logits, net(tokens).logits, atol=1e-4)
+
+
+def test_what_was_computed_without_the_cap_is_not_found_again(tmp_path):
+    """Answers and verdicts are kept by the digest, which stays that of the files for every other model."""
+    files = ["config.json", "model.safetensors"]
+    for folder, kind in (("capped", "gemma2"), ("plain", "llama")):
+        AutoModelForCausalLM.from_config(small(kind)).save_pretrained(tmp_path / folder)
+        byte_tokenizer().save_pretrained(tmp_path / folder)
+        of_files = hashlib.sha256()
+        for name in files:
+            of_files.update(f"{name} {file_digest(tmp_path / folder / name)}\n".encode())
+        same = resolve(tmp_path / folder).digest == of_files.hexdigest()[:32]
+        assert same == (folder == "plain")
