@@ -85,10 +85,11 @@ class Divergence:
         start, fed, cache = ids.shape[1], ids, None
         caches = _caches(policy)
         for _ in range(self.tokens):
+            positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -fed.shape[1] :]
             out = policy(
                 input_ids=fed,
                 attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp_min(0)[:, -fed.shape[1] :],
+                position_ids=None if len(prompts) == 1 else positions,  # some count from another number (RoBERTa)
                 past_key_values=cache,
                 use_cache=caches,
                 logits_to_keep=1,

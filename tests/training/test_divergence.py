@@ -118,10 +118,11 @@ KINDS = {
     "gpt2": {"n_positions": 128},  # learned positions
     "openai-gpt": {"n_positions": 128},  # no cache
     "mamba": {},  # a cache of another kind
+    "roberta": {"is_decoder": True},  # positions that are not counted from 0
     "rwkv": {"context_length": 128},  # and padding that its state reads
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "attention_window_size": 16},
 }
-ALONE = {"rwkv", "recurrent_gemma"}
+ALONE = {"roberta", "rwkv", "recurrent_gemma"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -103,8 +103,6 @@ class TransformersGeneration:
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[Request]) -> list[Generated]:
-        from curate.base.light import transformers
-
         draw = Draw(requests, self.device)
         limits = torch.tensor([request.max_tokens for request in requests], device=self.device)
         written = torch.zeros((len(requests), int(limits.max())), dtype=torch.int64, device=self.device)
@@ -112,20 +110,21 @@ class TransformersGeneration:
         stopped = torch.zeros_like(limits, dtype=torch.bool)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
 
-        cache = transformers.DynamicCache(config=self.model.config)
+        cache: Any = None  # then what the model makes: some have one of their own kind (MiniMax)
         ids, mask = _left_padded(requests, self.device)
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
         rows = torch.arange(len(requests), device=self.device)  # which request each row of the batch is
         live = torch.ones_like(stopped)
         for step in range(written.shape[1]):
-            logits = self.model(
+            out = self.model(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=positions,
+                position_ids=None if len(requests) == 1 else positions,  # some count from another number (RoBERTa)
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-            ).logits[:, -1]
+            )
+            logits, cache = out.logits[:, -1], out.past_key_values
             finite &= (logits.amax(-1).isfinite() | ~live).all()
             tokens = draw.next(logits.float(), rows, step)
             ended = torch.isin(tokens, self.stop)

@@ -90,7 +90,7 @@ def test_memory_that_runs_out_amid_the_answers_changes_none(model, stop, prompts
     most = 6 * (max(map(len, prompts)) + 20)
 
     def forward(input_ids=None, past_key_values=None, **more):
-        held = past_key_values.get_seq_length()
+        held = past_key_values.get_seq_length() if past_key_values else 0
         if held and len(input_ids) * (held + 1) > most:
             full.append(len(input_ids))
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -101,13 +101,14 @@ def test_memory_that_runs_out_amid_the_answers_changes_none(model, stop, prompts
     assert engine.generate(requests) == expected and len(full) == 2
 
 
-@pytest.mark.parametrize("kind", ["gemma2", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["gemma2", "gpt2", "llama", "minimax", "roberta"])
 def test_other_architectures(kind, tmp_path):
-    """Soft-capped with a sliding window shorter than the sequence, learnt positions, grouped queries."""
+    """Soft-capped with a sliding window shorter than the sequence, learnt positions, grouped queries, a cache of its
+    own, positions that are not counted from 0."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    more = {"sliding_window": 8} if kind == "gemma2" else {}
+    more = {"gemma2": {"sliding_window": 8}, "roberta": {"is_decoder": True}}.get(kind, {})
     AutoModelForCausalLM.from_config(small(kind, **more)).save_pretrained(tmp_path)
     engine = TransformersGeneration(resolve(tmp_path), "float32", {3, 4})
     draw = np.random.default_rng(0)
