@@ -61,11 +61,13 @@ def _check_causal(loaded: Any, model: Model) -> None:
     here, there = (loaded(input_ids=each, use_cache=False).logits[0].float() for each in (first, second))
     moved = (here - there).abs().mean(-1)  # [tokens]
     # The median: in a mixture of experts rounding may send a token elsewhere.
-    if moved[:half].median() > SEES * moved[half:].mean():
+    prefix = getattr(loaded.config, "prefix_lm", False)  # HRM-Text: only where it is told which tokens are the prompt
+    if prefix or moved[:half].median() > SEES * moved[half:].mean():
         raise InputError(
             "not a causal language model: what it predicts goes by the tokens that follow",
             file=model.path,
-            found=f"model_type {loaded.config.model_type}, is_decoder {getattr(loaded.config, 'is_decoder', None)}",
+            found=f"model_type {loaded.config.model_type}, "
+            + ("prefix_lm True" if prefix else f"is_decoder {getattr(loaded.config, 'is_decoder', None)}"),
             expected="a model in which a token sees only those before it",
             remedy="give a causal language model; where this one was trained as such, config.json has is_decoder true",
         )

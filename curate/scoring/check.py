@@ -190,8 +190,11 @@ def _parity(
 
 @torch.inference_mode()
 def exact(model: Model, sequences: Sequence[TokenSequence]) -> np.ndarray:
-    """Log-probs by the plain model in float64, one sequence at a time: float64 [sequences], nats."""
+    """Log-probs by the plain model in float64, with the attention that its makers wrote out, one sequence at a time:
+    float64 [sequences], nats."""
     net: Any = load_model(model, "float64").eval()
+    if not getattr(net.config, "alibi", False):  # Falcon's, which transformers adds twice there
+        net.set_attn_implementation("eager")
     if hasattr(net, "set_experts_implementation"):
         net.set_experts_implementation("eager")  # torch's grouped product has no float64
     out = np.empty(len(sequences))

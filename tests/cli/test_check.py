@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny import CHATML, byte_tokenizer, pairs, save_model
+from tiny import CHATML, byte_tokenizer, pairs, save_model, small
 from typer.testing import CliRunner
 
 from curate.base import files
@@ -47,6 +47,19 @@ def test_a_model_of_few_positions(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     told = json.loads(check(tmp_path, "--json").stdout)
     assert told["packs"] is True and told["parity"]["one_by_one"] < 1e-5
+
+
+def test_what_transformers_default_attention_leaves_out_is_found(tmp_path, monkeypatch):
+    """Were a soft cap not seen to, the engine would leave it out, and so would a model that attends as it does."""
+    from transformers import AutoModelForCausalLM
+
+    config = small("gemma2", attn_logit_softcapping=2.0, vocab_size=len(byte_tokenizer()))
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert json.loads(check(tmp_path, "--json").stdout)["usable"] is True
+    monkeypatch.setattr("curate.models.load.attend_capped", lambda _: None)
+    told = json.loads(check(tmp_path, "--json").stdout)
+    assert told["usable"] is False and "not the model's" in str(told["faults"])
 
 
 def test_one_thread_is_one_thread(monkeypatch):

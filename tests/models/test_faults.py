@@ -34,6 +34,22 @@ def test_a_model_whose_tokens_see_what_follows_is_refused(tmp_path):
             assert "is_decoder False" in caught.value.details["found"]
 
 
+def test_a_model_whose_prompt_sees_itself_whole_is_refused(tmp_path):
+    """Without being told which tokens are the prompt it predicts like a causal one, and that is another model."""
+    from tiny import byte_tokenizer, small
+    from transformers import AutoModelForCausalLM
+
+    for prefix in (False, True):
+        AutoModelForCausalLM.from_config(small("hrm_text", prefix_lm=prefix)).save_pretrained(tmp_path)
+        byte_tokenizer().save_pretrained(tmp_path)
+        if not prefix:
+            load_model(resolve(tmp_path), "float32")
+            continue
+        with pytest.raises(InputError, match="not a causal language model") as caught:
+            load_model(resolve(tmp_path), "float32")
+        assert "prefix_lm True" in caught.value.details["found"]
+
+
 def _changed(**keys):
     def change(text):
         return json.dumps({**json.loads(text), **keys}).encode()
