@@ -217,6 +217,8 @@ def _load(model: Model, dtype: str) -> tuple[Any, float]:
     _check_config(model, config, architecture)
     renamed = {"key_mapping": {"^score_head": "score"}} if safe_rlhf else {}
     net = load_classifier(model, config, dtype, WHAT, **renamed)
+    if safe_rlhf:
+        net.config.get_text_config().pad_token_id = -1  # no token: transformers reads the last that is not of padding
     return net, _weight(model, "score_head.bias") if safe_rlhf else 0.0
 
 

@@ -111,12 +111,14 @@ def test_without_a_template_the_format_is_safe_rlhfs(tmp_path, capsys):
 
 @pytest.mark.parametrize("bias", [None, 1.25])
 def test_safe_rlhfs_own_class_is_read(tmp_path, bias):
-    """The same weights as a `LlamaForScore`, whose head has another name and perhaps a bias."""
+    """The same weights as a `LlamaForScore`, whose head has another name and perhaps a bias, and reads the last token
+    even where that is the one of padding, as the end of text may be."""
     folder = save_rater(tmp_path)
     text = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\nno<|im_end|>\n"
     expected = alone(folder, text) + (bias or 0)
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["LlamaForScore"], "score_dim": 1, "score_type": "cost", "bias": bias is not None}
+    config["pad_token_id"] = AutoTokenizer.from_pretrained(folder)("\n")["input_ids"][-1]
     config = {name: value for name, value in config.items() if name not in ("id2label", "label2id", "num_labels")}
     (folder / "config.json").write_text(json.dumps(config))
     weights = load_file(folder / "model.safetensors")
