@@ -24,6 +24,7 @@ from curate.evaluation.suites import metrics
 from curate.evaluation.suites.base import Bench, Columns, Metric, Options, Row, make_item, results, told, user
 from curate.pairs.identity import digest
 from curate.scoring.engines import installed
+from curate.scoring.packing import probe
 
 # It warns of how it is called, of keys that a task file leaves out, and of each example that it cuts, which we count.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -110,6 +111,9 @@ def answered(
     cache = _cache(bench)
     close_all()  # one model at a time in the device's memory
     loaded = load_model(bench.model, bench.dtype).eval()
+    if unpadded := probe.padding_fault(loaded, bench.dtype):
+        say(f"evaluate: the harness asks this model one request at a time, which is slower: {unpadded}")
+        batch = 1
     model = HFLM(pretrained=loaded, tokenizer=load_tokenizer(bench.model), batch_size=batch)
     try:
         found = simple_evaluate(

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from tiny import break_weights, save_model
+import torch
+from tiny import break_weights, byte_tokenizer, save_model, small
+from transformers import AutoModelForCausalLM
 
 from curate.base.device import device_type
 from curate.base.errors import InputError, OutputError, UsageError
@@ -277,6 +279,32 @@ def test_the_harness_keeps_no_answer_for_another_tokenizer(model, tmp_path, task
 
     first, second = said(model, "state"), said(resolve(other), "state")
     assert resolve(other).digest == model.digest and first != second == said(resolve(other), "new")
+
+
+def test_an_answer_through_the_harness_is_not_moved_by_padding(tmp_path, task):
+    """A recurrent state reads it."""
+    kinds = {"block_types": ["recurrent", "attention"], "attention_window_size": 64}
+    torch.manual_seed(0)
+    net = AutoModelForCausalLM.from_config(small("recurrent_gemma", **kinds))
+    with torch.no_grad():
+        for weight in net.parameters():  # else it says one token whatever it is asked
+            weight.add_(0.2 * torch.randn(weight.shape))
+    net.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    rows = [{"q": "zyxw " * length, "choices": ["fox"]} for length in (1, 9, 2, 5)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = (task / "own.yaml").read_text().replace(str(task.parent / "rows.jsonl"), str(tmp_path / "rows.jsonl"))
+    own = own.replace("multiple_choice", "generate_until").replace("metric: acc", "metric: exact_match")
+    own = own.replace("doc_to_choice: choices\n", "generation_kwargs: {max_new_tokens: 12, until: []}\n")
+    (tmp_path / "own.yaml").write_text(own.replace("doc_to_target: gold", "doc_to_target: '{{choices[0]}}'"))
+
+    def said(batch):
+        bench = SimpleNamespace(model=resolve(tmp_path), dtype="float32", state=tmp_path / f"{batch}", counts={})
+        wanted = {"curate_own": [0, 1, 2, 3]}
+        found = answered(bench, [_task("curate_own", str(tmp_path))], wanted, shots=0, chat_template=True, batch=batch)
+        return [one["resps"] for one in found["curate_own"]]
+
+    assert said(4) == said(1)
 
 
 @pytest.mark.parametrize("kind", ["choices", "answers"])
