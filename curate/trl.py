@@ -16,6 +16,7 @@ from typing import Any
 
 from curate.base.errors import InputError, UsageError, first_line
 from curate.models.rendering import CHUNK
+from curate.models.softcap import attend_capped
 from curate.pairs.schema import WEIGHTS
 
 TESTED = "1.16"  # the minor version; the tests run 1.16.0
@@ -112,6 +113,7 @@ class WeightedDPOTrainer(DPOTrainer):
             eval_dataset=eval_dataset,
             **options,
         )
+        self._attend_capped()
         self.data_collator: Any = WithWeights(self.data_collator)
         # TRL reads them from the batch, always: where the pairs do not have them, _compute_loss puts them there.
         self.precompute_ref_logps = True
@@ -141,9 +143,15 @@ class WeightedDPOTrainer(DPOTrainer):
             desc=f"Tokenizing {dataset_name} dataset",
         )
 
+    def _attend_capped(self) -> None:
+        """The models, which TRL may have loaded, as `curate score` loads them."""
+        for net in filter(None, (self.model, self.ref_model)):
+            attend_capped(net)
+
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         if not self.args.precompute_ref_log_probs:  # evaluate() asks
             return dataset
+        self._attend_capped()
         if REFERENCE[0] not in dataset.column_names:
             return super()._precompute_ref_logps(dataset, name, batch_size)
         self._check_reference(dataset, name, batch_size)

@@ -146,6 +146,26 @@ def test_with_weights_one_it_is_trls_own_loss(make, sides, model, kind):
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "reference"])
+def test_attention_is_capped_as_in_scoring(make, sides, model, stored):
+    """Gemma 2's, which transformers' default leaves out."""
+    tokenizer = load_tokenizer(model)
+    torch.manual_seed(0)
+    capped = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
+    config = small("gemma2", vocab_size=len(tokenizer), max_position_embeddings=256, **capped)
+    policy = AutoModelForCausalLM.from_config(config)
+    options = {"processing_class": tokenizer, "check_tolerance": math.inf}
+    if not stored:
+        options |= {"train_dataset": sides[0].remove_columns(REFERENCE), "ref_model": copy.deepcopy(policy)}
+    trainer = make(policy=policy, **options)
+    plain = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    plain.load_state_dict(policy.state_dict())
+    for net in filter(None, (trainer.model, trainer.ref_model)):
+        with torch.no_grad():
+            ids = first(trainer)["input_ids"][:1]
+            torch.testing.assert_close(net.eval()(ids).logits, plain.eval()(ids).logits)
+
+
 @pytest.mark.parametrize(("optimizer", "rate", "accumulation"), [("sgd", 1e-2, 1), ("adamw_torch", 1e-3, 2)])
 def test_three_steps_are_our_trainers(make, model, frame, sides, tmp_path, optimizer, rate, accumulation):
     """The same order of pairs, gradients accumulated over batches, and the held-out loss before and after."""
