@@ -40,7 +40,7 @@ def margins(arms: Sequence[Arm]) -> Drawn:
         "The margin is β·Δ of the chosen response minus β·Δ of the rejected one: how much further the policy has "
         "moved towards the chosen response. Solid: pairs it trains on; dashed: held-out pairs. A solid line that "
         "rises away from its dashed one is overfitting. The margin is unweighted in every arm, so arms compare. "
-        f"{_turned_said(arms)}{seeds_said(arms)}{_left_out(arms)}",
+        f"{_turned_said(arms)}{lines_said(arms)}{_left_out(arms)}",
         margin_figure(arms, PALETTE),
     )
 
@@ -62,7 +62,7 @@ def accuracies(arms: Sequence[Arm]) -> Drawn:
         f"Share of pairs with a positive reward margin over the steps. {_ends(arms, 'heldout_accuracy')}",
         "The share of pairs whose margin is positive. The dotted line is chance. At step 0 policy and reference are "
         f"the same model and every margin is zero but for rounding, so the first point says nothing. "
-        f"{seeds_said(arms)}{_wilson_said(arms)}{_left_out(arms)}",
+        f"{lines_said(arms)}{_wilson_said(arms)}{_left_out(arms)}",
         figure,
     )
 
@@ -92,7 +92,7 @@ def rewards(arms: Sequence[Arm]) -> Drawn:
         f"Chosen: {_ends(arms, 'heldout_chosen_reward')} Rejected: {_ends(arms, 'heldout_rejected_reward')}",
         "β·Δ(y) is β times the change of the response's log-probability since the reference model. Above zero the "
         "response has become likelier, below zero less likely. A chosen reward that sinks means that the margin "
-        f"grows only because the rejected response sinks faster. {seeds_said(arms)}{_left_out(arms)}",
+        f"grows only because the rejected response sinks faster. {lines_said(arms)}{_left_out(arms)}",
         figure,
     )
 
@@ -113,7 +113,7 @@ def divergence(arms: Sequence[Arm]) -> Drawn | None:
         "How far the policy has moved in what it would say itself, in nats a response: for each of some held-out "
         "prompts a response is drawn from the policy, and the divergence of its next-token distribution from the "
         "reference's is summed along it. At the same held-out accuracy, the lower the better: the same preference "
-        f"for less change. {seeds_said(arms)}{_left_out(arms)}",
+        f"for less change. {_seeds_said(arms)}{_left_out(arms)}",
         figure,
     )
 
@@ -167,7 +167,18 @@ def legend(figure: Figure, arms: Sequence[Arm], colours: Sequence[str], sides: S
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
 
 
-def seeds_said(arms: Sequence[Arm]) -> str:
+def lines_said(arms: Sequence[Arm]) -> str:
+    """How many seeds the lines are made of, and whether of fewer pairs than the numbers at the end."""
+    fewer = " Lines are of fewer pairs (train.eval_pairs) than the numbers at the end (train.end_pairs)."
+    return _seeds_said(arms) + (fewer if any(_of_fewer(run) for arm in arms for run in arm.runs) else "")
+
+
+def _of_fewer(run: Run) -> bool:
+    each = (run.record.get("train") or {}).get("eval_pairs")
+    return each is not None and run.rewards is not None and any(len(run.rewards.filter(side=s)) > each for s in SIDES)
+
+
+def _seeds_said(arms: Sequence[Arm]) -> str:
     """How many seeds lines and bands are made of."""
     counts = sorted({len(arm.runs) for arm in arms})
     if counts == [1]:

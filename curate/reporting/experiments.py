@@ -58,7 +58,7 @@ def subset_margins(arms: Sequence[Arm]) -> Drawn:
         "Reward margin on balanced and imbalanced pairs",
         f"Reward margin of DPO over the steps, by the subset it is trained on. At the end, in nats: {ends}.",
         f"DPO, trained on each subset apart. Solid: the pairs it trains on; dashed: held-out pairs, the same for "
-        f"all arms. {curves.seeds_said(arms)} At the end, in nats: {ends}.",
+        f"all arms. {curves.lines_said(arms)} At the end, in nats: {ends}.",
         curves.margin_figure(arms, [ARM_COLOURS[arm.name] for arm in arms]),
         (
             Formula("Figure 3", "The reward margin of D_imbalanced is higher than that of D_balanced.", "paper"),

@@ -63,6 +63,8 @@ def _reading(shown: Sequence[Arm], arms: Sequence[Arm]) -> str:
         )
     if turned := [safe(arm.name) for arm in shown if arm.turned]:
         said += f" No line, for training pairs were turned round and held-out ones were not: {', '.join(turned)}."
+    if validated := [safe(arm.name) for arm in shown if arm.validation]:
+        said += f" Measured on validation pairs instead of held-out ones: {', '.join(validated)}."
     if any(len(arm.runs) > 2 for arm in shown):
         said += " Thin bars: 95% intervals over the seeds."
     if any("heldout_margin" in arm.over_prompts for arm in shown):

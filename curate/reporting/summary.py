@@ -16,7 +16,7 @@ from curate.pairs.artefact import read_with_provenance
 from curate.pairs.schema import PAIRS, RAW, REJECTS, STAGES, check_columns
 from curate.reporting import faults, folders, tables
 from curate.reporting.evaluations import MOST_COLUMNS, estimate_tables
-from curate.reporting.inputs import MEASURES, SIDES, Run, read_run
+from curate.reporting.inputs import MEASURES, SIDES, read_run
 from curate.reporting.table import Cell, Table, from_json
 from curate.reporting.verdict import imbalance, sentences
 from curate.selection import measure
@@ -165,18 +165,13 @@ def _estimates(arms: list[compare.Arm], most: int | None) -> list[Table]:
     ]
 
 
-def _measure(run: Run, side: str, name: str) -> Cell:
-    """A measure of a run. It starts as the reference, where every reward is 0: which is higher is rounding alone."""
-    value: Cell = run.metrics[side].get(name)
-    return None if (side, name) == ("start", "rewards/accuracies") else value
-
-
 def _run(path: Path) -> Summary:
     run = read_run(path)
     plain = {key: value for key, value in run.metrics.items() if not isinstance(value, dict)}
-    ends = [side for side in ("start", *SIDES) if isinstance(run.metrics.get(side), dict)]
-    names = [*MEASURES, "kl"]
-    rows: list[list[Cell]] = [[name, *(_measure(run, side, name) for side in ends)] for name in names]
+    rows: list[list[Cell]] = [[name, *(run.metrics[side].get(name) for side in SIDES)] for name in (*MEASURES, "kl")]
+    if run.rewards is not None:
+        rows.insert(0, ["pairs measured", *(run.rewards.filter(side=side).height for side in SIDES)])
+    validated = "; heldout: validation pairs" if (run.record.get("train") or {}).get("validation_fraction") else ""
     wrong = [
         f"{name} is no finite number in {bad:,} of {run.curve.height:,} rows of curve.csv"
         for name in MEASURES
@@ -186,8 +181,8 @@ def _run(path: Path) -> Summary:
     found = [
         *from_json("Run", {**plain, "evaluations": run.curve["step"].n_unique(), **gaps}),
         Table(
-            "Metrics (rewards, logps and kl in nats; held out, margins and accuracies ↑, loss and kl ↓)",
-            ["", *ends],
+            f"Metrics (rewards, logps and kl in nats; held out, margins and accuracies ↑, loss and kl ↓{validated})",
+            ["", *SIDES],
             rows,
         ),
     ]

@@ -29,10 +29,6 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     if "/" in str(base.get("name", "")) and base.get("commit"):
         front["base_model"] = base["name"]
     counts = f"{data['training']:,} training and {data['heldout']:,} {measured} pairs"
-    rows = [
-        (measure, *(metrics[side].get(measure) for side in ("train", "heldout")))
-        for measure in ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
-    ]
     kl = metrics["heldout"].get("kl")
     return "\n".join(
         [
@@ -49,9 +45,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             "another; nothing here shows that it is safe to deploy.",
             "",
             "## At the end\n",
-            f"| | train | {measured} |",
-            "|---|---|---|",
-            *(f"| {name} | {train:.4f} | {heldout:.4f} |" for name, train, heldout in rows),
+            *_ends(record, metrics, measured),
             "",
             f"Rewards are beta Delta(y), nats, beta {record['train']['beta']:g}, unweighted whatever the objective.",
             *([f"KL to the reference on {measured} prompts: {kl:.4f} nats a response."] if kl is not None else []),
@@ -71,6 +65,20 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _ends(record: dict[str, Any], metrics: dict[str, Any], measured: str) -> list[str]:
+    """A table of each side's measures, and of how many pairs they are."""
+    most = max(record["train"]["eval_pairs"], record["train"]["end_pairs"])
+    train, heldout = (min(most, record["data"][side]) for side in ("training", "heldout"))
+    return [
+        f"| | {train:,} train pairs | {heldout:,} {measured} pairs |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {metrics['train'][name]:.4f} | {metrics['heldout'][name]:.4f} |"
+            for name in ("loss", "rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected")
+        ),
+    ]
 
 
 USES = {"subset_gap": "subsets", "balance_gap": "weights"}

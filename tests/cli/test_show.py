@@ -216,12 +216,19 @@ def test_report_writes_the_page(root, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_the_accuracy_that_a_run_starts_from_is_rounding_and_is_not_shown(root):
-    """Every reward is 0 there."""
-    record = json.loads(curate("show", root / "runs/dpo/seed-0", "--json").stdout)
-    (rows,) = (rows for title, rows in record["tables"].items() if title.startswith("Metrics"))
-    (accuracies,) = (row for row in rows if row[""] == "rewards/accuracies")
-    assert accuracies["start"] is None and accuracies["heldout"] > 0
+def test_a_run_s_measures_stand_beside_those_of_the_same_pairs(tmp_path):
+    """What it starts from is of the curve's pairs, which are fewer, and is not shown."""
+    artefacts.write_run(tmp_path / "run", "dpo")
+    frame = artefacts.frame(40)
+    rewards = frame.select("pair_id", side=pl.col("split").cast(pl.String), margin=pl.lit(0.5))
+    files.write_parquet(rewards, tmp_path / "run/rewards.parquet", {})
+    made = files.read_json(tmp_path / "run/model/curate.json")
+    for fraction in (0.0, 0.2):
+        files.write_json(made | {"train": {"validation_fraction": fraction}}, tmp_path / "run/model/curate.json")
+        record = json.loads(curate("show", tmp_path / "run", "--json").stdout)
+        ((title, rows),) = ((title, rows) for title, rows in record["tables"].items() if title.startswith("Metrics"))
+        counts = {side: frame.filter(split=side).height for side in ("train", "heldout")}
+        assert rows[0] == {"": "pairs measured", **counts} and ("validation pairs" in title) is (fraction > 0)
 
 
 def test_a_report_is_named_by_its_pairs_and_says_how_they_were_made_where_no_params_are_given(root, tmp_path):

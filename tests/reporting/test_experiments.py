@@ -2,13 +2,15 @@
 
 import artefacts
 import numpy as np
+import polars as pl
 import pytest
 
-from curate.project.params import DEFAULT_ARMS, ArmParams
+from curate.project.params import DEFAULT_ARMS, ArmParams, TrainParams
 from curate.reporting import canvas, dots
 from curate.reporting.arms import arms_of
 from curate.reporting.curves import MOST_ARMS, margins
 from curate.reporting.experiments import _extremes, _of_alphas, _of_variants, experiments
+from curate.reporting.glance import glance
 from curate.reporting.inputs import Material, read_runs
 
 ALPHAS = {f"alpha-{n}": ArmParams(objective="bdpo", weigh={"alpha": alpha}) for n, alpha in enumerate((0.5, 2.0, 0.0))}
@@ -179,6 +181,24 @@ def test_one_seed_makes_no_comparison_and_says_so(made):
         assert not figure.compared
         assert "the bar" not in figure.reading and "band" not in figure.reading, name
         assert "may be chance" in figure.reading or "One seed an arm: no interval over seeds." in figure.reading, name
+
+
+def test_lines_of_fewer_pairs_than_the_ends_are_told(made):
+    (arm,) = arms(made, "dpo", seeds=[0])
+    frame = artefacts.frame(400)
+    rewards = frame.select("pair_id", side=pl.col("split").cast(pl.String), margin=pl.lit(0.5))
+    assert rewards.filter(side="heldout").height < TrainParams().eval_pairs < rewards.filter(side="train").height
+    for rows, fewer in ((rewards, True), (rewards.head(100), False), (None, False)):
+        found = arm._replace(runs=[arm.runs[0]._replace(rewards=rows)])
+        assert ("Lines are of fewer pairs" in margins([found]).reading) is fewer
+
+
+def test_pairs_of_validation_are_told_of_beside_the_first_figure(made):
+    one, other = arms(made, "dpo", "ipo", seeds=[0])
+    tried = one.runs[0]._replace(record={"train": {"validation_fraction": 0.1}})
+    said = "Measured on validation pairs instead of held-out ones: dpo."
+    assert said in glance(artefacts.frame(40), [one._replace(runs=[tried]), other]).reading
+    assert "validation" not in glance(artefacts.frame(40), [one, other]).reading
 
 
 def test_bands_are_drawn_for_several_seeds_and_at_most_so_many_arms(made):

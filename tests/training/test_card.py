@@ -49,7 +49,7 @@ def test_it_says_what_the_model_was_made_of_and_how_well_it_does(run, model):
     record = files.read_json(run / "model" / "curate.json")
     assert record["data"]["sources"] == ["tests"]
     assert "- pairs: `tests`" in text and f"digest `{record['data']['digest']}`" in text
-    assert "of them 48 training and 12 held-out pairs" in text
+    assert "of them 48 training and 12 held-out pairs" in text and "| | 48 train pairs | 12 held-out pairs |" in text
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_validation_pairs_are_not_called_held_out(run):
     record["train"]["validation_fraction"] = 0.25
     text = card.model_card(record, metrics)
     assert "held-out" not in text
-    assert "| | train | validation |" in text and "on validation prompts: 1.5000" in text
+    assert "| | 48 train pairs | 12 validation pairs |" in text and "on validation prompts: 1.5000" in text
 
 
 def test_its_parameters_are_yaml_that_is_read_back(run):
