@@ -73,6 +73,7 @@ class Arm(NamedTuple):
     heldout: int | None = None  # that there were, of which those are drawn
     over_prompts: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """95% intervals of OVER_PROMPTS, of an arm of one run that kept its pairs' rewards."""
+    own_beta: bool = False  # whether its rewards β·Δ are in units of another β than that of the arms
 
     @property
     def objective(self) -> str | None:
@@ -103,9 +104,9 @@ class Arm(NamedTuple):
         return self.validation, self.heldout
 
     @property
-    def own_beta(self) -> bool:
-        """Whether its rewards β·Δ are in units of a β of its own."""
-        return self.params is not None and "beta" in self.params.train
+    def beta(self) -> float | None:
+        """The unit of its rewards β·Δ, where its record says."""
+        return self.runs[0].beta
 
     def values(self, outcome: str) -> dict[int, float]:
         """A measure of OUTCOMES by seed."""
@@ -167,6 +168,9 @@ def arms_of(material: Material, params: Params | None) -> list[Arm]:
     order = {name: place for place, name in enumerate(params.train.arms)} if params else {}
     names.sort(key=lambda name: order.get(name, len(order)))
     found = [_arm(name, [run for run in material.runs if run.arm == name], material, params) for name in names]
+    betas = [arm.beta for arm in found if arm.beta is not None]
+    shared = params.train.beta if params else max(betas, key=betas.count, default=None)
+    found = [arm._replace(own_beta=arm.beta not in (None, shared)) for arm in found]
     heldout = material.frame.filter(split=Split.HELDOUT.value).height
     over = _over_prompts(found, material.frame)
     found = [arm._replace(over_prompts=over.get(arm.name, {})) for arm in found]

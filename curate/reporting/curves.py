@@ -39,10 +39,15 @@ def margins(arms: Sequence[Arm]) -> Drawn:
         f"Reward margin over the training steps. {_ends(arms, 'heldout_margin', 'train_margin')}",
         "The margin is β·Δ of the chosen response minus β·Δ of the rejected one: how much further the policy has "
         "moved towards the chosen response. Solid: pairs it trains on; dashed: held-out pairs. A solid line that "
-        "rises away from its dashed one is overfitting. The margin is unweighted in every arm, so arms compare. "
-        f"{_turned_said(arms)}{lines_said(arms)}{_left_out(arms)}",
+        "rises away from its dashed one is overfitting. The margin is unweighted in every arm, so arms of one β "
+        f"compare. {beta_said(arms)}{_turned_said(arms)}{lines_said(arms)}{_left_out(arms)}",
         margin_figure(arms, PALETTE),
     )
+
+
+def beta_said(arms: Sequence[Arm]) -> str:
+    own = ", ".join(safe(arm.name) for arm in arms if arm.own_beta)
+    return f"In units of a β of their own: {own}. " if own else ""
 
 
 def _turned_said(arms: Sequence[Arm]) -> str:
@@ -92,7 +97,7 @@ def rewards(arms: Sequence[Arm]) -> Drawn:
         f"Chosen: {_ends(arms, 'heldout_chosen_reward')} Rejected: {_ends(arms, 'heldout_rejected_reward')}",
         "β·Δ(y) is β times the change of the response's log-probability since the reference model. Above zero the "
         "response has become likelier, below zero less likely. A chosen reward that sinks means that the margin "
-        f"grows only because the rejected response sinks faster. {lines_said(arms)}{_left_out(arms)}",
+        f"grows only because the rejected response sinks faster. {beta_said(arms)}{lines_said(arms)}{_left_out(arms)}",
         figure,
     )
 

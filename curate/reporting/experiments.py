@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+from curate.project.params import IDLE_KEYS
 from curate.reporting import curves, dots
 from curate.reporting.arms import Arm, comparable, compare
 from curate.reporting.canvas import PALETTE, SUBSET_COLOURS
@@ -194,7 +195,7 @@ def _of_alphas(arms: Sequence[Arm]) -> list[Arm]:
     """
     fit = [arm for arm in arms if _full(arm) and arm.alpha is not None and arm.params]
     fit = [arm for arm in fit if arm.params and not set(arm.params.weigh) - {"alpha"}]
-    by_alpha = max(({arm.alpha: arm for arm in reversed(group)} for group in _alike(fit)), key=len, default={})
+    by_alpha = max(({arm.alpha: arm for arm in reversed(group)} for group in _alike(fit, "alpha")), key=len, default={})
     if len(by_alpha) < 2:
         return []
     found = [arm for arm in arms if any(arm is kept for kept in by_alpha.values())]
@@ -206,14 +207,20 @@ def _of_alphas(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _trained(arm: Arm) -> str:
-    """How the arm was trained, beside its objective, pairs and weights."""
-    known = arm.params
-    return json.dumps([known.train, known.settings], sort_keys=True) if known else ""
+    """How the arm was trained and on which pairs, beside its objective and weights."""
+    known, record = arm.params, arm.runs[0].record
+    train = {name: value for name, value in (record.get("train") or {}).items() if name not in IDLE_KEYS}
+    digest = (record.get("data") or {}).get("digest")
+    return json.dumps([known.train, known.settings, train, digest], sort_keys=True) if known else ""
 
 
-def _alike(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """The arms by how they were trained."""
-    return [list(group) for _, group in groupby(sorted(arms, key=_trained), key=_trained)]
+def _alike(arms: Sequence[Arm], *apart: str) -> list[list[Arm]]:
+    """The arms by how they were trained, and weighed but for `apart`."""
+
+    def way(arm: Arm) -> str:
+        return _trained(arm) + (arm.weigh.model_dump_json(exclude=set(apart)) if arm.weigh else "")
+
+    return [list(group) for _, group in groupby(sorted(arms, key=way), key=way)]
 
 
 def _dpo_like(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
@@ -227,7 +234,11 @@ def _of_variants(arms: Sequence[Arm]) -> list[Arm]:
     dpo, all trained in one way: the most forms of which there are; none where no arm differs."""
     fit = [arm for arm in arms if _full(arm) and arm.objective == "bdpo" and arm.params]
     fit = [arm for arm in fit if arm.params and set(arm.params.weigh) <= {"normalisation", "direction"}]
-    groups = [group for group in _alike(fit) if any(arm.params and arm.params.weigh for arm in group)]
+    groups = [
+        group
+        for group in _alike(fit, "normalisation", "direction")
+        if any(arm.params and arm.params.weigh for arm in group)
+    ]
     by_label = max(({_variant(arm): arm for arm in reversed(group)} for group in groups), key=len, default={})
     found = [arm for arm in fit if any(arm is kept for kept in by_label.values())]
     plain = _dpo_like(found[0], arms) if found else []
@@ -262,6 +273,8 @@ def _dots(
     if baseline:
         reading.append(f"Dotted: the {'mean' if several else 'value'} of {baseline}.")
     reading += [dots.intervals_said(list(labels.values())), _extremes(labels), *notes]
+    if own := curves.beta_said(list(labels.values())):
+        reading.append(own.strip())
     if not several:
         reading.append(CHANCE)
     ends = "; ".join(f"{label}: {_end(arm)}" for label, arm in labels.items())
@@ -290,7 +303,8 @@ def _extremes(labels: dict[str, Arm]) -> str:
     """Which arms have the highest and the lowest of each measure drawn."""
     said = []
     for outcome, what in (("heldout_accuracy", "Held-out accuracy"), ("margin_gap", "the margin gap")):
-        found = {label: mean for label, arm in labels.items() if (mean := arm.spread(outcome))}
+        alike = {label: arm for label, arm in labels.items() if not (arm.own_beta and outcome == "margin_gap")}
+        found = {label: mean for label, arm in alike.items() if (mean := arm.spread(outcome))}
         if found:
             low, high = (pick(found, key=lambda label: found[label].mean) for pick in (min, max))
             lowest, highest = written(found[low]), written(found[high])

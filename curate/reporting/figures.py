@@ -172,7 +172,7 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
 _OF_SUBSETS = (
     ", the colours those in the balanced (near zero) and the imbalanced (far from zero) subset of the training pairs. "
     "Dotted lines stand at the largest |gap| in D_balanced and the smallest in D_imbalanced; they may overlap, since "
-    "the subsets are drawn within groups of equal sign and length."
+    "the subsets are drawn within groups of like pairs (split.match)."
 )
 
 

@@ -57,6 +57,12 @@ class Run(NamedTuple):
         of the pairs' own, and the gap between the two is not overfitting."""
         return bool(self.metrics.get("swapped"))
 
+    @property
+    def beta(self) -> float | None:
+        """The unit of its rewards, where its record says."""
+        train = self.record.get("train")
+        return train.get("beta") if isinstance(train, dict) else None
+
     def final(self, part: str, measure: str) -> float | None:
         """A measure at the run's end, of the part `train`, `heldout` or `overfitting`; None where it is not there."""
         if part == "overfitting" and self.turned:

@@ -41,9 +41,15 @@ class Rewards(NamedTuple):
     seeds: tuple[int, ...]
     sides: dict[str, Side]  # the same prompts in the same order for every arm; one without pairs counts 0
     turned: bool = False  # training pairs, by the objective: there is no gap (`Run.turned`)
+    beta: float | None = None  # the margins' unit
 
     def has(self, measure: Measure) -> bool:
         return not (self.turned and measure == "gap")
+
+    def compares(self, other: Rewards, measure: Measure) -> bool:
+        """Whether both have the measure, in one unit, of a seed in common."""
+        alike = measure == "accuracy" or self.beta == other.beta
+        return alike and self.has(measure) and other.has(measure) and bool(set(self.seeds) & set(other.seeds))
 
 
 class Drawn(NamedTuple):
@@ -74,6 +80,7 @@ def of(runs: Sequence[Run], frame: pl.DataFrame) -> dict[str, Rewards]:
     """
     found: dict[str, dict[int, pl.DataFrame]] = {}
     turned = {run.arm for run in runs if run.turned}
+    betas = {run.arm: run.beta for run in runs}
     keys = frame.select("pair_id", "prompt_key")
     for run in runs:
         if run.rewards is None or (run.record.get("train") or {}).get("validation_fraction"):
@@ -85,7 +92,9 @@ def of(runs: Sequence[Run], frame: pl.DataFrame) -> dict[str, Rewards]:
         return {}
     everything = pl.concat([rewards for by_seed in found.values() for rewards in by_seed.values()])
     prompts = {side: everything.filter(side=side).select("prompt_key").unique().sort("prompt_key") for side in SIDES}
-    return {name: _of(by_seed, prompts)._replace(turned=name in turned) for name, by_seed in found.items()}
+    return {
+        name: _of(by_seed, prompts)._replace(turned=name in turned, beta=betas[name]) for name, by_seed in found.items()
+    }
 
 
 def _of(runs: Mapping[int, pl.DataFrame], prompts: Mapping[str, pl.DataFrame]) -> Rewards:
@@ -170,15 +179,15 @@ def error(ours: Rewards, theirs: Rewards, measure: Measure, *, draws: int = DRAW
 
 
 def family(rewards: Mapping[str, Rewards], wanted: Sequence[tuple[str, str, Measure]]) -> list[Compared]:
-    """Every comparison (arm, other, measure) whose arms are there and have the measure, with a seed in common,
-    corrected for all of them together (Holm)."""
+    """Every comparison (arm, other, measure) whose arms are there and compare in it, corrected for all of them together
+    (Holm)."""
     found: list[tuple[str, str, Measure, Difference]] = []
     drawn: dict[int, Drawn] = {}  # by the number of seeds: all arms have the same prompts
     for arm, other, measure in wanted:
         if arm not in rewards or other not in rewards:
             continue
         ours, theirs = rewards[arm], rewards[other]
-        if ours.has(measure) and theirs.has(measure) and set(ours.seeds) & set(theirs.seeds):
+        if ours.compares(theirs, measure):
             both = _shared(ours, theirs)
             seeds = len(both[0].seeds)
             if seeds not in drawn:

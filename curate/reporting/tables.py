@@ -87,16 +87,18 @@ def length_shares(frame: pl.DataFrame) -> Table:
 
 
 def subset_sizes(frame: pl.DataFrame) -> Table:
-    gap = pl.col(used(frame, "subset_gap"))
+    column = used(frame, "subset_gap")
+    gap = pl.col(column)
+    size = "|gap|" if frame[column].equals(frame["pmi_gap"]) else f"|{words.plain('subset_gap')}|"
     rows = [
         frame.filter(pl.col(name)).select(
             pl.lit(words.subset(name)).alias("subset"),
             pl.len().alias("pairs"),
             (pl.col("query_type") == "safe").sum().alias("safe"),
             (pl.col("query_type") == "unsafe").sum().alias("unsafe"),
-            gap.abs().mean().alias("mean |gap|"),
-            gap.abs().max().alias("largest |gap|"),
-            (gap > 0).mean().alias("chosen higher"),
+            gap.abs().mean().alias(f"mean {size}"),
+            gap.abs().max().alias(f"largest {size}"),
+            (pl.col("pmi_gap") > 0).mean().alias("chosen higher"),
         )
         for name in SUBSETS
     ]

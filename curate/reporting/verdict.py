@@ -56,9 +56,11 @@ def imbalance(frame: pl.DataFrame, provenance: Any = None) -> Imbalance | None:
 
 def sentences(found: Imbalance) -> list[str]:
     """Is there imbalance to balance; how much of it is length."""
+    how = f"measured {FORMS.get(found.form, found.form)}"
+    form = "" if found.form == PER_TOKEN else f" (gap {how})"
     about = (
-        f"mean |gap| {found.mean_gap:.3f} nats/token; the middle 90% of the chosen weights run from {found.low:.2f} to "
-        f"{found.high:.2f}, where DPO has 1"
+        f"mean |gap| {found.mean_gap:.3f} nats/token{form}; the middle 90% of the chosen weights run from "
+        f"{found.low:.2f} to {found.high:.2f}, where DPO has 1"
     )
     if found.push < LITTLE:
         first = f"There is hardly any imbalance to balance, and these weights train nearly as DPO does: {about}."
@@ -66,7 +68,6 @@ def sentences(found: Imbalance) -> list[str]:
         first = f"There is imbalance to balance: {about}."
     else:
         first = f"There is much imbalance to balance: {about}."
-    how = f"measured {FORMS.get(found.form, found.form)}"
     if found.length.gap is None:
         return [first, f"How much of the gap, {how}, is length cannot be told: too few training pairs, or all alike."]
     if warning := found.length.warning():

@@ -27,9 +27,9 @@ TERMS = {
     "safe, unsafe query": "unsafe: a prompt whose answer would itself be harmful; unknown: the data does not say.",
     "held out": "pairs that are not trained on; no prompt of theirs is in a training pair.",
     "reference model": "the model that scored the pairs and that training starts from; base where it is evaluated.",
-    "D_balanced": "training pairs of the smallest |gap|, within groups alike in sign, length and query type.",
+    "D_balanced": "training pairs of the smallest |gap|, within groups alike in query type and in split.match.",
     "D_imbalanced": "as many training pairs of the largest |gap|, within the same groups.",
-    "D_random": "as many training pairs drawn at random.",
+    "D_random": "as many training pairs drawn at random, within the same groups.",
     "standardised mean difference": (
         "difference of two means over their pooled standard deviation; below 0.1 in size counts as matched."
     ),

@@ -193,6 +193,36 @@ def test_lines_of_fewer_pairs_than_the_ends_are_told(made):
         assert ("Lines are of fewer pairs" in margins([found]).reading) is fewer
 
 
+def test_the_arms_of_a_figure_differ_in_what_it_says_alone(made):
+    """Of `curate train` a run's record says how it was trained; its arm, a default one, does not."""
+    (arm,) = arms(made, "bdpo")
+    found = [_recorded(arm, weigh={"alpha": alpha}) for alpha in (1.0, 2.0)]
+    assert len(_of_alphas(found)) == 2
+    for other in ({"train": {"learning_rate": 1e-3}}, {"weigh": {"alpha": 2, "scheme": "power"}}, {"data": "x"}):
+        assert _of_alphas([found[0], _recorded(found[1], **other)]) == []
+
+
+def _recorded(arm, weigh=None, train=None, data=None):
+    made = arm.runs[0].record
+    made = made | {"train": made["train"] | (train or {}), "data": {"digest": data}}
+    weighed = arm.weigh.model_copy(update=weigh) if weigh else arm.weigh
+    return arm._replace(weigh=weighed, runs=[run._replace(record=made) for run in arm.runs])
+
+
+def test_margins_in_another_unit_are_told_of(made):
+    """The β is that of the run's record: an arm of `curate train --beta` has none of its own in its settings."""
+    runs = read_runs(made, ["dpo", "ipo", "cpo"], [0])
+    runs = [run._replace(record=run.record | {"train": {"beta": 0.2 if run.arm == "cpo" else 0.1}}) for run in runs]
+    found = arms_of(Material(artefacts.frame(40), {}, runs=runs), None)
+    assert [arm.name for arm in found if arm.own_beta] == ["cpo"]
+    said = "In units of a β of their own: cpo."
+    figures = {figure.name: figure for figure in experiments(found, PAIRS)}
+    assert said in margins(found).reading and said in figures["objectives"].reading
+    gaps = figures["objectives"].reading.partition("the margin gap")[2].partition(".  ")[0]
+    assert "(cpo)" not in gaps
+    assert "Not drawn, for the scale of their rewards is their own: cpo." in glance(artefacts.frame(40), found).reading
+
+
 def test_pairs_of_validation_are_told_of_beside_the_first_figure(made):
     one, other = arms(made, "dpo", "ipo", seeds=[0])
     tried = one.runs[0]._replace(record={"train": {"validation_fraction": 0.1}})

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from curate.evaluation.statistics import wilson
-from curate.reporting import canvas, figures
+from curate.reporting import canvas, figures, tables, verdict
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 40])
@@ -49,3 +49,26 @@ def test_the_gap_s_figure_is_as_wide_for_one_query_type_as_for_two():
     frame = artefacts.frame(80)
     one, two = (figures.gap_histogram(part).figure for part in (frame.filter(query_type="safe"), frame))
     assert one.get_figwidth() == two.get_figwidth()
+
+
+def test_a_subset_s_share_of_higher_mi_is_of_the_mi_in_any_form_of_the_gap():
+    """In a form that turns signs round the gap's sign is not which response has the higher MI."""
+    frame = artefacts.frame(200)
+    turned = frame.with_columns(subset_gap=-pl.col("pmi_gap"))
+    (row, *_), (same, *_) = (tables.subset_sizes(one).rows for one in (turned, frame))
+    share = (frame.filter("balanced")["pmi_gap"] > 0).mean()
+    assert row[-1] == same[-1] == share != 1 - share
+    assert tables.subset_sizes(frame).columns[4:6] == ["mean |gap|", "largest |gap|"]
+    assert tables.subset_sizes(turned).columns[4:6] == ["mean |subset gap|", "largest |subset gap|"]
+
+
+def test_the_verdict_names_the_form_of_its_mean_gap():
+    """The page has another mean |gap|, per token, beside it."""
+    frame = artefacts.frame(100).with_columns(balance_gap=pl.col("pmi_gap") * 3)
+    for form, said in (
+        ("sqrt", "nats/token (gap measured by the root of the length, scaled);"),
+        ("per_token", "token;"),
+    ):
+        found = verdict.imbalance(frame, {"stage": "weigh", "params": {"normalisation": form}})
+        assert f"mean |gap| {3 * frame['pmi_gap'].abs().mean():.3f}" in verdict.sentences(found)[0]
+        assert said in verdict.sentences(found)[0]

@@ -188,3 +188,13 @@ def test_the_table_has_every_arm_beside_those_that_are_compared_with(made):
     assert table.rows[0][2].value == pytest.approx(
         paired.compare(*(paired.of(*made)[arm] for arm in "ba"), "accuracy").mean
     )
+
+
+def test_margins_of_another_beta_are_not_compared(made):
+    """They are in another unit; accuracies have none."""
+    runs, frame = made
+    betas = {"a": 0.1, "b": 0.2}
+    runs = [run._replace(record={"train": {"beta": betas[run.arm]}}) for run in runs if run.arm in betas]
+    assert [row[1] for row in paired.table(paired.of(runs, frame), ["a"]).rows] == [paired.MEASURES["accuracy"]]
+    alike = [run._replace(record={"train": {"beta": 0.2}}) for run in runs]
+    assert len(paired.table(paired.of(alike, frame), ["a"]).rows) == len(paired.MEASURES)
