@@ -94,8 +94,7 @@ def subset_sizes(frame: pl.DataFrame) -> Table:
         frame.filter(pl.col(name)).select(
             pl.lit(words.subset(name)).alias("subset"),
             pl.len().alias("pairs"),
-            (pl.col("query_type") == "safe").sum().alias("safe"),
-            (pl.col("query_type") == "unsafe").sum().alias("unsafe"),
+            *((pl.col("query_type") == name).sum().alias(name) for name, _ in by_query_type(frame)),
             gap.abs().mean().alias(f"mean {size}"),
             gap.abs().max().alias(f"largest {size}"),
             (pl.col("pmi_gap") > 0).mean().alias("chosen higher"),

@@ -62,6 +62,12 @@ def test_a_subset_s_share_of_higher_mi_is_of_the_mi_in_any_form_of_the_gap():
     assert tables.subset_sizes(turned).columns[4:6] == ["mean |subset gap|", "largest |subset gap|"]
 
 
+def test_subsets_are_counted_by_the_query_types_that_are_there():
+    frame = artefacts.frame(100).with_columns(query_type=pl.lit("unknown").cast(artefacts.frame(2)["query_type"].dtype))
+    found = tables.subset_sizes(frame)
+    assert found.columns[1:3] == ["pairs", "unknown"] and all(row[1] == row[2] > 0 for row in found.rows)
+
+
 def test_the_verdict_names_the_form_of_its_mean_gap():
     """The page has another mean |gap|, per token, beside it."""
     frame = artefacts.frame(100).with_columns(balance_gap=pl.col("pmi_gap") * 3)
