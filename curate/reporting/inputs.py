@@ -202,18 +202,20 @@ def read_runs(folder: Path, arms: Sequence[str] | None = None, seeds: Seeds = ()
         alike = [other for other in read.values() if other.arm == run.arm]
         ways, seeds_of = {made(other.record) for other in alike}, {other.seed for other in alike}
         if len(ways) > 1 or len(seeds_of) < len(alike):
-            run = run._replace(arm=_name(folder, path, run.arm, within=path.parent in read))
+            beside = {made(read[other].record) for other in read if other.parent == path.parent != folder}
+            whole = path.parent in read or len(beside) > 1
+            run = run._replace(arm=_name(folder, path, run.arm, whole=whole))
         if (run.arm, run.seed) in runs:
             raise _two_of_one(runs[run.arm, run.seed][0], path, run)
         runs[run.arm, run.seed] = path, run
     return [runs[key][1] for key in sorted(runs)]
 
 
-def _name(folder: Path, run: Path, arm: str, *, within: bool) -> str:
-    """What a run is called by its folder; the whole path where it lies `within` another run's, and with its arm where
-    the name does not begin with that."""
-    whole = run.relative_to(folder).as_posix()
-    name = whole if within else whole.partition("/seed-")[0]
+def _name(folder: Path, run: Path, arm: str, *, whole: bool) -> str:
+    """What a run is called by its folder, or its `whole` path, where that folder has another run or one made another
+    way; with its arm where the name does not begin with that."""
+    path = run.relative_to(folder).as_posix()
+    name = path if whole else path.partition("/seed-")[0]
     name = real(folder).name if name == "." else name
     return name if re.match(rf"{re.escape(arm)}(?![^\W_])", name) else f"{name} ({arm})"
 

@@ -213,6 +213,16 @@ def test_a_run_within_another_run_s_folder_is_told_apart(tmp_path):
         }
 
 
+def test_runs_in_one_folder_that_differ_in_more_than_their_seed_are_no_seeds_of_one_arm(tmp_path):
+    """As where a seed is added with another learning rate, or after an upgrade that measures more pairs."""
+    for seed in (0, 1, 2):
+        artefacts.write_run(tmp_path / f"bdpo/seed-{seed}", "bdpo", ArmParams(objective="bdpo"), seed)
+        artefacts.write_run(tmp_path / f"dpo/seed-{seed}", "dpo", ArmParams(), seed)
+    rewrite_record(tmp_path / "bdpo/seed-2", {}, {"learning_rate": 1e-3})
+    told = [run.arm for run in read_runs(tmp_path)]
+    assert told == ["bdpo/seed-0", "bdpo/seed-1", "bdpo/seed-2", "dpo", "dpo", "dpo"]
+
+
 def test_two_runs_of_one_name_and_seed_are_refused(tmp_path):
     """Two of the arm dpo, told apart by their folders, one of which is called as the arm of a third."""
     for name, arm in (("dpo", "dpo"), ("dpo-x", "dpo"), ("mine", "dpo-x")):
