@@ -47,8 +47,9 @@ class Rewards(NamedTuple):
         return not (self.turned and measure == "gap")
 
     def compares(self, other: Rewards, measure: Measure) -> bool:
-        """Whether both have the measure, in one unit, of a seed in common."""
-        alike = measure == "accuracy" or self.beta == other.beta
+        """Whether both have the measure, of the same held-out prompts, in one unit, with a seed in common."""
+        asked, theirs = (one.sides[Split.HELDOUT.value].pairs.any(axis=1) for one in (self, other))
+        alike = np.array_equal(asked, theirs) and (measure == "accuracy" or self.beta == other.beta)
         return alike and self.has(measure) and other.has(measure) and bool(set(self.seeds) & set(other.seeds))
 
 

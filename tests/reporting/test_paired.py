@@ -198,3 +198,11 @@ def test_margins_of_another_beta_are_not_compared(made):
     assert [row[1] for row in paired.table(paired.of(runs, frame), ["a"]).rows] == [paired.MEASURES["accuracy"]]
     alike = [run._replace(record={"train": {"beta": 0.2}}) for run in runs]
     assert len(paired.table(paired.of(alike, frame), ["a"]).rows) == len(paired.MEASURES)
+
+
+def test_arms_of_other_held_out_prompts_are_not_compared(made):
+    """As where one was trained with --limit: `arms.compare` compares them neither."""
+    runs, frame = made
+    few = [run._replace(rewards=run.rewards.filter(side="heldout").head(9)) if run.arm == "b" else run for run in runs]
+    found = paired.family(paired.of(few, frame), [("b", "a", "accuracy"), ("c", "a", "accuracy")])
+    assert [one.arm for one in found] == ["c"]
