@@ -158,7 +158,7 @@ def test_attention_is_capped_as_in_scoring(make, sides, model, stored):
     if not stored:
         options |= {"train_dataset": sides[0].remove_columns(REFERENCE), "ref_model": copy.deepcopy(policy)}
     trainer = make(policy=policy, **options)
-    plain = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    plain = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager")
     plain.load_state_dict(policy.state_dict())
     for net in filter(None, (trainer.model, trainer.ref_model)):
         with torch.no_grad():
