@@ -251,7 +251,8 @@ def _decode(data: bytes, path: Path, at: int, lines: int) -> str:
             file=path,
             found=f"byte 0x{data[error.start]:02x} at offset {at + error.start}, line {line}",
             expected=KINDS,
-            remedy="convert it, e.g. `iconv -f latin1 -t utf-8`",
+            remedy="convert it from the encoding that it was saved in: `iconv -f cp1252 -t utf-8`,"
+            " or for Japanese `-f cp932`; in Excel save it as CSV UTF-8",
         ) from error
     if (zero := text.find("\0")) >= 0:
         raise InputError(

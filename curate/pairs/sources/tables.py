@@ -23,7 +23,7 @@ SEPARATORS = {
     "\t": ("tabs", "name the file .tsv"),
     ";": (
         "semicolons",
-        "write it with commas, or in Python: `polars.read_csv(FILE, separator=';').write_csv('a.csv')`",
+        "write commas, in Python: `polars.read_csv(FILE, separator=';', infer_schema=False).write_csv('a.csv')`",
     ),
 }
 """What parts the columns of a table, its word, and what to do where a file's name says another."""

@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 import tracemalloc
 from datetime import date
 from decimal import Decimal
@@ -357,6 +358,15 @@ def test_ragged_csv(tmp_path):
 def test_a_table_of_another_separator_says_so(tmp_path, name, text, found, remedy):
     said = fault(write(tmp_path / name, text))
     assert f"found: {found}" in said and remedy in said
+
+
+def test_what_remedies_convert_keeps_every_letter_and_digit(tmp_path):
+    path = write(tmp_path / "a.csv", "prompt;chosen\n„ü“;007\n".encode("cp1252"))
+    encoding = re.search(r"`iconv -f (\w+) -t utf-8`", fault(path))[1]
+    path.write_bytes(path.read_bytes().decode(encoding).encode())
+    convert = re.search(r"`(polars.*)`", fault(path))[1].replace("FILE", repr(str(path)))
+    eval(convert.replace("'a.csv'", repr(str(path))), {"polars": pl})
+    assert read_file(path) == [{"prompt": "„ü“", "chosen": "007"}]
 
 
 def test_one_column_is_a_table(tmp_path):
