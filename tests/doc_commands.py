@@ -50,6 +50,7 @@ STAND_INS = [
     StandIn(r"^curate train (?!.*--data hub)", "curate train --epochs 1 --evaluations 1 --eval-pairs 8 "),
     StandIn(r"^curate score (?!.*--engine)", "curate score --engine transformers "),  # vLLM takes ten seconds to start
     StandIn(r"^make (\w+)", r"make --dry-run \1"),
+    StandIn(r"\bsource \.venv/bin/activate", "true"),  # where `make setup` would have made it
     StandIn(r"^python -m pytest", "python -m pytest --collect-only"),
     StandIn(r"--install-completion", "--show-completion"),  # it writes to the caller's own shell configuration
     StandIn(r"Qwen/Qwen2-7B-Instruct", "model"),

@@ -26,5 +26,5 @@ def refuse_namesake() -> None:
         raise UsageError(
             "another package named curate is installed here, and its files mix with ours",
             found=f"curate {other.version}: {summary}".rstrip(": "),
-            remedy=f"pip uninstall curate; pip install --force-reinstall {DISTRIBUTION}",
+            remedy=f"pip uninstall curate, then install {DISTRIBUTION} again (docs/install.md) with --force-reinstall",
         )

@@ -27,7 +27,7 @@ def test_the_other_package_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError) as caught:
         refuse_namesake()
     assert caught.value.details["found"] == "curate 9.9: Tools for curating CKAN portals"
-    assert f"pip install --force-reinstall {DISTRIBUTION}" in caught.value.details["remedy"]
+    assert f"pip uninstall curate, then install {DISTRIBUTION} again" in caught.value.details["remedy"]
 
 
 def test_ours_under_the_name_it_had_is_not(tmp_path, monkeypatch):
