@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from curate.pairs.identity import digest
-from curate.project.params import IDLE_KEYS
+from curate.project.params import IDLE_KEYS, WEIGHTED
 
 MEASURING = ("evaluations", "eval_pairs", "end_pairs", "kl_prompts", "kl_tokens")
 """Keys of `train` that change what a run measures alone."""
@@ -24,6 +24,6 @@ def made(record: Mapping[str, Any], without: Collection[str] = ()) -> str:
         found = record.get(name)
         return found if isinstance(found, Mapping) else {}
 
-    weighed = part("from") if part("settings").get("objective") == "bdpo" else None
+    weighed = part("from") if part("settings").get("objective") in WEIGHTED else None
     train = {name: value for name, value in part("train").items() if name not in {*IDLE_KEYS, *without}}
     return digest([part("settings"), train, part("model").get("digest"), part("data").get("digest"), weighed])

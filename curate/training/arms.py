@@ -13,7 +13,7 @@ from curate.base.progress import say
 from curate.objectives.registry import OBJECTIVES, Objective
 from curate.pairs import heldout as draws
 from curate.pairs.schema import QueryType, Split
-from curate.project.params import ArmParams, TrainParams, WeighParams
+from curate.project.params import WEIGHTED, ArmParams, TrainParams, WeighParams
 from curate.selection import relabelling
 from curate.selection.weights import weigh
 
@@ -152,7 +152,7 @@ def select(
     if arm.weigh:
         weights = weigh(weights, arm.weighing(weigh_params), {"balance_gap": weigh_params.normalisation})
     one = pl.lit(1.0)
-    uses = arm.objective == "bdpo"
+    uses = arm.objective in WEIGHTED
     frame = weights.with_columns(
         chosen_weight=pl.col("chosen_weight") if uses and arm.balance_weight else one,
         rejected_weight=pl.col("rejected_weight") if uses and arm.balance_weight else one,

@@ -8,6 +8,7 @@ import torch
 
 import curate.objectives
 from curate.objectives.registry import OBJECTIVES, TENSORS, declare
+from curate.project.params import WEIGHTED
 
 LOGPS = ("policy_chosen_logps", "policy_rejected_logps")
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
@@ -31,6 +32,11 @@ def test_each_objective_declares_what_it_needs():
         "w-door": DOOR,
     }
     assert all(name == one.name and one.about for name, one in OBJECTIVES.items())
+
+
+def test_params_know_which_losses_take_weights():
+    taking = {"chosen_weight", "rejected_weight", "pair_scale"}
+    assert [name for name, one in OBJECTIVES.items() if taking & {*one.tensors}] == [*WEIGHTED]
 
 
 def test_every_tensor_of_the_vocabulary_is_used():

@@ -4,7 +4,7 @@
 file with other values.
 """
 
-from curate.project.params.arms import DEFAULT_ARMS, OBJECTIVES, ArmName, ArmParams
+from curate.project.params.arms import DEFAULT_ARMS, OBJECTIVES, WEIGHTED, ArmName, ArmParams
 from curate.project.params.data import CleaningParams, DataParams, is_file
 from curate.project.params.evaluate import EvaluateParams
 from curate.project.params.model import ModelParams, ReferenceParams
@@ -37,6 +37,7 @@ __all__ = [
     "PIPELINE_KEYS",
     "REPOSITORY",
     "SAMPLE_FOLDER",
+    "WEIGHTED",
     "ArmName",
     "ArmParams",
     "CleaningParams",

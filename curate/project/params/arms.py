@@ -11,6 +11,8 @@ from curate.project.params.selection import WeighParams
 from curate.project.params.train import PIPELINE_KEYS, TrainParams
 
 OBJECTIVES = ("bdpo", "dpo", "ipo", "cpo", "simpo", "safedpo", "wpo", "kldpo", "cdpo", "door", "w-door")
+WEIGHTED = ("bdpo",)
+"""Those whose loss takes the columns of `weigh`; for all others they are 1."""
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A folder's name, and a key's: DVC reads a dot as a path."""
 
@@ -28,7 +30,7 @@ class ArmParams(Section):
 
     @model_validator(mode="after")
     def _fits_the_objective(self) -> ArmParams:
-        if self.objective != "bdpo" and not (self.balance_weight and self.scaling_factor and not self.weigh):
+        if self.objective not in WEIGHTED and not (self.balance_weight and self.scaling_factor and not self.weigh):
             raise ValueError("balance_weight, scaling_factor and weigh are bdpo's")
         if self.weigh.get("normalisation") == "as_split":
             raise ValueError("weigh.normalisation: as_split is what an arm has without this key")
@@ -46,7 +48,7 @@ class ArmParams(Section):
     @property
     def reads_weights(self) -> bool:
         """Whether what `weigh` adds to the pairs reaches this arm's loss."""
-        return self.objective == "bdpo" and (self.balance_weight or self.scaling_factor)
+        return self.objective in WEIGHTED and (self.balance_weight or self.scaling_factor)
 
     def training(self, shared: TrainParams) -> TrainParams:
         """`shared` with what this arm has otherwise."""
