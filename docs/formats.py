@@ -66,6 +66,9 @@ Equally good replies take turns. A single reply that repeats an earlier one, mar
 as a pair is; otherwise it would count double. A reply without a partner is rejected as `unpaired`. The counts of rows
 (read = used + rejected) and of pairs (made, kept) are given apart.
 
+If your file has a column of lists of replies and one of lists of their ratings, rename these `responses` and `scores`,
+and the question `prompt`: the format `ranking`.
+
 ## The formats
 
 *Ratings* are two rewards under any of the names {rated}. With them are read chosen_cost, rejected_cost, margin, the

@@ -40,7 +40,7 @@ class Endpoint:
         except httpx.InvalidURL:
             usable = False
         if not usable:
-            raise UsageError("not the address of a server", found=label, expected="like http://host:8000/v1")
+            raise UsageError("not the address of a server", found=label, expected="one, like http://host:8000/v1")
         self.label, self.root = (address.rstrip("/").removesuffix("/v1") for address in (label, text))
         self.fault = ""  # the last
         self.strikes = 0  # failures since the last success; requests that were out together count as one

@@ -164,13 +164,14 @@ def select(
         frame = frame.with_columns(split=draws.draw(frame, validation, VALIDATION))
     training = frame.filter(side & (pl.lit(True) if arm.subset == "all" else pl.col(arm.subset)))
     heldout = frame.filter(~side)
-    for name, rows in (("training", training), ("held-out", heldout)):
-        if rows.is_empty():
-            raise InputError(
-                f"no {name} pairs",
-                field=f"subset {arm.subset}",
-                remedy="prepare with more pairs, or another subset",
-            )
+    if training.is_empty():
+        raise InputError(
+            "no training pairs", field=f"subset {arm.subset}", remedy="prepare with more pairs, or another subset"
+        )
+    if heldout.is_empty():
+        raise InputError(
+            "no held-out pairs", field="split", remedy="prepare more prompts, or both sides (hub_split train+test)"
+        )
     training, record = _relabelled(training, heldout, arm.objective, settings)
     if training.is_empty():
         raise InputError("relabelling left no training pair", field=f"objective {arm.objective}", found=str(record))

@@ -134,8 +134,9 @@ def test_arms_select_pairs_and_weights(weights):
     weights_only = select(weights, ARMS["bw"]).training
     assert weights_only["pair_scale"].to_list() == [1.0] * scale_only.height
     assert weights_only["rejected_weight"].equals(training["rejected_weight"])
-    with pytest.raises(InputError, match="no held-out pairs"):
-        select(training, ARMS["dpo"])
+    with pytest.raises(InputError, match="no held-out pairs") as caught:
+        select(training, ARMS["dpo-balanced"])
+    assert "subset" not in str(caught.value)  # another one has no more of them
     with pytest.raises(InputError, match="no training pairs"):
         select(weights.with_columns(balanced=pl.lit(False)), ARMS["dpo-balanced"])
 
