@@ -16,7 +16,7 @@ def main(params: Params) -> None:
         train_reference(params.reference, params.data, params.cleaning, Path(REFERENCE))
     else:
         with files.replacing(REFERENCE, resolve.REFERENCE) as folder:
-            resolve.write_reference(folder, params.model)
+            resolve.write_reference(folder, params.model, REFERENCE)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -128,10 +129,11 @@ def resolve_given(name: str, revision: str | None = None, *, trust_remote_code: 
     return model._replace(name=name) if model.name == SCRATCH else model
 
 
-def write_reference(folder: str | Path, params: ModelParams) -> Model:
+def write_reference(folder: str | Path, params: ModelParams, at: str | Path | None = None) -> Model:
     """Write `folder`/reference.json, the record of the model that later stages score and train from.
 
-    For `scratch` the model lies in `folder` itself; any other is named, resolved to a commit and not copied.
+    For `scratch` the model lies in `folder` itself; any other is named, resolved to a commit and not copied. A relative
+    path is recorded from `at`, where the folder will stand, so that project and model can move together.
     """
     folder = Path(folder)
     scratch = params.name == SCRATCH
@@ -140,7 +142,11 @@ def write_reference(folder: str | Path, params: ModelParams) -> Model:
         if scratch
         else resolve(params.name, params.revision, trust_remote_code=params.trust_remote_code)
     )
-    path = "." if scratch else params.name if model.commit else str(model.folder.resolve())
+    if scratch or model.commit:
+        path = "." if scratch else params.name
+    else:
+        is_absolute = Path(params.name).is_absolute()
+        path = str(model.folder.resolve()) if is_absolute else os.path.relpath(model.folder, at or folder)
     record = model.record() | {"path": path, "trust_remote_code": model.trust_remote_code}
     files.write_json(record, folder / REFERENCE_FILE)
     return model
@@ -168,7 +174,8 @@ def _from_reference(folder: Path, trust_remote_code: bool) -> Model:
     elif isinstance(commit, str) and is_hub_id(name):
         model = _describe(name, commit, download(name, commit), trust_remote_code)
     else:
-        model = _describe(name, None, files.existing(where, "run the reference stage again"), trust_remote_code)
+        named = Path(os.path.abspath(folder / where))  # noqa: PTH100  (resolve() would follow a link)
+        model = _describe(name, None, files.existing(named, "run the reference stage again"), trust_remote_code)
     if model.digest != digest and record.get("trust_remote_code") is True and not trust_remote_code:
         raise InputError(
             "the model was recorded with Python code of its own, which you have not allowed to run",

@@ -76,6 +76,20 @@ def test_another_tokenizer_is_another_record_and_the_same_digest(folder, tmp_pat
     assert {name for name in new if new[name] != old[name]} == {"tokenizer"}
 
 
+def test_a_project_and_its_model_move_together(folder, tmp_path, monkeypatch):
+    """The record is written in a folder that gets its name later; read from any folder, after a move, too."""
+    shutil.copytree(folder, tmp_path / "here" / "model")
+    (tmp_path / "here" / "project" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "project")
+    write_reference("made", ModelParams(name="../model"), "data/reference")
+    (tmp_path / "here" / "project" / "made").rename("data/reference")
+    before = resolve("data/reference").record()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    after = resolve("there/project/data/reference")
+    assert after.record() == before and after.path == tmp_path / "there" / "model"
+
+
 def test_a_scratch_reference_lies_in_its_own_folder(tmp_path):
     save_model(tmp_path / "a")
     write_reference(tmp_path / "a", ModelParams(name="scratch"))
