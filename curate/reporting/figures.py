@@ -153,7 +153,7 @@ def gap_histogram(frame: pl.DataFrame) -> Drawn:
             bounds.append(f"{query_type} D_{subset} {word} |gap| {edge:.3f}")
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set(xlabel=f"gap: {label}", xlim=(low, high))
-        axis.set_title(f"{query_type} queries, mean {_mean_said(part[gap])}")
+        axis.set_title(f"{query_type} queries\nmean {_mean_said(part[gap])}")
         axis.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(False, axis="x")
     axes[0].set_ylabel("pairs")

@@ -28,7 +28,7 @@ def test_the_mean_gap_has_an_interval_where_pairs_tell_one(gaps, said):
     gap = pl.Series("pmi_gap", gaps)
     drawn = figures.gap_histogram(frame.with_columns(gap, gap.alias("subset_gap")))
     title = drawn.figure.axes[0].get_title()
-    assert title == f"safe queries, mean {said or '0.500 [−0.742, 1.742]'}"
+    assert title == f"safe queries\nmean {said or '0.500 [−0.742, 1.742]'}"
 
 
 @pytest.mark.parametrize("types", [["unsafe"], ["safe", "unsafe"]])
