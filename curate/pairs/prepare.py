@@ -88,6 +88,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
     unused = [name for name in found.unused if name not in kept_whole]
     unused += [name for name in source.beside if name not in unused]
     transcripts = like_transcripts(kept)
+    templated = kept.filter(_marked(OF_A_TEMPLATE))["at"]
     rejects = refused.with_columns(
         source=pl.lit(source.name),
         source_row="row",
@@ -105,7 +106,7 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "kept": pairs.height,
         "rules": _rules(refused),
         "rules_of_pairs": _rules_of_pairs(found, more),
-        "marks": _marks(kept, found, used, transcripts.height),
+        "marks": _marks(kept, found, used, transcripts.height, templated.len()),
         "labels": _labels(found.labels, kept),
         "pair_ids": ids_digest(pairs),
         "columns": {
@@ -117,15 +118,15 @@ def _prepared(data: DataParams, cleaning: CleaningParams, strict: bool) -> Prepa
         "params": {"data": data.record(), "cleaning": cleaning.model_dump(), "strict": strict},
     }
     say(f"prepare: {_account(summary)}")
-    _say_notes(kept, transcripts, form)
+    _say_notes(transcripts, templated, form)
     return Prepared(pairs, rejects, summary)
 
 
-def _say_notes(kept: pl.DataFrame, transcripts: pl.DataFrame, form: Format) -> None:
-    """What of the texts is read as it stands, and may be meant otherwise."""
+def _say_notes(transcripts: pl.DataFrame, rows: pl.Series, form: Format) -> None:
+    """What of the texts is read as it stands, and may be meant otherwise: prompts that look like transcripts, and a
+    chat template's own text, in `rows`."""
     if transcripts.height:
         say(f"prepare: note: {note(transcripts, form)}")
-    rows = kept.filter(_marked(OF_A_TEMPLATE))["at"]
     if rows.len():
         say(
             f"prepare: note: {rows.len():,} {'pair has' if rows.len() == 1 else 'pairs have'} a chat template's own "
@@ -252,7 +253,7 @@ def _rules(refused: pl.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-def _marks(kept: pl.DataFrame, found: Frames, used: pl.Series, transcripts: int) -> dict[str, int]:
+def _marks(kept: pl.DataFrame, found: Frames, used: pl.Series, transcripts: int, templated: int) -> dict[str, int]:
     counts = Counter(kept["marks"].explode(empty_as_null=False).to_list())
     counts["rated_alike"] = kept.filter(pl.col("chosen_reward") == pl.col("rejected_reward")).height
     by_safety = (pl.col("chosen_safe") & ~pl.col("rejected_safe")).fill_null(False)
@@ -261,7 +262,7 @@ def _marks(kept: pl.DataFrame, found: Frames, used: pl.Series, transcripts: int)
     counts["margin_below_zero"] = kept.filter(pl.col("margin") < 0).height
     counts["query_type_is_not_the_labels"] = kept.filter(_unlike_labels()).height
     counts["markers_in_a_turn"] = kept.filter(_marked(IN_A_TURN)).height
-    counts["template_in_a_turn"] = kept.filter(_marked(OF_A_TEMPLATE)).height
+    counts["template_in_a_turn"] = templated
     counts["transcript_prompts"] = transcripts
     rows = set(used)
     counts["crlf"] = len(found.crlf & rows)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from curate.base import files
 from curate.base.device import device_type
 from curate.base.errors import InputError
 from curate.base.progress import Advance
@@ -24,7 +23,7 @@ from curate.scoring.engines.longrope import goes_by_context
 from curate.scoring.information import with_information
 from curate.scoring.null_prompts import NullPrompts, Rendered
 from curate.scoring.packing.packs import group_by_prompt
-from curate.scoring.store import LABEL, Store
+from curate.scoring.store import Store
 
 BATCH_TOKENS = {"cpu": 65_536, "cuda": 1_048_576, "server": 262_144}
 """Tokens computed between two writes of the store, at most, by device, and for each server."""
@@ -149,7 +148,7 @@ class Scorer:
             if not todo:
                 continue
             if self._engine is None:
-                files.check_writable(self.store.folder / LABEL)  # before the model takes its minutes
+                self.store.check_writable()  # before the model takes its minutes
                 self._engine = open_engine(self.params, self.model)
             sequences = [requests.sequences[number] for number in todo]
             found = self._engine.logps(sequences)

@@ -114,6 +114,10 @@ class Store(Shards):
         key.update(np.asarray(sequence.response_ids, dtype="<i4").tobytes())
         return key.digest()
 
+    def check_writable(self) -> None:
+        """Raise `OutputError` where `add` could not write."""
+        files.check_writable(self.folder / LABEL)
+
     def add(self, keys: Sequence[bytes], logps: np.ndarray) -> None:
         label = self.folder / LABEL
         if not label.is_file():
